@@ -1,0 +1,95 @@
+//! `/metrics`: the engine's counters in the OpenMetrics text format.
+
+use std::fmt;
+use std::sync::Arc;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, text};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::Registry;
+
+use crate::engine::Engine;
+use crate::metrics::{Counter, Histogram};
+use crate::order::Code;
+
+/// Renders the counters of one engine.
+pub(super) struct Scrape {
+    registry: Registry,
+}
+
+impl Scrape {
+    pub(super) fn new(engine: Arc<Engine>) -> Self {
+        let mut registry = Registry::with_prefix("rushgate");
+        registry.register_collector(Box::new(Counted(engine)));
+        Scrape { registry }
+    }
+
+    pub(super) fn text(&self) -> String {
+        let mut page = String::new();
+        // Writing to a string cannot fail; a counter that could not be encoded is left out.
+        text::encode(&mut page, &self.registry).unwrap_or_default();
+        page
+    }
+}
+
+/// Reads every counter of an engine when it is asked.
+struct Counted(Arc<Engine>);
+
+impl fmt::Debug for Counted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Counted")
+    }
+}
+
+impl Collector for Counted {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let mut page = Page(encoder);
+        let metrics = self.0.metrics();
+        page.outcomes(metrics)?;
+        page.histogram("place_seconds", "Time from a parsed order to its answer", &metrics.place_seconds)?;
+        page.histogram("ledger_append_seconds", "Time of one ledger transaction", &metrics.append_seconds)?;
+        page.histogram("ledger_batch_orders", "Orders in one ledger transaction", &metrics.batch_orders)?;
+        page.counter("ledger_append_failures", "Ledger transactions that failed", &metrics.append_failures)?;
+        page.counter(
+            "rolled_forward_orders",
+            "Reservations handed in again past their lease",
+            &metrics.rolled_forward,
+        )?;
+        page.counter("transfers", "Moves of units between shards", &metrics.transfers)?;
+        page.counter("stranded_units", "Units in no shard until the next start", &metrics.stranded_units)?;
+        page.counter("handler_panics", "Handlers that panicked", &metrics.panics)?;
+        let (in_flight, waiting) = self.0.depths();
+        page.gauge("orders_in_flight", "Orders between reservation and answer", in_flight)?;
+        page.gauge("requests_waiting", "Requests that wait for an order in flight", waiting)?;
+        page.gauge("ledger_well", "1 if the last ledger transaction went well", usize::from(self.0.is_well()))
+    }
+}
+
+struct Page<'a>(DescriptorEncoder<'a>);
+
+impl Page<'_> {
+    fn outcomes(&mut self, metrics: &crate::metrics::Metrics) -> fmt::Result {
+        let mut family =
+            self.0.encode_descriptor("outcomes", "Answers by outcome or refusal code", None, MetricType::Counter)?;
+        let answers = [("created", &metrics.created), ("replayed", &metrics.replayed)].into_iter();
+        let refused = Code::ALL.iter().filter_map(|code| Some((code.as_str(), metrics.refused(*code)?)));
+        for (code, counter) in answers.chain(refused) {
+            counter.encode(family.encode_family(&[("code", code)])?)?;
+        }
+        Ok(())
+    }
+
+    fn counter(&mut self, name: &str, help: &str, counter: &Counter) -> fmt::Result {
+        counter.encode(self.0.encode_descriptor(name, help, None, MetricType::Counter)?)
+    }
+
+    fn histogram(&mut self, name: &str, help: &str, histogram: &Histogram) -> fmt::Result {
+        histogram.encode(self.0.encode_descriptor(name, help, None, MetricType::Histogram)?)
+    }
+
+    fn gauge(&mut self, name: &str, help: &str, value: usize) -> fmt::Result {
+        let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
+        gauge.encode(self.0.encode_descriptor(name, help, None, MetricType::Gauge)?)
+    }
+}

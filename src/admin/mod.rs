@@ -1,0 +1,169 @@
+//! The admin listener: operators, probes, metrics, the dashboard.
+
+mod metrics;
+mod sales;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use http::header::{self, HeaderMap};
+use http::{Method, Request};
+use hyper::body::Incoming;
+use serde_json::json;
+
+use crate::engine::Engine;
+use crate::ledger::Check;
+use crate::order::{Code, Key, OrderNo, Refusal, Switch, UserId};
+use crate::reply::{self, Answer};
+use crate::server::{Found, Handle, Query, Router};
+
+/// A call of the admin listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Call {
+    Dashboard,
+    CreateSale,
+    Sales,
+    Sale,
+    Restock,
+    Switch(Switch),
+    Order,
+    FindOrder,
+    Verify,
+    Live,
+    Ready,
+    Metrics,
+}
+
+const CALLS: &[(Method, &str, Call)] = &[
+    (Method::GET, "/", Call::Dashboard),
+    (Method::POST, "/admin/v1/sales", Call::CreateSale),
+    (Method::GET, "/admin/v1/sales", Call::Sales),
+    (Method::GET, "/admin/v1/sales/{sale_id}", Call::Sale),
+    (Method::POST, "/admin/v1/sales/{sale_id}/restock", Call::Restock),
+    (Method::POST, "/admin/v1/sales/{sale_id}/pause", Call::Switch(Switch::Paused)),
+    (Method::POST, "/admin/v1/sales/{sale_id}/resume", Call::Switch(Switch::Running)),
+    (Method::POST, "/admin/v1/sales/{sale_id}/end", Call::Switch(Switch::Ended)),
+    (Method::GET, "/admin/v1/orders/{order_no}", Call::Order),
+    (Method::GET, "/admin/v1/orders", Call::FindOrder),
+    (Method::GET, "/admin/v1/verify", Call::Verify),
+    (Method::GET, "/healthz", Call::Live),
+    (Method::GET, "/readyz", Call::Ready),
+    (Method::GET, "/metrics", Call::Metrics),
+];
+
+/// Serves the admin listener.
+pub struct Admin {
+    engine: Arc<Engine>,
+    router: Router<Call>,
+    metrics: metrics::Scrape,
+    /// Hash of the bearer token, if one is asked for: hashes compare in constant time.
+    token: Option<blake3::Hash>,
+    /// Shards of sales that name none.
+    shards: u16,
+    draining: AtomicBool,
+}
+
+impl Admin {
+    /// An admin listener in front of `engine` that asks for `token`, if there is one; fails only if the table of calls
+    /// is wrong.
+    pub fn new(engine: Arc<Engine>, token: Option<&str>, shards: u16) -> Result<Self, matchit::InsertError> {
+        Ok(Admin {
+            router: Router::new(CALLS)?,
+            metrics: metrics::Scrape::new(engine.clone()),
+            engine,
+            token: token.map(|token| blake3::hash(token.as_bytes())),
+            shards,
+            draining: AtomicBool::new(false),
+        })
+    }
+
+    /// From now on `/readyz` says that no new work is wanted here.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    async fn call(&self, call: Call, variable: &str, request: Request<Incoming>) -> Result<Answer, Refusal> {
+        // Probes carry no credentials and tell nothing but one word.
+        if !matches!(call, Call::Live | Call::Ready) {
+            self.authorize(request.headers())?;
+        }
+        match call {
+            Call::Dashboard => Ok(reply::dashboard(include_str!("dashboard.html"))),
+            Call::CreateSale => sales::create(&self.engine, self.shards, request).await,
+            Call::Sales => Ok(reply::ok_json(reply::sales(&self.engine.sales().await?))),
+            Call::Sale => Ok(reply::ok_json(reply::sale(&self.engine.sale(variable).await?))),
+            Call::Restock => sales::restock(&self.engine, variable, request).await,
+            Call::Switch(switch) => sales::switch(&self.engine, variable, switch, request).await,
+            Call::Order => {
+                let order_no = OrderNo::parse(variable).ok_or(Code::OrderNotFound)?;
+                Ok(reply::ok_json(reply::order(&self.engine.order(None, order_no).await?)))
+            }
+            Call::FindOrder => self.find_order(request.uri().query()).await,
+            Call::Verify => {
+                let query = Query::parse(request.uri().query());
+                Ok(reply::ok_json(report(&self.engine.verify(query.get("sale_id")?).await?)))
+            }
+            Call::Live => Ok(reply::probe(true, "live\n")),
+            Call::Ready => Ok(self.ready().await),
+            Call::Metrics => Ok(reply::ok_document(
+                "application/openmetrics-text; version=1.0.0; charset=utf-8",
+                self.metrics.text(),
+            )),
+        }
+    }
+
+    fn authorize(&self, headers: &HeaderMap) -> Result<(), Refusal> {
+        let Some(expected) = self.token else { return Ok(()) };
+        let sent = headers.get(header::AUTHORIZATION).and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
+        if sent.is_some_and(|token| blake3::hash(token) == expected) {
+            Ok(())
+        } else {
+            Err(Refusal::because(Code::Unauthenticated, "send Authorization: Bearer with the admin token"))
+        }
+    }
+
+    async fn ready(&self) -> Answer {
+        if self.draining.load(Ordering::Relaxed) {
+            reply::probe(false, "draining\n")
+        } else if !self.engine.is_well() || self.engine.sales().await.is_err() {
+            reply::probe(false, "ledger unavailable\n")
+        } else {
+            reply::probe(true, "ready\n")
+        }
+    }
+
+    async fn find_order(&self, query: Option<&str>) -> Result<Answer, Refusal> {
+        let query = Query::parse(query);
+        let (sale_id, user) = (query.need("sale_id")?, query.need("user_id")?);
+        let user = UserId::parse(user)
+            .map_err(|_| Refusal::because(Code::MalformedRequest, "user_id must be an integer from 1 to 2^63 - 1"))?;
+        let key = Key::parse(query.need("idempotency_key")?.as_bytes())
+            .map_err(|invalid| Refusal::because(Code::IdempotencyKeyInvalid, invalid.to_string()))?;
+        Ok(reply::ok_json(reply::order(&self.engine.order_by_key(user, sale_id, &key).await?)))
+    }
+}
+
+/// The audit as a document.
+fn report(checks: &[Check]) -> Vec<u8> {
+    let ok = checks.iter().all(|check| check.ok);
+    let checks: Vec<_> =
+        checks.iter().map(|check| json!({ "name": check.name, "ok": check.ok, "detail": check.detail })).collect();
+    json!({ "ok": ok, "checks": checks }).to_string().into_bytes()
+}
+
+impl Handle for Admin {
+    async fn handle(&self, request: Request<Incoming>) -> Answer {
+        let path = request.uri().path().to_owned();
+        let answered = match self.router.find(request.method(), &path) {
+            Found::Call(call, variable) => self.call(call, variable.unwrap_or_default(), request).await,
+            Found::OtherMethods(allow) => return reply::method_not_allowed(&allow),
+            Found::Nothing => Err(Code::NotFound.into()),
+        };
+        answered.unwrap_or_else(|refusal| reply::refusal(&refusal))
+    }
+
+    fn panicked(&self) -> Answer {
+        self.engine.metrics().panics.add(1);
+        reply::refusal(&Code::UnknownOutcome.into())
+    }
+}

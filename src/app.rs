@@ -1,0 +1,194 @@
+//! Puts the parts together: opens the stores, starts the engine, listens, and leaves cleanly.
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow, bail};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::admin::Admin;
+use crate::clock::Clock;
+use crate::config::{self, Config};
+use crate::engine::Engine;
+use crate::gate::MemoryGate;
+use crate::intake::Intake;
+use crate::ledger::{Check, Ledger, SqliteLedger};
+use crate::metrics::Metrics;
+use crate::order::{Boundary, Currency, Name, NewSale, NewSku, OnDuplicate, Rules};
+use crate::{server, telemetry};
+
+/// Runs the engine until SIGTERM or SIGINT, drains, and returns. With `demo`, an open sale `demo` is there.
+pub fn serve(config: Config, demo: bool) -> anyhow::Result<()> {
+    let _logging = telemetry::start(&config)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
+    runtime.block_on(run(config, demo))
+}
+
+/// Brings the ledger's schema up to date and says what it is now.
+pub fn migrate(config: &Config) -> anyhow::Result<String> {
+    let ledger = open_ledger(config)?;
+    let version = one_thread()?.block_on(async {
+        let version = ledger.schema_version().await;
+        ledger.close().await;
+        version
+    })?;
+    Ok(format!("the ledger has schema version {version}, which is the newest\n"))
+}
+
+/// Audits the ledger itself, without a running server.
+pub fn verify(config: &Config, sale_id: Option<&str>) -> anyhow::Result<Vec<Check>> {
+    let ledger = open_ledger(config)?;
+    one_thread()?.block_on(async {
+        let checks = audit(&ledger, sale_id).await;
+        ledger.close().await;
+        checks
+    })
+}
+
+async fn audit(ledger: &SqliteLedger, sale_id: Option<&str>) -> anyhow::Result<Vec<Check>> {
+    let sale = match sale_id {
+        None => None,
+        Some(id) => {
+            let sales = ledger.sales().await?;
+            let found = sales.iter().find(|sale| sale.id.as_str() == id).map(|sale| sale.no);
+            Some(found.ok_or_else(|| anyhow!("there is no sale {id} in this ledger"))?)
+        }
+    };
+    Ok(ledger.audit(sale).await?)
+}
+
+fn one_thread() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")
+}
+
+fn open_ledger(config: &Config) -> Result<SqliteLedger, anyhow::Error> {
+    match &config.ledger {
+        config::Ledger::Sqlite(path) => Ok(SqliteLedger::open(path)?),
+        config::Ledger::Postgres(_) => bail!("this build has the SQLite ledger only"),
+    }
+}
+
+fn gate(config: &Config) -> anyhow::Result<MemoryGate> {
+    match &config.gate {
+        config::Gate::Memory => Ok(MemoryGate::default()),
+        config::Gate::Redis(_) | config::Gate::RedisCluster(_) => bail!("this build has the memory gate only"),
+    }
+}
+
+async fn run(config: Config, demo: bool) -> anyhow::Result<()> {
+    // Asked for before anything is open, so that a signal during start-up is not lost.
+    let mut stop = Stop::new()?;
+    let ledger: Arc<dyn Ledger> = Arc::new(open_ledger(&config)?);
+    let engine = Engine::start(Arc::new(gate(&config)?), ledger, Clock::System, Arc::new(Metrics::default())).await?;
+
+    let intake = Arc::new(Intake::new(engine.clone())?);
+    let token = config.admin.token.as_ref().filter(|_| !config.admin_listen.ip().is_loopback());
+    let admin = Arc::new(Admin::new(engine.clone(), token.map(config::Secret::expose), config.shards)?);
+    let public = listen(config.listen, "listen")?;
+    let private = listen(config.admin_listen, "admin-listen")?;
+    if demo {
+        make_demo_sale(&engine, config.shards).await?;
+    }
+    greet(public.local_addr()?, private.local_addr()?, demo)?;
+
+    let (public_stop, private_stop) = (CancellationToken::new(), CancellationToken::new());
+    let public = tokio::spawn(server::serve(public, intake, public_stop.clone()));
+    let private = tokio::spawn(server::serve(private, admin.clone(), private_stop.clone()));
+
+    let signal = stop.wait().await;
+    tracing::info!(signal, "stopping: readiness is off, running requests are finished, then the ledger is closed");
+    admin.drain();
+    let drained = async {
+        tokio::time::sleep(Duration::from_secs(config.drain.delay_s)).await;
+        let timeout = Duration::from_secs(config.drain.timeout_s);
+        public_stop.cancel();
+        let connections_done = tokio::time::timeout(timeout, public).await.is_ok();
+        let orders_done = engine.drain(timeout).await;
+        private_stop.cancel();
+        // Probes are not worth waiting for.
+        private.abort();
+        connections_done && orders_done
+    };
+    let finished = tokio::select! {
+        finished = drained => finished,
+        signal = stop.wait() => bail!("{signal} came a second time: leaving at once; what was not recorded is settled by its retry"),
+    };
+    if !finished {
+        bail!(
+            "not everything was finished within {} s; what was not recorded is settled by its retry",
+            config.drain.timeout_s
+        );
+    }
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn listen(address: SocketAddr, flag: &str) -> anyhow::Result<tokio::net::TcpListener> {
+    server::listen(address).with_context(|| format!("cannot listen on {address}; choose another with --{flag}"))
+}
+
+/// SIGTERM or SIGINT.
+struct Stop {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+}
+
+impl Stop {
+    fn new() -> std::io::Result<Self> {
+        Ok(Stop { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn wait(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
+
+/// Says where the listeners are, and with `demo` how to buy the first unit.
+fn greet(public: SocketAddr, private: SocketAddr, demo: bool) -> std::io::Result<()> {
+    let mut screen = anstream::stdout().lock();
+    writeln!(screen, "public http://{public}")?;
+    writeln!(screen, "admin http://{private}")?;
+    if demo {
+        writeln!(screen, "\nBuy a unit, in another terminal:\n")?;
+        writeln!(
+            screen,
+            "  curl -i http://{public}/v1/orders -H 'Content-Type: application/json' -H 'X-User-Id: 42' \
+             -H 'Idempotency-Key: first' -d '{{\"sale_id\":\"demo\",\"sku_id\":\"sku-1\",\"quantity\":1}}'"
+        )?;
+        writeln!(screen, "\nSend the same line again: the same order is replayed. Stop with Ctrl-C.")?;
+    }
+    screen.flush()
+}
+
+/// The sale of `serve --demo`, if it is not there.
+async fn make_demo_sale(engine: &Arc<Engine>, shards: u16) -> anyhow::Result<()> {
+    if engine.sale("demo").await.is_ok() {
+        return Ok(());
+    }
+    let invalid = |_| anyhow!("the demo sale is not valid");
+    let sku = NewSku {
+        id: Name::parse("sku-1").map_err(invalid)?,
+        stock: 10_000,
+        unit_price: 1999,
+        currency: Currency::parse("CNY").map_err(invalid)?,
+    };
+    let rules = Rules {
+        starts_at: None,
+        ends_at: None,
+        boundary: Boundary::Request,
+        user_limit: None,
+        payment_timeout_s: Some(900),
+        on_duplicate: OnDuplicate::Replay,
+        require_token: false,
+        shards,
+    };
+    let new = NewSale { id: Name::parse("demo").map_err(invalid)?, rules, shards_named: false, skus: vec![sku] };
+    engine.create_sale(new).await.map_err(|refusal| anyhow!("make the demo sale: {}", refusal.code.as_str()))?;
+    Ok(())
+}

@@ -1,0 +1,161 @@
+//! `order`: one order of a running server, by its number or by the key that made it.
+
+use clap::{Args, Subcommand};
+use serde_json::Value;
+
+use super::client::ServerFlags;
+use super::sale::name;
+use super::table::table;
+use super::{Failure, screen};
+use crate::order::{Key, UserId};
+
+/// The members of an order, in the order in which they are shown.
+const MEMBERS: &[&str] = &[
+    "order_no",
+    "state",
+    "sale_id",
+    "sku_id",
+    "user_id",
+    "quantity",
+    "unit_price",
+    "amount",
+    "currency",
+    "created_at",
+    "expires_at",
+    "updated_at",
+    "state_version",
+];
+
+/// Look an order up
+#[derive(Subcommand)]
+#[command(after_help = "\
+EXAMPLES
+  rushgate order show 01J8ZQ5W6T9V3K7M2N4P8R0S1X
+  rushgate order find --sale demo --user 42 --key checkout-7")]
+pub(super) enum Order {
+    Show(Show),
+    Find(Find),
+}
+
+/// Show the order with this number
+#[derive(Args)]
+#[command(after_help = "\
+EXAMPLES
+  rushgate order show 01J8ZQ5W6T9V3K7M2N4P8R0S1X
+  rushgate order show 01J8ZQ5W6T9V3K7M2N4P8R0S1X --json")]
+pub(super) struct Show {
+    /// The order's number, 26 characters
+    #[arg(value_parser = order_no)]
+    order_no: String,
+    /// Print the server's JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    server: ServerFlags,
+}
+
+/// Show the order that a user's key made
+#[derive(Args)]
+#[command(after_help = "\
+EXAMPLES
+  rushgate order find --sale demo --user 42 --key checkout-7
+  rushgate order find --sale demo --user 42 --key checkout-7 --json")]
+pub(super) struct Find {
+    /// The sale
+    #[arg(long, value_name = "SALE_ID", value_parser = name)]
+    sale: String,
+    /// The buyer, a positive number
+    #[arg(long, value_name = "USER_ID", value_parser = user)]
+    user: UserId,
+    /// The Idempotency-Key that the buyer's client sent
+    #[arg(long, value_parser = key)]
+    key: String,
+    /// Print the server's JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    server: ServerFlags,
+}
+
+impl Order {
+    pub(super) fn run(&self) -> Result<(), Failure> {
+        let (answer, json) = match self {
+            Order::Show(show) => (show.server.client()?.get(&show.path())?, show.json),
+            Order::Find(find) => (find.server.client()?.get(&find.path())?, find.json),
+        };
+        screen::out(&if json { answer.text() } else { shown(&answer.read()?) })
+    }
+}
+
+impl Show {
+    fn path(&self) -> String {
+        format!("/admin/v1/orders/{}", self.order_no)
+    }
+}
+
+impl Find {
+    fn path(&self) -> String {
+        let query = form_urlencoded::Serializer::new(String::new())
+            .append_pair("sale_id", &self.sale)
+            .append_pair("user_id", &self.user.to_string())
+            .append_pair("idempotency_key", &self.key)
+            .finish();
+        format!("/admin/v1/orders?{query}")
+    }
+}
+
+fn shown(order: &Value) -> String {
+    let row = |member: &&str| {
+        let text = match order.get(*member)? {
+            Value::Null => "-".to_owned(),
+            Value::String(text) => text.clone(),
+            other => other.to_string(),
+        };
+        Some(vec![(*member).to_owned(), text])
+    };
+    table(&[], &MEMBERS.iter().filter_map(row).collect::<Vec<_>>())
+}
+
+fn order_no(text: &str) -> Result<String, String> {
+    let is_one = text.len() == 26 && text.bytes().all(|b| b.is_ascii_digit() || b.is_ascii_uppercase());
+    if is_one { Ok(text.to_owned()) } else { Err("must be 26 digits and capital letters".to_owned()) }
+}
+
+fn user(text: &str) -> Result<UserId, String> {
+    UserId::parse(text).map_err(|_| "must be a whole number above 0 and below 2^63".to_owned())
+}
+
+fn key(text: &str) -> Result<String, String> {
+    Key::parse(text.as_bytes()).map(|_| text.to_owned()).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_order_is_shown_member_by_member() {
+        let order = serde_json::json!({
+            "sale_id": "demo", "order_no": "A", "user_id": 42, "expires_at": null, "unknown": 1
+        });
+        let text = shown(&order);
+        let lines: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
+        assert_eq!(lines, [["order_no", "A"], ["sale_id", "demo"], ["user_id", "42"], ["expires_at", "-"]]);
+    }
+
+    #[test]
+    fn a_key_is_escaped_in_the_query() {
+        let server = ServerFlags::default();
+        let user = UserId::new(42).unwrap();
+        let find = Find { sale: "s".into(), user, key: "\"a&b c=\"".into(), json: false, server };
+        assert_eq!(find.path(), "/admin/v1/orders?sale_id=s&user_id=42&idempotency_key=%22a%26b+c%3D%22");
+    }
+
+    #[test]
+    fn numbers_users_and_keys_are_checked_before_anything_is_sent() {
+        assert!(order_no("01J8ZQ5W6T9V3K7M2N4P8R0S1X").is_ok());
+        assert!(order_no("../admin").is_err() && order_no("01j8zq5w6t9v3k7m2n4p8r0s1x").is_err());
+        assert!(user("0").is_err() && user("9223372036854775808").is_err() && user("1").is_ok());
+        assert!(key("").is_err() && key("a,b").is_err() && key("a-b").is_ok());
+    }
+}

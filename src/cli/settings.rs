@@ -1,0 +1,138 @@
+//! The flags that are settings, for the commands that run on a configuration of their own.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::Failure;
+use crate::config::{Config, Env, Layers, Loaded};
+
+/// Every setting.
+#[derive(Args)]
+#[command(next_help_heading = "Settings")]
+pub(super) struct SettingsFlags {
+    #[command(flatten)]
+    store: StoreFlags,
+    /// Where buyers connect, such as 127.0.0.1:8080
+    #[arg(long, value_name = "IP:PORT")]
+    listen: Option<String>,
+    /// Where operators, probes and metrics connect, such as 127.0.0.1:9090
+    #[arg(long, value_name = "IP:PORT")]
+    admin_listen: Option<String>,
+    /// Where stock is held during the rush: memory
+    #[arg(long, value_name = "GATE")]
+    gate: Option<String>,
+    /// Shards of a sale that names none, 1 to 1024
+    #[arg(long, value_name = "N")]
+    shards: Option<String>,
+    /// How a buyer is recognised: none
+    #[arg(long, value_name = "MODE")]
+    auth_mode: Option<String>,
+    /// Allow auth mode none where other machines can connect
+    #[arg(long)]
+    insecure_no_auth: bool,
+    /// What the admin listener asks for; better in RUSHGATE_ADMIN_TOKEN, others can see a command line
+    #[arg(long, value_name = "TOKEN")]
+    admin_token: Option<String>,
+    /// Seconds of answering "not ready" before the listener closes, 0 to 60
+    #[arg(long, value_name = "N")]
+    drain_delay_s: Option<String>,
+    /// Seconds that running requests may take after that, 1 to 600
+    #[arg(long, value_name = "N")]
+    drain_timeout_s: Option<String>,
+    /// off, error, warn, info, debug, trace, or a list such as info,hyper=warn
+    #[arg(long, value_name = "FILTER")]
+    log_level: Option<String>,
+    /// json or text
+    #[arg(long, value_name = "FORMAT")]
+    log_format: Option<String>,
+}
+
+/// The settings that say where the books are.
+#[derive(Args)]
+pub(super) struct StoreFlags {
+    /// Settings file, TOML [env: RUSHGATE_CONFIG]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Directory of everything rushgate writes, the SQLite ledger included
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<String>,
+    /// Where orders are recorded: sqlite:PATH_OF_FILE
+    #[arg(long, value_name = "LEDGER")]
+    ledger: Option<String>,
+}
+
+impl SettingsFlags {
+    /// Reads all layers.
+    pub(super) fn load(&self) -> Result<Loaded, Failure> {
+        let mut layers = self.store.layers()?;
+        layers.flags.extend(self.given());
+        Ok(Config::load(&layers)?)
+    }
+
+    fn given(&self) -> Vec<(&'static str, String)> {
+        let insecure_no_auth = self.insecure_no_auth.then(|| "true".to_owned());
+        given([
+            ("listen", &self.listen),
+            ("admin_listen", &self.admin_listen),
+            ("gate", &self.gate),
+            ("shards", &self.shards),
+            ("auth.mode", &self.auth_mode),
+            ("auth.insecure_no_auth", &insecure_no_auth),
+            ("admin.token", &self.admin_token),
+            ("drain.delay_s", &self.drain_delay_s),
+            ("drain.timeout_s", &self.drain_timeout_s),
+            ("log.level", &self.log_level),
+            ("log.format", &self.log_format),
+        ])
+    }
+}
+
+impl StoreFlags {
+    /// Whether any of them was given.
+    pub(super) fn any(&self) -> bool {
+        self.config.is_some() || self.data_dir.is_some() || self.ledger.is_some()
+    }
+
+    /// Reads all layers.
+    pub(super) fn load(&self) -> Result<Loaded, Failure> {
+        Ok(Config::load(&self.layers()?)?)
+    }
+
+    fn layers(&self) -> Result<Layers, Failure> {
+        Ok(Layers { flags: self.given(), env: Env::of_process()?, file: self.config.clone() })
+    }
+
+    fn given(&self) -> Vec<(&'static str, String)> {
+        given([("data_dir", &self.data_dir), ("ledger", &self.ledger)])
+    }
+}
+
+fn given<const N: usize>(flags: [(&'static str, &Option<String>); N]) -> Vec<(&'static str, String)> {
+    flags.into_iter().filter_map(|(key, text)| Some((key, text.clone()?))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::config::KEYS;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        settings: SettingsFlags,
+    }
+
+    #[test]
+    fn every_setting_has_its_flag() {
+        for key in KEYS {
+            let flag = key.flag();
+            let words = if key.name == "auth.insecure_no_auth" { vec!["x", &flag] } else { vec!["x", &flag, "true"] };
+            let settings = Line::try_parse_from(words).unwrap_or_else(|error| panic!("{error}")).settings;
+            let given = [settings.given(), settings.store.given()].concat();
+            assert_eq!(given, [(key.name, "true".to_owned())]);
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! `verify`: do the books balance? Asks a running server, or reads the stores itself.
+
+use clap::Args;
+use serde::{Deserialize, Serialize};
+
+use super::client::ServerFlags;
+use super::sale::name;
+use super::settings::StoreFlags;
+use super::table::table;
+use super::{Failure, screen};
+use crate::app;
+
+/// Audit the books: exit code 0 if they balance, 1 if not
+#[derive(Args)]
+#[command(after_help = "\
+A running server is asked, unless --data-dir, --ledger or --config says where the stores are.
+
+EXAMPLES
+  rushgate verify
+  rushgate verify --sale demo --json
+  rushgate verify --data-dir ./data")]
+pub(super) struct Verify {
+    /// Audit this sale only
+    #[arg(long, value_name = "SALE_ID", value_parser = name)]
+    sale: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    store: StoreFlags,
+    #[command(flatten)]
+    server: ServerFlags,
+}
+
+/// The report, as the admin listener words it.
+#[derive(Serialize, Deserialize)]
+struct Report {
+    ok: bool,
+    checks: Vec<Check>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Check {
+    name: String,
+    ok: bool,
+    detail: String,
+}
+
+impl Verify {
+    pub(super) fn run(&self) -> Result<(), Failure> {
+        if self.store.any() && self.server.server.is_some() {
+            let text = "verify asks a server (--server) or reads the stores (--data-dir, --ledger, --config), not both";
+            return Err(Failure::Usage(text.to_owned()));
+        }
+        let report = if self.store.any() { self.read_stores()? } else { self.ask_server()? };
+        screen::out(&if self.json { json(&report)? } else { shown(&report) })?;
+        if report.balances() { Ok(()) } else { Err(Failure::Unbalanced) }
+    }
+
+    fn ask_server(&self) -> Result<Report, Failure> {
+        let path = match &self.sale {
+            Some(sale) => format!("/admin/v1/verify?sale_id={sale}"),
+            None => "/admin/v1/verify".to_owned(),
+        };
+        self.server.client()?.audit(&path)?.read()
+    }
+
+    fn read_stores(&self) -> Result<Report, Failure> {
+        let loaded = self.store.load()?;
+        loaded.check_stores()?;
+        let checks: Vec<Check> = app::verify(&loaded.config, self.sale.as_deref())?
+            .into_iter()
+            .map(|check| Check { name: check.name.to_owned(), ok: check.ok, detail: check.detail })
+            .collect();
+        Ok(Report { ok: checks.iter().all(|check| check.ok), checks })
+    }
+}
+
+impl Report {
+    /// One bad check is enough, whatever the summary says.
+    fn balances(&self) -> bool {
+        self.ok && self.checks.iter().all(|check| check.ok)
+    }
+}
+
+fn json(report: &Report) -> Result<String, Failure> {
+    serde_json::to_string_pretty(report).map_err(|error| Failure::NotDone(format!("cannot print the report: {error}")))
+}
+
+fn shown(report: &Report) -> String {
+    let row = |check: &Check| vec![check.name.clone(), yes_or_no(check.ok), check.detail.clone()];
+    let checks = table(&["check", "ok", "detail"], &report.checks.iter().map(row).collect::<Vec<_>>());
+    let verdict = if report.balances() { "books balance" } else { "books do not balance" };
+    format!("{checks}\n{verdict}")
+}
+
+fn yes_or_no(ok: bool) -> String {
+    if ok { "yes" } else { "NO" }.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(ok: bool, checks: &[bool]) -> Report {
+        let check = |ok: &bool| Check { name: "stock".into(), ok: *ok, detail: "3 = 1 + 1 + 1".into() };
+        Report { ok, checks: checks.iter().map(check).collect() }
+    }
+
+    #[test]
+    fn the_last_line_is_the_verdict() {
+        let text = shown(&report(true, &[true, true]));
+        assert_eq!(text.lines().last(), Some("books balance"));
+        assert_eq!(text.lines().count(), 4);
+        assert_eq!(shown(&report(false, &[false])).lines().last(), Some("books do not balance"));
+    }
+
+    #[test]
+    fn one_bad_check_is_enough() {
+        assert!(!report(true, &[true, false]).balances());
+        assert!(!report(false, &[true]).balances());
+        assert!(report(true, &[]).balances());
+    }
+}

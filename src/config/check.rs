@@ -1,0 +1,79 @@
+//! What is right by itself but wrong together, unsafe, or not in this build.
+
+use std::net::SocketAddr;
+
+use super::key::Key;
+use super::{AuthMode, Error, Gate, Ledger, Loaded, Problem};
+
+impl Loaded {
+    /// Whether a server may start with these settings.
+    pub fn check(&self) -> Result<(), Error> {
+        let mut problems = self.store_problems();
+        self.check_auth(&mut problems);
+        self.check_admin(&mut problems);
+        if problems.is_empty() { Ok(()) } else { Err(Error(problems)) }
+    }
+
+    /// Whether this build has the stores that these settings name: enough for commands that open no listener.
+    pub fn check_stores(&self) -> Result<(), Error> {
+        let problems = self.store_problems();
+        if problems.is_empty() { Ok(()) } else { Err(Error(problems)) }
+    }
+
+    fn store_problems(&self) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        match &self.config.ledger {
+            Ledger::Sqlite(_) => {}
+            Ledger::Postgres(_) => {
+                let advice = "this build has the SQLite ledger only; leave `ledger` out or use sqlite:PATH_OF_FILE";
+                problems.push(self.refused("ledger", advice));
+            }
+        }
+        match &self.config.gate {
+            Gate::Memory => {}
+            Gate::Redis(_) | Gate::RedisCluster(_) => {
+                let advice = "this build has the memory gate only; leave `gate` out or use memory";
+                problems.push(self.refused("gate", advice));
+            }
+        }
+        problems
+    }
+
+    fn check_auth(&self, problems: &mut Vec<Problem>) {
+        let (auth, listen) = (self.config.auth, self.config.listen);
+        match auth.mode {
+            AuthMode::Jwt | AuthMode::Gateway => {
+                let advice =
+                    "this build has the mode none only; leave `auth.mode` out and listen on a loopback address";
+                problems.push(self.refused("auth.mode", advice));
+            }
+            AuthMode::None if is_loopback(listen) || auth.insecure_no_auth => {}
+            AuthMode::None => {
+                let advice = "other machines reach this address and auth.mode = none lets anyone order in anyone's name; \
+                              listen on a loopback address, or allow it with --insecure-no-auth (load tests)";
+                problems.push(self.refused("listen", advice));
+            }
+        }
+    }
+
+    fn check_admin(&self, problems: &mut Vec<Problem>) {
+        if !is_loopback(self.config.admin_listen) && self.config.admin.token.is_none() {
+            let advice = "other machines reach this address and there is no admin.token; set RUSHGATE_ADMIN_TOKEN to \
+                          16 or more characters, or listen on a loopback address";
+            problems.push(self.refused("admin_listen", advice));
+        }
+    }
+
+    fn refused(&self, key: &'static str, advice: &str) -> Problem {
+        let (value, origin) = match (self.settings.get(key), Key::find(key)) {
+            (Some(given), Some(known)) => (known.shown(&given.value), given.origin.clone()),
+            _ => (String::new(), super::Origin::Default),
+        };
+        Problem::Refused { key, value, origin, advice: advice.to_owned() }
+    }
+}
+
+/// An IPv4 address in IPv6 clothes is judged as the IPv4 address.
+fn is_loopback(address: SocketAddr) -> bool {
+    address.ip().to_canonical().is_loopback()
+}

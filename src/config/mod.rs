@@ -1,0 +1,186 @@
+//! The settings: read once at start-up, from defaults < file < `RUSHGATE_…` environment < flags, each value with
+//! where it came from. Called by the command line only; everything else is handed a [`Config`].
+//!
+//! It must never show a secret: not in an error, not in `config print`, not in `Debug`.
+
+mod check;
+mod error;
+mod key;
+mod layers;
+mod read;
+mod secret;
+
+pub use error::{Error, Problem};
+pub use key::{ADMIN_TOKEN_VARIABLE, CONFIG_VARIABLE, KEYS, Key, SERVER_VARIABLE};
+pub use layers::{Env, Layers, Origin};
+pub use secret::Secret;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use layers::Settings;
+use read::Reader;
+
+/// The file of the SQLite ledger inside the data directory.
+pub const LEDGER_FILE: &str = "rushgate.db";
+
+/// Everything that can be set, typed and within its range. `default.toml` explains each value to operators.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Address of the public listener; port 0 takes any free one.
+    pub listen: SocketAddr,
+    /// Address of the admin listener; port 0 takes any free one.
+    pub admin_listen: SocketAddr,
+    /// Directory of everything the process writes.
+    pub data_dir: PathBuf,
+    /// Where orders are recorded.
+    pub ledger: Ledger,
+    /// Where stock is held during the rush.
+    pub gate: Gate,
+    /// Shards of a sale that names none, 1..=[`crate::limits::SHARDS_MAX`].
+    pub shards: u16,
+    /// How a buyer is recognised.
+    pub auth: Auth,
+    /// What the admin listener asks for.
+    pub admin: Admin,
+    /// How the process leaves.
+    pub drain: Drain,
+    /// What is logged, and how.
+    pub log: Log,
+}
+
+/// Where orders are recorded.
+#[derive(Clone, Debug)]
+pub enum Ledger {
+    /// A SQLite file.
+    Sqlite(PathBuf),
+    /// A PostgreSQL address, password included. Refused by [`Loaded::check_stores`] in this build.
+    Postgres(Secret),
+}
+
+/// Where stock is held during the rush.
+#[derive(Clone, Debug)]
+pub enum Gate {
+    /// This process.
+    Memory,
+    /// One or more Redis addresses, separated by commas. Refused by [`Loaded::check_stores`] in this build.
+    Redis(Secret),
+    /// A Redis Cluster address. Refused by [`Loaded::check_stores`] in this build.
+    RedisCluster(Secret),
+}
+
+/// How a buyer is recognised.
+#[derive(Clone, Copy, Debug)]
+pub struct Auth {
+    /// Who says who is asking.
+    pub mode: AuthMode,
+    /// Whether mode `none` is allowed on an address that other machines reach.
+    pub insecure_no_auth: bool,
+}
+
+/// Who says who is asking.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AuthMode {
+    /// The request itself: development and load tests.
+    None,
+    /// A signed token. Refused by [`Loaded::check`] in this build.
+    Jwt,
+    /// A trusted proxy. Refused by [`Loaded::check`] in this build.
+    Gateway,
+}
+
+/// What the admin listener asks for.
+#[derive(Clone, Debug)]
+pub struct Admin {
+    /// The bearer token; `None`: nothing, allowed on loopback only.
+    pub token: Option<Secret>,
+}
+
+/// How the process leaves after a stop signal.
+#[derive(Clone, Copy, Debug)]
+pub struct Drain {
+    /// How long readiness answers 503 before the listener closes, in seconds, 0..=60.
+    pub delay_s: u64,
+    /// How long running requests may take after that, in seconds, 1..=600.
+    pub timeout_s: u64,
+}
+
+/// What is logged, and how.
+#[derive(Clone, Debug)]
+pub struct Log {
+    /// A `tracing` filter, checked.
+    pub level: String,
+    /// How a line looks.
+    pub format: LogFormat,
+}
+
+/// How a log line looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One JSON object per line.
+    Json,
+    /// For people.
+    Text,
+}
+
+/// A [`Config`] that remembers where each value came from.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// The values.
+    pub config: Config,
+    settings: Settings,
+}
+
+/// One line of `config print`.
+#[derive(Clone, Debug)]
+pub struct Line {
+    /// The setting's dotted name.
+    pub key: &'static str,
+    /// Its value as TOML, hidden if it is a secret.
+    pub value: String,
+    /// Where the value came from.
+    pub origin: Origin,
+}
+
+impl Config {
+    /// Reads the layers and every value in them. What is wrong is reported all at once. Whether the values make a
+    /// safe server that this build can run is asked next, with [`Loaded::check`].
+    pub fn load(layers: &Layers) -> Result<Loaded, Error> {
+        let mut problems = Vec::new();
+        let settings = layers::merge(layers, &mut problems);
+        let mut reader = Reader::new(&settings, &mut problems);
+        let data_dir = reader.path("data_dir");
+        let config = Config {
+            listen: reader.address("listen"),
+            admin_listen: reader.address("admin_listen"),
+            ledger: reader.ledger("ledger", &data_dir),
+            data_dir,
+            gate: reader.gate("gate"),
+            shards: reader.shards("shards"),
+            auth: Auth {
+                mode: reader.auth_mode("auth.mode"),
+                insecure_no_auth: reader.switch("auth.insecure_no_auth"),
+            },
+            admin: Admin { token: reader.token("admin.token") },
+            drain: Drain {
+                delay_s: reader.seconds("drain.delay_s", 0..=read::DRAIN_DELAY_S_MAX),
+                timeout_s: reader.seconds("drain.timeout_s", 1..=read::DRAIN_TIMEOUT_S_MAX),
+            },
+            log: Log { level: reader.log_level("log.level"), format: reader.log_format("log.format") },
+        };
+        if problems.is_empty() { Ok(Loaded { config, settings }) } else { Err(Error(problems)) }
+    }
+}
+
+impl Loaded {
+    /// Every setting in the order of [`KEYS`], for `config print`.
+    pub fn lines(&self) -> impl Iterator<Item = Line> {
+        KEYS.iter().filter_map(|key| {
+            let given = self.settings.get(key.name)?;
+            Some(Line { key: key.name, value: key.shown(&given.value), origin: given.origin.clone() })
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

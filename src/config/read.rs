@@ -1,0 +1,194 @@
+//! From values to types: each setting is parsed once, here, and refused with its range.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+
+use toml::Value;
+use tracing_subscriber::EnvFilter;
+
+use super::key::Key;
+use super::layers::Settings;
+use super::{AuthMode, Gate, LEDGER_FILE, Ledger, LogFormat, Problem, Secret};
+use crate::limits;
+
+/// Longest time readiness may answer 503 before the listener closes, in seconds: load balancers look every few.
+pub(super) const DRAIN_DELAY_S_MAX: u64 = 60;
+/// Longest time a drain may take, in seconds: no order takes minutes, and supervisors lose patience earlier.
+pub(super) const DRAIN_TIMEOUT_S_MAX: u64 = 600;
+/// Fewest and most characters of the admin token: 16 random ones cannot be guessed, 1024 fit every header limit.
+const TOKEN_CHARS: RangeInclusive<usize> = 16..=1024;
+
+/// Reads settings one by one and gathers what is wrong. A wrong value gives a stand-in, which nobody sees: a
+/// configuration with problems is thrown away.
+pub(super) struct Reader<'a> {
+    settings: &'a Settings,
+    problems: &'a mut Vec<Problem>,
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn new(settings: &'a Settings, problems: &'a mut Vec<Problem>) -> Self {
+        Reader { settings, problems }
+    }
+
+    fn read<T>(
+        &mut self,
+        key: &'static str,
+        expected: &str,
+        stand_in: T,
+        parse: impl FnOnce(&Value) -> Option<T>,
+    ) -> T {
+        // Every key has a default (a test holds that), so a missing one is a key that does not exist.
+        let (Some(given), Some(known)) = (self.settings.get(key), Key::find(key)) else { return stand_in };
+        parse(&given.value).unwrap_or_else(|| {
+            let (value, origin) = (known.shown(&given.value), given.origin.clone());
+            self.problems.push(Problem::Value { key, value, origin, expected: expected.to_owned() });
+            stand_in
+        })
+    }
+
+    pub(super) fn address(&mut self, key: &'static str) -> SocketAddr {
+        let expected = "an IP address and a port, such as 127.0.0.1:8080 or [::1]:8080";
+        let stand_in = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        self.read(key, expected, stand_in, |value| value.as_str()?.parse().ok())
+    }
+
+    pub(super) fn path(&mut self, key: &'static str) -> PathBuf {
+        let path = |value: &Value| value.as_str().filter(|path| !path.is_empty()).map(PathBuf::from);
+        self.read(key, "a path", PathBuf::new(), path)
+    }
+
+    pub(super) fn ledger(&mut self, key: &'static str, data_dir: &Path) -> Ledger {
+        let expected = "empty (SQLite in data_dir), sqlite:PATH_OF_FILE or postgres://...";
+        let in_data_dir = data_dir.join(LEDGER_FILE);
+        self.read(key, expected, Ledger::Sqlite(in_data_dir.clone()), |value| match value.as_str()? {
+            "" => Some(Ledger::Sqlite(in_data_dir)),
+            text => ledger(text),
+        })
+    }
+
+    pub(super) fn gate(&mut self, key: &'static str) -> Gate {
+        let expected = "memory, redis://...[,redis://...] or redis-cluster://...";
+        self.read(key, expected, Gate::Memory, |value| gate(value.as_str()?))
+    }
+
+    pub(super) fn shards(&mut self, key: &'static str) -> u16 {
+        let max = limits::SHARDS_MAX;
+        self.read(key, &format!("a whole number, 1 to {max}"), 1, |value| {
+            u16::try_from(value.as_integer()?).ok().filter(|n| (1..=max).contains(n))
+        })
+    }
+
+    pub(super) fn seconds(&mut self, key: &'static str, range: RangeInclusive<u64>) -> u64 {
+        let expected = format!("a whole number of seconds, {} to {}", range.start(), range.end());
+        let in_range = |value: &Value| u64::try_from(value.as_integer()?).ok().filter(|n| range.contains(n));
+        self.read(key, &expected, *range.start(), in_range)
+    }
+
+    pub(super) fn switch(&mut self, key: &'static str) -> bool {
+        self.read(key, "true or false", false, Value::as_bool)
+    }
+
+    pub(super) fn auth_mode(&mut self, key: &'static str) -> AuthMode {
+        self.read(key, "none, jwt or gateway", AuthMode::None, |value| match value.as_str()? {
+            "none" => Some(AuthMode::None),
+            "jwt" => Some(AuthMode::Jwt),
+            "gateway" => Some(AuthMode::Gateway),
+            _ => None,
+        })
+    }
+
+    pub(super) fn token(&mut self, key: &'static str) -> Option<Secret> {
+        let (least, most) = TOKEN_CHARS.into_inner();
+        let expected = format!("empty, or {least} to {most} visible ASCII characters");
+        self.read(key, &expected, None, |value| match value.as_str()? {
+            "" => Some(None),
+            text if TOKEN_CHARS.contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic()) => {
+                Some(Some(Secret::new(text)))
+            }
+            _ => None,
+        })
+    }
+
+    pub(super) fn log_level(&mut self, key: &'static str) -> String {
+        let expected = "off, error, warn, info, debug or trace, or a list such as info,hyper=warn";
+        self.read(key, expected, String::new(), |value| {
+            value.as_str().filter(|text| is_log_filter(text)).map(str::to_owned)
+        })
+    }
+
+    pub(super) fn log_format(&mut self, key: &'static str) -> LogFormat {
+        self.read(key, "json or text", LogFormat::Json, |value| match value.as_str()? {
+            "json" => Some(LogFormat::Json),
+            "text" => Some(LogFormat::Text),
+            _ => None,
+        })
+    }
+}
+
+fn ledger(text: &str) -> Option<Ledger> {
+    if let Some(path) = text.strip_prefix("sqlite:") {
+        // Not `sqlite://…`, which means different files to different programs, and nothing that vanishes on exit.
+        let is_file = !path.is_empty() && !path.starts_with("//") && !path.contains(":memory:");
+        return is_file.then(|| Ledger::Sqlite(path.into()));
+    }
+    let is_postgres = ["postgres://", "postgresql://"].iter().any(|scheme| text.starts_with(scheme));
+    is_postgres.then(|| Ledger::Postgres(Secret::new(text)))
+}
+
+fn gate(text: &str) -> Option<Gate> {
+    let has_host = |address: &str, scheme: &str| address.strip_prefix(scheme).is_some_and(|host| !host.is_empty());
+    if text == "memory" {
+        Some(Gate::Memory)
+    } else if has_host(text, "redis-cluster://") {
+        Some(Gate::RedisCluster(Secret::new(text)))
+    } else if text.split(',').all(|node| has_host(node, "redis://")) {
+        Some(Gate::Redis(Secret::new(text)))
+    } else {
+        None
+    }
+}
+
+/// Whether `text` says what it seems to say. To `EnvFilter` a bare `inof` is a module of that name, and logs nothing:
+/// a bare word must be a level.
+fn is_log_filter(text: &str) -> bool {
+    let is_level = |word: &str| {
+        ["off", "error", "warn", "info", "debug", "trace"].iter().any(|level| word.eq_ignore_ascii_case(level))
+    };
+    let plain = |part: &str| part.contains('=') || part.contains('[') || is_level(part);
+    EnvFilter::try_new(text).is_ok() && text.split(',').all(plain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_misspelt_level_is_not_taken_for_a_module() {
+        for good in ["info", "OFF", "warn,rushgate=debug", "info,rushgate::engine=trace", "warn,[order]=debug"] {
+            assert!(is_log_filter(good), "{good}");
+        }
+        for bad in ["inof", "info,hyper", "rushgate=loud", "", "info,", "info, hyper=warn"] {
+            assert!(!is_log_filter(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_ledger_is_a_file_or_an_address() {
+        assert!(matches!(ledger("sqlite:/srv/x.db"), Some(Ledger::Sqlite(path)) if path == Path::new("/srv/x.db")));
+        assert!(matches!(ledger("postgres://db/x"), Some(Ledger::Postgres(_))));
+        for bad in ["sqlite:", "sqlite://x.db", "sqlite::memory:", "x.db", "mysql://db"] {
+            assert!(ledger(bad).is_none(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_gate_is_memory_or_addresses() {
+        assert!(matches!(gate("memory"), Some(Gate::Memory)));
+        assert!(matches!(gate("redis://a,redis://b:6380"), Some(Gate::Redis(_))));
+        assert!(matches!(gate("redis-cluster://a"), Some(Gate::RedisCluster(_))));
+        for bad in ["", "redis://", "redis://a,b", "redis", "Memory"] {
+            assert!(gate(bad).is_none(), "{bad}");
+        }
+    }
+}

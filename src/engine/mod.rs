@@ -1,0 +1,151 @@
+//! The engine: walks an order from admission to the ledger's commit, and keeps gate and ledger together.
+//!
+//! `place.rs` is the path and reads top to bottom; `writer.rs` commits in groups; `refill.rs` moves units between
+//! shards; `sweep.rs` completes what was left behind; `sales.rs` is what operators do; `reading.rs` only looks.
+//! The edges call it; it knows the ports, not the adapters.
+
+mod bells;
+mod catalog;
+mod load;
+mod place;
+mod reading;
+mod refill;
+mod sales;
+mod sweep;
+mod writer;
+
+pub use place::PlaceOrder;
+pub use sales::RestockSale;
+
+use std::future::Future;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use self::bells::Bells;
+use self::catalog::Catalog;
+use self::writer::Job;
+use crate::admission::Admission;
+use crate::clock::Clock;
+use crate::gate::Gate;
+use crate::ledger::{self, Ledger};
+use crate::limits;
+use crate::metrics::Metrics;
+use crate::order::{Code, Refusal};
+
+/// One engine over one gate and one ledger.
+pub struct Engine {
+    gate: Arc<dyn Gate>,
+    ledger: Arc<dyn Ledger>,
+    clock: Clock,
+    catalog: Catalog,
+    admission: Admission,
+    bells: Bells,
+    metrics: Arc<Metrics>,
+    /// Orders on their way to a writer. It has a place for every seat, so a seated order is never turned away.
+    queue: mpsc::Sender<Job>,
+    tasks: TaskTracker,
+    stopping: CancellationToken,
+}
+
+impl Engine {
+    /// Starts the engine's tasks and takes up the sales that the ledger has; open ones are loaded into the gate now,
+    /// others when somebody asks for them. Must be called inside a tokio runtime.
+    pub async fn start(
+        gate: Arc<dyn Gate>,
+        ledger: Arc<dyn Ledger>,
+        clock: Clock,
+        metrics: Arc<Metrics>,
+    ) -> Result<Arc<Engine>, ledger::Error> {
+        let sales = ledger.sales().await?;
+        let (queue, jobs) = mpsc::channel(limits::ORDERS_IN_FLIGHT_MAX);
+        let engine = Arc::new(Engine {
+            gate,
+            ledger,
+            clock,
+            catalog: Catalog::default(),
+            admission: Admission::default(),
+            bells: Bells::default(),
+            metrics,
+            queue,
+            tasks: TaskTracker::new(),
+            stopping: CancellationToken::new(),
+        });
+        for sale in sales {
+            engine.catalog.put(sale);
+        }
+        engine.load_open_sales().await?;
+        writer::start(&engine, jobs);
+        engine.tasks.spawn(sweep::run(engine.clone()));
+        Ok(engine)
+    }
+
+    /// Whether the ledger takes orders.
+    pub fn is_well(&self) -> bool {
+        self.admission.is_ledger_well()
+    }
+
+    /// Orders between reservation and answer, and requests that wait for one.
+    pub fn depths(&self) -> (usize, usize) {
+        (self.admission.in_flight(), self.bells.waiting())
+    }
+
+    /// What is counted.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// The engine's clock.
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// Finishes what is in flight, stops the tasks and closes the ledger. To be called when no new request can come.
+    /// Answers whether everything was finished within `timeout`.
+    pub async fn drain(&self, timeout: Duration) -> bool {
+        let finished = tokio::time::timeout(timeout, async {
+            while self.admission.in_flight() > 0 {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+            self.stopping.cancel();
+            self.tasks.close();
+            self.tasks.wait().await;
+        });
+        let finished = finished.await.is_ok();
+        self.stopping.cancel();
+        self.ledger.close().await;
+        finished
+    }
+
+    /// Runs `work` to its end even if the returned future is dropped: what does not finish at its first poll goes on
+    /// as a task of the engine. The future of a client that hangs up may be dropped at any await.
+    async fn detached<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> Result<T, Refusal> {
+        let mut work = Box::pin(work);
+        match futures_util::poll!(work.as_mut()) {
+            Poll::Ready(done) => Ok(done),
+            // A task that panicked leaves its order to the sweeper; its client does not know.
+            Poll::Pending => self.tasks.spawn(work).await.map_err(|_| Code::UnknownOutcome.into()),
+        }
+    }
+}
+
+/// What the client hears of trouble with the ledger.
+fn ledger_trouble(error: &ledger::Error) -> Code {
+    match error {
+        ledger::Error::Busy => Code::Overloaded,
+        ledger::Error::Unavailable(_) | ledger::Error::Corrupt(_) => Code::LedgerUnavailable,
+        ledger::Error::Unknown(_) => Code::UnknownOutcome,
+    }
+}
+
+/// What the client hears of trouble with the gate. A reservation that perhaps happened is no answer yet either.
+fn gate_trouble(error: &crate::gate::Error) -> Code {
+    match error {
+        crate::gate::Error::Unavailable(_) => Code::GateUnavailable,
+        crate::gate::Error::Unknown(_) => Code::UnknownOutcome,
+    }
+}

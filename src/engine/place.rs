@@ -1,0 +1,314 @@
+//! The path of an order: admission → gate → ledger → answer.
+//!
+//! `place` decides, everything else works. Up to `reserve` a request has spent nothing; from there on the order
+//! belongs to the engine's own tasks and a client that hangs up loses only its answer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout_at};
+
+use super::catalog::Offer;
+use super::refill::Refilled;
+use super::writer::{Job, Recorded};
+use super::{Engine, gate_trouble, ledger_trouble};
+use crate::admission::{Admitted, Seat};
+use crate::clock::UnixMs;
+use crate::gate::{Ask, Held, May, No};
+use crate::ledger::Appended;
+use crate::limits;
+use crate::order::{
+    Code, Fingerprint, Hold, Identity, InvalidKey, Key, OnDuplicate, OrderNo, Outcome, Receipt, Refusal, SaleState,
+    UserId,
+};
+
+/// A parsed request for an order.
+#[derive(Debug)]
+pub struct PlaceOrder<'a> {
+    /// The principal.
+    pub user: UserId,
+    /// As sent, and a valid name.
+    pub sale_id: &'a str,
+    /// As sent, and a valid name.
+    pub sku_id: &'a str,
+    /// 1..=[`crate::limits::QUANTITY_MAX`].
+    pub quantity: u32,
+    /// The key that was sent; a broken one matters only where the sale needs a key.
+    pub key: Result<Option<Key>, InvalidKey>,
+    /// Whether a purchase token came with it.
+    pub has_token: bool,
+    /// How long to wait for the answer of an order in flight.
+    pub wait: Duration,
+}
+
+/// Times the path is walked before the client is asked to come back: stock that moves between shards, or an epoch
+/// that changes, may need another turn.
+const TURNS_MAX: usize = 8;
+
+/// What the log line of a request tells beside its answer.
+#[derive(Default)]
+struct Trace {
+    order_no: Option<OrderNo>,
+    /// Whether the gate or the ledger knew the order already.
+    hit: bool,
+}
+
+impl Engine {
+    /// Places an order, or answers the one that the same operation made before.
+    ///
+    /// Cancel-safe: whatever was begun is finished by the engine, and the same request finds it.
+    pub async fn place(self: &Arc<Self>, request: &PlaceOrder<'_>) -> Result<Outcome, Refusal> {
+        let started = Instant::now();
+        let mut trace = Trace::default();
+        let answer = self.walk(request, &mut trace).await;
+        self.metrics.place_seconds.observe(started.elapsed().as_secs_f64());
+        match &answer {
+            Ok(Outcome::Created(_)) => self.metrics.created.add(1),
+            Ok(Outcome::Replayed(_)) => self.metrics.replayed.add(1),
+            // Refusals are counted where they are answered, together with those that never came this far.
+            Err(refusal) => log(request, &trace, refusal),
+        }
+        answer
+    }
+
+    async fn walk(self: &Arc<Self>, request: &PlaceOrder<'_>, trace: &mut Trace) -> Result<Outcome, Refusal> {
+        let offer = self.catalog.get(request.sale_id).ok_or(Code::SaleNotFound)?;
+        let hold = self.identify(&offer, request)?;
+        trace.order_no = Some(hold.order_no);
+        let deadline = Instant::now() + request.wait;
+
+        for _ in 0..TURNS_MAX {
+            let step = self.reserve(&offer, hold).await?;
+            trace.hit |= step.is_hit();
+            match step {
+                Step::Queued(recorded) => match recorded.await.map_err(|_| Code::UnknownOutcome)? {
+                    Recorded::Created { created_at } => {
+                        return Ok(Outcome::Created(receipt(&offer, &hold, created_at)));
+                    }
+                    Recorded::Known(order) => {
+                        trace.hit = true;
+                        return repeat(&offer, &hold, order.fingerprint, order.created_at);
+                    }
+                    // The gate believed in units that the ledger does not have; it has been told.
+                    Recorded::Refused(Appended::SoldOut) => {}
+                    Recorded::Refused(Appended::Closed) => return Err(Code::SaleEnded.into()),
+                    Recorded::Refused(_) => return Err(limit_reached(&offer)),
+                    Recorded::Trouble(code) => return Err(code.into()),
+                },
+                Step::Held(Held::Recorded { created_at }) => {
+                    return repeat(&offer, &hold, hold.fingerprint, created_at);
+                }
+                Step::Held(Held::OtherContent) => return Err(Code::IdempotencyKeyReused.into()),
+                Step::Held(Held::InFlight) => self.settled(&offer, &hold, deadline).await?,
+                Step::Held(Held::Refused { why, remembers_all }) => {
+                    if !remembers_all && let Some(known) = self.known_to_ledger(&offer, &hold).await? {
+                        trace.hit = true;
+                        return known;
+                    }
+                    match why {
+                        No::NotOpen(state) => return Err(not_open(state, self.clock.now_ms())),
+                        No::UserLimit => return Err(limit_reached(&offer)),
+                        No::SegmentEmpty => self.more_units(&offer, &hold).await?,
+                    }
+                }
+                Step::Held(Held::StaleEpoch) => self.reload(&offer, hold.user).await?,
+                Step::NoNew(code) => return Err(code.into()),
+                Step::Held(Held::Reserved { .. } | Held::Unfamiliar) => return Err(Code::Overloaded.into()),
+            }
+        }
+        Err(Code::Overloaded.into())
+    }
+
+    /// What the request wants and which operation it is.
+    fn identify(&self, offer: &Offer, request: &PlaceOrder<'_>) -> Result<Hold, Refusal> {
+        let sale = &offer.sale;
+        // No token was ever issued by this version, so every token is a forged one.
+        if request.has_token {
+            return Err(Code::TokenInvalid.into());
+        }
+        if sale.rules.require_token {
+            return Err(Code::TokenRequired.into());
+        }
+        let key = match &request.key {
+            _ if !sale.rules.boundary.needs_key() => None,
+            Ok(key) => key.as_ref(),
+            Err(invalid) => return Err(Refusal::because(Code::IdempotencyKeyInvalid, invalid.to_string())),
+        };
+        let created_at = self.clock.now_ms();
+        let identity = Identity::of(sale.rules.boundary, key, request.sku_id, created_at);
+        let identity = identity.ok_or(Code::IdempotencyKeyMissing)?;
+        let (sku, _) = sale.sku(request.sku_id).ok_or(Code::SkuNotFound)?;
+        let (salt, id) = (&sale.salt, sale.id.as_str());
+        Ok(Hold {
+            order_no: OrderNo::derive(salt, id, request.user, identity),
+            fingerprint: Fingerprint::of_place(salt, id, request.user, request.sku_id, request.quantity),
+            user: request.user,
+            sku,
+            quantity: request.quantity,
+            created_at,
+        })
+    }
+
+    /// Asks the gate, and hands what it reserved to the writer. Runs to completion: no reservation is left without
+    /// somebody to record it because a client hung up.
+    async fn reserve(self: &Arc<Self>, offer: &Offer, hold: Hold) -> Result<Step, Refusal> {
+        let Admitted { seat, no_new } = self.admission.admit();
+        let work = self.clone().reserve_and_queue(offer.clone(), hold, seat, no_new);
+        self.detached(work).await?
+    }
+
+    async fn reserve_and_queue(
+        self: Arc<Self>,
+        offer: Offer,
+        hold: Hold,
+        seat: Option<Seat>,
+        no_new: Option<Code>,
+    ) -> Result<Step, Refusal> {
+        let at = offer.at(hold.user.shard(offer.sale.rules.shards));
+        let may = match (&no_new, &seat) {
+            (None, Some(_)) => May::Create,
+            (Some(_), Some(_)) => May::Resume,
+            (_, None) => May::Look,
+        };
+        let ask = Ask { hold, may };
+        let held = self.gate.reserve(at, self.clock.now_ms(), &[ask]).await;
+        let held = held.map_err(|error| gate_trouble(&error))?.pop().ok_or(Code::GateUnavailable)?;
+        match (held, seat) {
+            (Held::Reserved { created_at, resumed }, Some(seat)) => {
+                let (answer, recorded) = oneshot::channel();
+                let hold = Hold { created_at, ..hold };
+                let job = Job { offer, at, hold, resumed, seat, answer: Some(answer) };
+                // Cannot fail while the engine runs: the queue has a place for every seat.
+                self.queue.try_send(job).map_err(|_| Code::UnknownOutcome)?;
+                Ok(Step::Queued(recorded))
+            }
+            (Held::Unfamiliar, _) => Ok(Step::NoNew(no_new.unwrap_or(Code::Overloaded))),
+            (held, _) => Ok(Step::Held(held)),
+        }
+    }
+
+    /// Waits until the order in flight is settled; refuses when the client did not ask to wait, or waited in vain.
+    async fn settled(&self, offer: &Offer, hold: &Hold, deadline: Instant) -> Result<(), Refusal> {
+        let _place = self.bells.place().ok_or(Code::IdempotencyInProgress)?;
+        loop {
+            let ring = self.bells.next_ring(&hold.order_no).ok_or(Code::IdempotencyInProgress)?;
+            tokio::pin!(ring);
+            ring.as_mut().enable();
+            if !self.is_in_flight(offer, hold).await? {
+                return Ok(());
+            }
+            let now = Instant::now();
+            if now >= deadline {
+                return Err(Code::IdempotencyInProgress.into());
+            }
+            let look_at = now + Duration::from_millis(limits::WAIT_POLL_MS);
+            // Rung or not, the next turn looks again: a bell serves many orders.
+            timeout_at(deadline.min(look_at), ring).await.unwrap_or_default();
+        }
+    }
+
+    /// Whether somebody is getting the order recorded. Only looks: an order past its lease is not taken over.
+    async fn is_in_flight(&self, offer: &Offer, hold: &Hold) -> Result<bool, Refusal> {
+        let at = offer.at(hold.user.shard(offer.sale.rules.shards));
+        let ask = Ask { hold: *hold, may: May::Look };
+        let held = self.gate.reserve(at, self.clock.now_ms(), &[ask]).await.map_err(|error| gate_trouble(&error))?;
+        Ok(held.first() == Some(&Held::InFlight))
+    }
+
+    /// Asks the ledger whether the order exists, for a gate that does not remember every order.
+    async fn known_to_ledger(&self, offer: &Offer, hold: &Hold) -> Result<Option<Result<Outcome, Refusal>>, Refusal> {
+        let found = self.ledger.find(Some(hold.user), hold.order_no).await.map_err(|error| ledger_trouble(&error))?;
+        Ok(found.map(|order| repeat(offer, hold, order.fingerprint, order.created_at)))
+    }
+
+    /// Brings units into the user's shard, or refuses because all shards together have too few.
+    async fn more_units(self: &Arc<Self>, offer: &Offer, hold: &Hold) -> Result<(), Refusal> {
+        let latch = offer.live.sku(hold.sku).map(|sku| &sku.latch);
+        if offer.sale.rules.shards == 1 || latch.is_some_and(|latch| latch.is_sold_out(hold.quantity)) {
+            return Err(Code::SoldOut.into());
+        }
+        let shard = hold.user.shard(offer.sale.rules.shards);
+        let refill = self.clone().refill(offer.clone(), shard, hold.sku, hold.quantity);
+        match self.detached(refill).await?? {
+            Refilled::TryAgain => Ok(()),
+            Refilled::SoldOut => Err(Code::SoldOut.into()),
+        }
+    }
+}
+
+/// Where the gate left the request.
+enum Step {
+    /// Reserved, and on its way to the ledger.
+    Queued(oneshot::Receiver<Recorded>),
+    /// Not reserved by this request.
+    Held(Held),
+    /// New orders are not taken now.
+    NoNew(Code),
+}
+
+impl Step {
+    fn is_hit(&self) -> bool {
+        matches!(self, Step::Held(Held::Recorded { .. } | Held::InFlight | Held::OtherContent))
+    }
+}
+
+/// The answer to an operation that has made its order.
+fn repeat(offer: &Offer, hold: &Hold, fingerprint: Fingerprint, created_at: UnixMs) -> Result<Outcome, Refusal> {
+    if fingerprint != hold.fingerprint {
+        return Err(Code::IdempotencyKeyReused.into());
+    }
+    match offer.sale.rules.on_duplicate {
+        OnDuplicate::Replay => Ok(Outcome::Replayed(receipt(offer, hold, created_at))),
+        OnDuplicate::Conflict => {
+            Err(Refusal { order_no: Some(hold.order_no), ..Refusal::from(Code::IdempotencyConflict) })
+        }
+    }
+}
+
+fn receipt(offer: &Offer, hold: &Hold, created_at: UnixMs) -> Receipt {
+    Receipt {
+        order_no: hold.order_no,
+        sale: offer.sale.clone(),
+        sku: hold.sku,
+        user: hold.user,
+        quantity: hold.quantity,
+        created_at,
+    }
+}
+
+fn not_open(state: SaleState, now_ms: UnixMs) -> Refusal {
+    match state {
+        SaleState::Scheduled(starts_at) => {
+            let wait_ms = u64::try_from(starts_at.saturating_sub(now_ms)).unwrap_or(0);
+            Refusal::from(Code::SaleNotOpen).retry_after(wait_ms.div_ceil(1000).max(1))
+        }
+        SaleState::Paused => Code::SalePaused.into(),
+        SaleState::Ended => Code::SaleEnded.into(),
+        // It opened between the gate's look and this one: the next try finds it open.
+        SaleState::Open => Refusal::from(Code::SaleNotOpen).retry_after(1),
+    }
+}
+
+fn limit_reached(offer: &Offer) -> Refusal {
+    let limit = offer.sale.rules.user_limit.unwrap_or(0);
+    Refusal::because(Code::LimitReached, format!("at most {limit} units of a sku per user"))
+}
+
+/// One line for each request that failed or that we turned away ourselves. A "no" of the sale is not trouble: it is
+/// counted, and told at debug level only.
+fn log(request: &PlaceOrder<'_>, trace: &Trace, refusal: &Refusal) {
+    let key = request.key.as_ref().ok().and_then(Option::as_ref).map_or("", Key::as_str);
+    let order_no = trace.order_no.map(|no| no.to_string()).unwrap_or_default();
+    let (code, hit, user) = (refusal.code.as_str(), trace.hit, request.user.get());
+    match refusal.code {
+        Code::Overloaded
+        | Code::RateLimited
+        | Code::GateUnavailable
+        | Code::LedgerUnavailable
+        | Code::UnknownOutcome => {
+            tracing::warn!(code, user, key, order_no, hit, sale = request.sale_id, "order not taken");
+        }
+        _ => tracing::debug!(code, user, key, order_no, hit, sale = request.sale_id, "order refused"),
+    }
+}

@@ -1,0 +1,155 @@
+//! Looking at orders, sales and the books. Nothing here changes anything.
+
+use std::sync::Arc;
+
+use super::catalog::Offer;
+use super::{Engine, gate_trouble, ledger_trouble};
+use crate::gate::Level;
+use crate::ledger::{Check, PageOf};
+use crate::order::{
+    Boundary, Code, Identity, Key, Order, OrderNo, OrderView, Refusal, Sale, SaleState, SaleView, SkuLevel, SkuView,
+    UserId,
+};
+
+impl Engine {
+    /// The order with this number; with a user, only if it is theirs. Cancel-safe.
+    pub async fn order(&self, user: Option<UserId>, order_no: OrderNo) -> Result<OrderView, Refusal> {
+        let found = self.ledger.find(user, order_no).await.map_err(|error| ledger_trouble(&error))?;
+        found.and_then(|order| self.view(order)).ok_or(Code::OrderNotFound.into())
+    }
+
+    /// The order that this key made. Cancel-safe.
+    pub async fn order_by_key(&self, user: UserId, sale_id: &str, key: &Key) -> Result<OrderView, Refusal> {
+        let offer = self.catalog.get(sale_id).ok_or(Code::OrderNotFound)?;
+        // In a sale of another boundary a key makes no order.
+        if offer.sale.rules.boundary != Boundary::Request {
+            return Err(Code::OrderNotFound.into());
+        }
+        let order_no = OrderNo::derive(&offer.sale.salt, sale_id, user, Identity::Key(key));
+        self.order(Some(user), order_no).await
+    }
+
+    /// A page of a user's orders in a sale, newest first; an unknown sale has none. Cancel-safe.
+    pub async fn orders(
+        &self,
+        user: UserId,
+        sale_id: &str,
+        before: Option<i64>,
+        limit: u32,
+    ) -> Result<Vec<OrderView>, Refusal> {
+        let Some(offer) = self.catalog.get(sale_id) else { return Ok(Vec::new()) };
+        let page = PageOf { user, sale: offer.sale.no, before, limit };
+        let orders = self.ledger.list(page).await.map_err(|error| ledger_trouble(&error))?;
+        Ok(orders.into_iter().filter_map(|order| self.view(order)).collect())
+    }
+
+    fn view(&self, order: Order) -> Option<OrderView> {
+        let sale = self.catalog.by_no(order.sale)?.sale;
+        let sku = sale.sku_at(order.sku).and_then(|at| sale.skus.get(usize::from(at)).cloned())?;
+        Some(OrderView { order, sale, sku })
+    }
+
+    /// A sale and what the gate still has of each sku: a hint, old by the time it is read. Cancel-safe.
+    pub async fn sale_hint(&self, sale_id: &str) -> Result<(Arc<Sale>, SaleState, Vec<i64>), Refusal> {
+        let offer = self.catalog.get(sale_id).ok_or(Code::SaleNotFound)?;
+        let state = offer.sale.state(self.clock.now_ms());
+        if !offer.is_loaded() {
+            let view = self.view_sale(&offer).await?;
+            return Ok((view.sale, state, view.skus.iter().map(|sku| sku.sum().available()).collect()));
+        }
+        let mut left = vec![0; offer.sale.skus.len()];
+        for level in self.gate_levels(&offer).await? {
+            left.iter_mut().zip(level.available).for_each(|(left, units)| *left += units);
+        }
+        Ok((offer.sale, state, left))
+    }
+
+    /// A sale with its stock. Cancel-safe.
+    pub async fn sale(&self, sale_id: &str) -> Result<SaleView, Refusal> {
+        let offer = self.catalog.get(sale_id).ok_or(Code::SaleNotFound)?;
+        self.view_sale(&offer).await
+    }
+
+    /// Every sale with its stock, in the order they were made. Cancel-safe.
+    pub async fn sales(&self) -> Result<Vec<SaleView>, Refusal> {
+        let mut views = Vec::new();
+        for offer in self.catalog.all() {
+            views.push(self.view_sale(&offer).await?);
+        }
+        Ok(views)
+    }
+
+    /// The books of a sale: the ledger's, less what the gate holds for orders on their way.
+    pub(super) async fn view_sale(&self, offer: &Offer) -> Result<SaleView, Refusal> {
+        let mut stock = self.ledger.stock(offer.sale.no).await.map_err(|error| ledger_trouble(&error))?;
+        if offer.is_loaded() {
+            for (shard, level) in self.gate_levels(offer).await?.into_iter().enumerate() {
+                for (shards, available) in stock.iter_mut().zip(level.available) {
+                    if let Some(level) = shards.get_mut(shard) {
+                        level.held += (level.available() - available).max(0);
+                    }
+                }
+            }
+        }
+        let skus =
+            offer.sale.skus.iter().zip(stock).map(|(sku, shards)| SkuView { sku: sku.clone(), shards }).collect();
+        Ok(SaleView { sale: offer.sale.clone(), state: offer.sale.state(self.clock.now_ms()), skus })
+    }
+
+    async fn gate_levels(&self, offer: &Offer) -> Result<Vec<Level>, Refusal> {
+        let mut levels = Vec::with_capacity(usize::from(offer.sale.rules.shards));
+        for at in offer.shards() {
+            levels.push(self.gate.level(at).await.map_err(|error| gate_trouble(&error))?);
+        }
+        Ok(levels)
+    }
+
+    /// Audits one sale, or all: the ledger against itself, then the gate against the ledger. Cancel-safe.
+    pub async fn verify(&self, sale_id: Option<&str>) -> Result<Vec<Check>, Refusal> {
+        let offers = match sale_id {
+            Some(id) => vec![self.catalog.get(id).ok_or(Code::SaleNotFound)?],
+            None => self.catalog.all(),
+        };
+        let one = sale_id.and_then(|_| offers.first()).map(|offer| offer.sale.no);
+        let mut checks = self.ledger.audit(one).await.map_err(|error| ledger_trouble(&error))?;
+        let mut findings = Vec::new();
+        for offer in offers.iter().filter(|offer| offer.is_loaded()) {
+            findings.extend(self.gate_above_ledger(offer).await?);
+        }
+        checks.push(Check {
+            name: "gate_within_ledger",
+            ok: findings.is_empty(),
+            detail: if findings.is_empty() {
+                "no shard of the gate sells more than the ledger has".to_owned()
+            } else {
+                findings.join("; ")
+            },
+        });
+        Ok(checks)
+    }
+
+    /// Shards whose gate offers more units than the ledger has. The ledger is read first: orders that commit in
+    /// between only lower what the gate has.
+    async fn gate_above_ledger(&self, offer: &Offer) -> Result<Vec<String>, Refusal> {
+        let _alone = offer.live.changing.lock().await;
+        let mut findings = Vec::new();
+        for (position, sku) in (0..).zip(&offer.sale.skus) {
+            let Some(live) = offer.live.sku(position) else { continue };
+            let _still = live.moving.lock().await;
+            let stock = self.ledger.stock(offer.sale.no).await.map_err(|error| ledger_trouble(&error))?;
+            let levels = self.gate_levels(offer).await?;
+            for (shard, level) in levels.iter().enumerate() {
+                let has =
+                    stock.get(usize::from(position)).and_then(|shards| shards.get(shard)).map(SkuLevel::available);
+                let offers = level.available.get(usize::from(position)).copied();
+                if offers > has {
+                    findings.push(format!(
+                        "sale {} sku {} shard {shard}: gate {offers:?}, ledger {has:?}",
+                        offer.sale.id, sku.id
+                    ));
+                }
+            }
+        }
+        Ok(findings)
+    }
+}

@@ -1,0 +1,192 @@
+//! What operators do to sales. Each call is idempotent by itself: by the sale's id, by the change's id, or because
+//! doing it twice is doing it once.
+
+use std::sync::Arc;
+
+use super::catalog::Offer;
+use super::{Engine, gate_trouble, ledger_trouble};
+use crate::ledger::{self, Restock, Restocked, SaleCreated};
+use crate::limits;
+use crate::order::{Code, Name, NewSale, Refusal, SaleState, SaleView, Salt, Switch, even_split};
+
+/// A change of stock.
+#[derive(Clone, Debug)]
+pub struct RestockSale {
+    /// The operator's id of this change.
+    pub change_id: Name,
+    /// The sku.
+    pub sku_id: Name,
+    /// Units, negative to take unsold ones away; never 0.
+    pub units: i64,
+}
+
+/// Attempts to learn whether a change was recorded.
+const SETTLE_ATTEMPTS: usize = 3;
+
+impl Engine {
+    /// Makes a sale; `true` if it is new, `false` if the same one existed. Runs to completion.
+    pub async fn create_sale(self: &Arc<Self>, new: NewSale) -> Result<(bool, SaleView), Refusal> {
+        let engine = self.clone();
+        self.detached(async move {
+            if engine.catalog.len() >= limits::SALES_MAX && engine.catalog.get(new.id.as_str()).is_none() {
+                return Err(Refusal::because(Code::Overloaded, format!("at most {} sales", limits::SALES_MAX)));
+            }
+            let mut salt = [0; 32];
+            getrandom::fill(&mut salt)
+                .map_err(|error| Refusal::because(Code::Overloaded, format!("no random numbers: {error}")))?;
+            let created = engine.ledger.create_sale(new, Salt::new(salt), engine.clock.now_ms()).await;
+            let (is_new, sale) = match created.map_err(|error| ledger_trouble(&error))? {
+                SaleCreated::New(sale) => (true, sale),
+                SaleCreated::Same(sale) => (false, sale),
+                SaleCreated::Different => return Err(Code::SaleExists.into()),
+            };
+            let offer = engine.catalog.get(sale.id.as_str()).unwrap_or_else(|| engine.catalog.put(sale));
+            engine.load(&offer).await?;
+            Ok((is_new, engine.view_sale(&offer).await?))
+        })
+        .await?
+    }
+
+    /// Pauses, resumes or ends a sale. An ended sale can only be ended again. Runs to completion.
+    pub async fn switch_sale(self: &Arc<Self>, sale_id: &str, switch: Switch) -> Result<SaleView, Refusal> {
+        let engine = self.clone();
+        let offer = self.catalog.get(sale_id).ok_or(Code::SaleNotFound)?;
+        self.detached(async move { engine.switch(&offer, switch).await }).await?
+    }
+
+    async fn switch(&self, offer: &Offer, switch: Switch) -> Result<SaleView, Refusal> {
+        let _alone = offer.live.changing.lock().await;
+        let now = self.catalog.get(offer.sale.id.as_str()).ok_or(Code::SaleNotFound)?;
+        if switch != Switch::Ended && now.sale.state(self.clock.now_ms()) == SaleState::Ended {
+            return Err(Refusal::because(Code::InvalidTransition, "the sale has ended, and an end is final"));
+        }
+        // The ledger first: what it says survives a crash, and it refuses orders of an ended sale by itself.
+        self.ledger.switch(now.sale.no, switch).await.map_err(|error| ledger_trouble(&error))?;
+        let switched = self.catalog.put(crate::order::Sale { switch, ..now.sale.as_ref().clone() });
+        for at in switched.shards() {
+            self.gate.switch(at, switch).await.map_err(|error| gate_trouble(&error))?;
+        }
+        tracing::info!(sale = %switched.sale.id, switch = switch.as_str(), "sale switched");
+        self.view_sale(&switched).await
+    }
+
+    /// Changes the stock of a sku, once per `change_id`. Runs to completion.
+    pub async fn restock_sale(self: &Arc<Self>, sale_id: &str, change: RestockSale) -> Result<SaleView, Refusal> {
+        let engine = self.clone();
+        let offer = self.catalog.get(sale_id).ok_or(Code::SaleNotFound)?;
+        self.detached(async move {
+            engine.load(&offer).await?;
+            engine.restock(&offer, change).await?;
+            engine.view_sale(&offer).await
+        })
+        .await?
+    }
+
+    async fn restock(&self, offer: &Offer, change: RestockSale) -> Result<(), Refusal> {
+        let (sku, found) = offer.sale.sku(change.sku_id.as_str()).ok_or(Code::SkuNotFound)?;
+        let sku_no = found.no;
+        let _alone = offer.live.changing.lock().await;
+        let live = offer.live.sku(sku).ok_or(Code::SkuNotFound)?;
+        let _still = live.moving.lock().await;
+
+        let before = self.ledger.restocked(offer.sale.no, change.change_id.clone()).await;
+        match before.map_err(|error| ledger_trouble(&error))? {
+            Some(before) if before == (sku_no, change.units) => return Ok(()),
+            Some(_) => return Err(Code::ChangeExists.into()),
+            None => {}
+        }
+        // Units leave the gate before the ledger and reach it after: the gate never sells what the ledger lacks.
+        let by_shard = if change.units > 0 {
+            let split = even_split(change.units, offer.sale.rules.shards);
+            (0..).zip(split).filter(|(_, units)| *units != 0).collect()
+        } else {
+            self.take_unsold(offer, sku, -change.units).await?
+        };
+        let restock = Restock {
+            sale: offer.sale.no,
+            change_id: change.change_id,
+            sku: sku_no,
+            units: change.units,
+            by_shard: by_shard.clone(),
+            now_ms: self.clock.now_ms(),
+        };
+        let answer = match self.settle_restock(restock).await {
+            Ok(Restocked::Applied) => {
+                if change.units > 0 {
+                    self.put(offer, sku, &by_shard).await?;
+                    offer.units_came_back(sku);
+                }
+                return Ok(());
+            }
+            // Another engine applied it since we asked: the units we took are not the change's.
+            Ok(Restocked::Before) => Ok(()),
+            Ok(Restocked::Different) => Err(Code::ChangeExists.into()),
+            Ok(Restocked::NotPossible) if change.units > 0 => {
+                let detail = format!("a sku holds at most {} units", limits::STOCK_UNITS_MAX);
+                Err(Refusal::because(Code::MalformedRequest, detail))
+            }
+            Ok(Restocked::NotPossible) => Err(Code::NotEnoughStock.into()),
+            // Nothing may be put back while it is not known: those units wait for the next start.
+            Err(error @ ledger::Error::Unknown(_)) => return Err(ledger_trouble(&error).into()),
+            Err(error) => Err(ledger_trouble(&error).into()),
+        };
+        if change.units < 0 {
+            self.put_back(offer, sku, &by_shard).await?;
+        }
+        answer
+    }
+
+    /// Records a change; the same id again settles an unknown outcome.
+    async fn settle_restock(&self, restock: Restock) -> Result<Restocked, ledger::Error> {
+        let mut outcome = self.ledger.restock(restock.clone()).await;
+        for _ in 1..SETTLE_ATTEMPTS {
+            match outcome {
+                Err(ledger::Error::Unknown(_)) => {
+                    // Found recorded, it was recorded by the attempt before: applied now, as far as the gate goes.
+                    outcome = self.ledger.restock(restock.clone()).await.map(|found| match found {
+                        Restocked::Before => Restocked::Applied,
+                        other => other,
+                    });
+                }
+                known => return known,
+            }
+        }
+        outcome
+    }
+
+    /// Takes `units` unsold units out of the gate, wherever they are; answers them by shard, as negative numbers.
+    async fn take_unsold(&self, offer: &Offer, sku: u16, units: i64) -> Result<Vec<(u16, i64)>, Refusal> {
+        let mut taken = Vec::new();
+        let mut missing = units;
+        for at in offer.shards() {
+            if missing == 0 {
+                break;
+            }
+            let got = self.gate.adjust(at, sku, -missing).await.map_err(|error| gate_trouble(&error))?;
+            if got > 0 {
+                taken.push((at.shard, -got));
+                missing -= got;
+            }
+        }
+        if missing > 0 {
+            self.put_back(offer, sku, &taken).await?;
+            return Err(Code::NotEnoughStock.into());
+        }
+        Ok(taken)
+    }
+
+    /// Undoes [`Engine::take_unsold`].
+    async fn put_back(&self, offer: &Offer, sku: u16, taken: &[(u16, i64)]) -> Result<(), Refusal> {
+        let back: Vec<(u16, i64)> = taken.iter().map(|(shard, units)| (*shard, -units)).collect();
+        self.put(offer, sku, &back).await?;
+        offer.units_came_back(sku);
+        Ok(())
+    }
+
+    async fn put(&self, offer: &Offer, sku: u16, by_shard: &[(u16, i64)]) -> Result<(), Refusal> {
+        for (shard, units) in by_shard {
+            self.gate.adjust(offer.at(*shard), sku, *units).await.map_err(|error| gate_trouble(&error))?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,195 @@
+//! Group commit: the orders that arrive while one ledger transaction runs make up the next one. Nobody sleeps to fill
+//! a batch, and nobody is answered before the commit of theirs.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::time::Instant;
+
+use super::catalog::Offer;
+use super::{Engine, ledger_trouble};
+use crate::admission::Seat;
+use crate::clock::UnixMs;
+use crate::gate::{At, Settlement};
+use crate::ledger::{self, Appended, Entry};
+use crate::limits;
+use crate::order::{Code, Hold, Order, OrderNo};
+
+/// A reserved order on its way to the ledger.
+pub(super) struct Job {
+    pub(super) offer: Offer,
+    pub(super) at: At,
+    pub(super) hold: Hold,
+    /// Whether an earlier attempt may be under way, so that the batch may hold the order twice.
+    pub(super) resumed: bool,
+    /// Given back when the order is answered.
+    pub(super) seat: Seat,
+    /// Who waits for it; nobody, if the sweeper found it.
+    pub(super) answer: Option<oneshot::Sender<Recorded>>,
+}
+
+/// What came of a [`Job`].
+#[derive(Debug)]
+pub(super) enum Recorded {
+    /// It was recorded by this attempt, or by an earlier one of the same reservation.
+    Created { created_at: UnixMs },
+    /// It was recorded before this reservation was made.
+    Known(Order),
+    /// The ledger said no.
+    Refused(Appended),
+    /// The ledger did not say.
+    Trouble(Code),
+}
+
+/// Writers that take turns: while one waits for its commit, the other gathers the next batch, hands it in and answers
+/// the last one.
+const WRITERS: usize = 2;
+
+/// Starts the writers of an engine.
+pub(super) fn start(engine: &Arc<Engine>, jobs: mpsc::Receiver<Job>) {
+    let jobs = Arc::new(Mutex::new(jobs));
+    for _ in 0..WRITERS {
+        engine.tasks.spawn(run(engine.clone(), jobs.clone()));
+    }
+}
+
+async fn run(engine: Arc<Engine>, jobs: Arc<Mutex<mpsc::Receiver<Job>>>) {
+    let mut batch = Vec::with_capacity(limits::BATCH_ORDERS_MAX);
+    loop {
+        let gather = async { jobs.lock().await.recv_many(&mut batch, limits::BATCH_ORDERS_MAX).await };
+        tokio::select! {
+            _ = gather => {}
+            // Told to stop only when no order is in flight, so there is nothing left to gather.
+            () = engine.stopping.cancelled() => return,
+        }
+        let resumed = batch.iter().any(|job| job.resumed);
+        if resumed {
+            for turn in one_of_each(std::mem::take(&mut batch)) {
+                engine.record(turn).await;
+            }
+        } else {
+            engine.record(std::mem::take(&mut batch)).await;
+        }
+    }
+}
+
+/// Splits jobs into batches in which no order stands twice. An order that was taken over may still be queued from
+/// its first attempt.
+fn one_of_each(jobs: Vec<Job>) -> Vec<Vec<Job>> {
+    let mut seen: HashMap<OrderNo, usize> = HashMap::new();
+    let mut batches: Vec<Vec<Job>> = Vec::new();
+    for job in jobs {
+        let turn = seen.entry(job.hold.order_no).and_modify(|turn| *turn += 1).or_insert(0);
+        match batches.get_mut(*turn) {
+            Some(batch) => batch.push(job),
+            None => batches.push(vec![job]),
+        }
+    }
+    batches
+}
+
+impl Engine {
+    /// Appends one batch, tells the gate, answers everyone in it.
+    async fn record(&self, jobs: Vec<Job>) {
+        let entries = jobs.iter().map(Job::entry).collect();
+        let started = Instant::now();
+        let appended = self.append(entries).await;
+        self.metrics.append_seconds.observe(started.elapsed().as_secs_f64());
+        self.metrics.batch_orders.observe(f64::from(u32::try_from(jobs.len()).unwrap_or(u32::MAX)));
+
+        let recorded: Vec<Recorded> =
+            jobs.iter().zip(appended).map(|(job, appended)| job.recorded(&appended)).collect();
+        self.settle(&jobs, &recorded).await;
+        for (job, recorded) in jobs.into_iter().zip(recorded) {
+            self.bells.ring(&job.hold.order_no);
+            if let Some(answer) = job.answer {
+                // The client may have hung up; its order is recorded all the same.
+                drop(answer.send(recorded));
+            }
+            drop(job.seat);
+        }
+    }
+
+    /// Appends the batch; if a row of it is rejected as a whole, halves it until the others are through.
+    async fn append(&self, mut entries: Vec<Entry>) -> Vec<Result<Appended, ledger::Error>> {
+        let count = entries.len();
+        let error = match self.ledger.append(entries.clone()).await {
+            Ok(appended) => {
+                self.admission.ledger_is(true);
+                return appended.into_iter().map(Ok).collect();
+            }
+            Err(error) => error,
+        };
+        self.metrics.append_failures.add(1);
+        tracing::error!(%error, orders = count, "append to the ledger");
+        match error {
+            ledger::Error::Corrupt(_) if count > 1 => {
+                let second = entries.split_off(count / 2);
+                let mut appended = Box::pin(self.append(entries)).await;
+                appended.extend(Box::pin(self.append(second)).await);
+                appended
+            }
+            ledger::Error::Unavailable(_) | ledger::Error::Unknown(_) => {
+                self.admission.ledger_is(false);
+                vec![Err(error); count]
+            }
+            ledger::Error::Corrupt(_) | ledger::Error::Busy => vec![Err(error); count],
+        }
+    }
+
+    /// Tells the gate what became of each reservation.
+    async fn settle(&self, jobs: &[Job], recorded: &[Recorded]) {
+        let mut by_shard: HashMap<At, Vec<Settlement>> = HashMap::new();
+        for (job, recorded) in jobs.iter().zip(recorded) {
+            by_shard.entry(job.at).or_default().push(job.settlement(recorded));
+        }
+        for (at, settlements) in by_shard {
+            if let Err(error) = self.gate.settle(at, &settlements).await {
+                // A hint that is lost costs a look-up later: the lease runs out and the ledger answers "exists".
+                tracing::warn!(%error, sale = at.sale.0, shard = at.shard, "settle at the gate");
+            }
+        }
+        for (job, recorded) in jobs.iter().zip(recorded) {
+            if let Recorded::Known(_) | Recorded::Refused(_) = recorded {
+                job.offer.units_came_back(job.hold.sku);
+            }
+        }
+    }
+}
+
+impl Job {
+    fn entry(&self) -> Entry {
+        Entry { sale: self.offer.sale.clone(), shard: self.at.shard, epoch: self.at.epoch, hold: self.hold }
+    }
+
+    fn recorded(&self, appended: &Result<Appended, ledger::Error>) -> Recorded {
+        match appended {
+            Ok(Appended::Created) => Recorded::Created { created_at: self.hold.created_at },
+            Ok(Appended::Exists(order)) if self.made(order) => Recorded::Created { created_at: order.created_at },
+            Ok(Appended::Exists(order)) => Recorded::Known(*order),
+            Ok(no) => Recorded::Refused(*no),
+            Err(error) => Recorded::Trouble(ledger_trouble(error)),
+        }
+    }
+
+    /// Whether the row stands for this very reservation, whose units are then spent. A row from before the gate was
+    /// loaded, or that the gate has forgotten since, was counted already: the units held a second time go back.
+    fn made(&self, order: &Order) -> bool {
+        (order.epoch, order.created_at, order.fingerprint)
+            == (self.at.epoch, self.hold.created_at, self.hold.fingerprint)
+    }
+
+    fn settlement(&self, recorded: &Recorded) -> Settlement {
+        let order_no = self.hold.order_no;
+        match recorded {
+            Recorded::Created { created_at } => Settlement::Recorded { order_no, created_at: *created_at },
+            Recorded::Known(order) => {
+                Settlement::KnownBefore { order_no, fingerprint: order.fingerprint, created_at: order.created_at }
+            }
+            Recorded::Refused(Appended::SoldOut) => Settlement::Void { order_no },
+            Recorded::Refused(_) => Settlement::Refused { order_no },
+            Recorded::Trouble(_) => Settlement::Abandoned { order_no },
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! The gate: a fast hint that decides reservations before the ledger sees them.
+//!
+//! It may forget everything at any moment and no promise breaks: the ledger decides again. What it must never do is
+//! confirm an order; only the ledger's commit does that. The engine calls it, nobody else.
+
+mod memory;
+mod records;
+
+pub use memory::MemoryGate;
+
+use futures_util::future::BoxFuture;
+
+use crate::clock::UnixMs;
+use crate::order::{Fingerprint, Hold, OrderNo, Sale, SaleNo, SaleState, Switch};
+
+/// One shard of one sale, as the ledger last numbered it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct At {
+    /// The sale.
+    pub sale: SaleNo,
+    /// 0..shards of the sale.
+    pub shard: u16,
+    /// The epoch the caller believes in; the gate answers [`Held::StaleEpoch`] to any other.
+    pub epoch: i64,
+}
+
+/// A wish to hold units for an order.
+#[derive(Clone, Copy, Debug)]
+pub struct Ask {
+    /// What to hold, and what completes it later.
+    pub hold: Hold,
+    /// How far the gate may go.
+    pub may: May,
+}
+
+/// How far the gate may go for an [`Ask`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum May {
+    /// Make a new reservation.
+    Create,
+    /// Take over a known one whose lease ran out.
+    Resume,
+    /// Only look.
+    Look,
+}
+
+/// What the gate says to an [`Ask`]. Asking twice gives the same answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Held {
+    /// The units are held and the caller must get the order recorded.
+    Reserved {
+        /// When the order was *first* reserved, which is earlier than now if its lease had run out.
+        created_at: UnixMs,
+        /// Whether an earlier reservation past its lease was taken over.
+        resumed: bool,
+    },
+    /// The order is recorded.
+    Recorded {
+        /// When it was first reserved.
+        created_at: UnixMs,
+    },
+    /// Somebody else is getting it recorded.
+    InFlight,
+    /// The order is known with another fingerprint.
+    OtherContent,
+    /// The order is not known and [`May::Create`] was not given.
+    Unfamiliar,
+    /// The order is not known and cannot be reserved.
+    Refused {
+        /// Why not.
+        why: No,
+        /// Whether this shard remembers every order it ever recorded. If not, the ledger must be asked whether the
+        /// order exists before anyone is told `why`.
+        remembers_all: bool,
+    },
+    /// The caller's epoch is not the gate's.
+    StaleEpoch,
+}
+
+/// Why nothing can be reserved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum No {
+    /// This segment has fewer units than were asked for; others may have some.
+    SegmentEmpty,
+    /// The user would get more units than the sale allows.
+    UserLimit,
+    /// The sale is not open.
+    NotOpen(SaleState),
+}
+
+/// What became of a reservation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Settlement {
+    /// The ledger recorded it: the units are gone, the record stays.
+    Recorded {
+        /// The order.
+        order_no: OrderNo,
+        /// When it was first reserved.
+        created_at: UnixMs,
+    },
+    /// The ledger had it from before this epoch, its units already counted: the held ones go back.
+    KnownBefore {
+        /// The order.
+        order_no: OrderNo,
+        /// The recorded fingerprint.
+        fingerprint: Fingerprint,
+        /// When it was first reserved.
+        created_at: UnixMs,
+    },
+    /// The ledger refused it: the units go back, nothing is remembered.
+    Refused {
+        /// The order.
+        order_no: OrderNo,
+    },
+    /// The ledger has no such units: they do *not* go back.
+    Void {
+        /// The order.
+        order_no: OrderNo,
+    },
+    /// The ledger could not say: the lease ends now, and whoever comes next completes it.
+    Abandoned {
+        /// The order.
+        order_no: OrderNo,
+    },
+}
+
+/// What one shard holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Level {
+    /// Units for sale per sku, in the order of [`Sale::skus`].
+    pub available: Vec<i64>,
+    /// Reservations that are not settled.
+    pub holds: usize,
+}
+
+/// Trouble with the gate; a "no" is not trouble.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// Surely not done.
+    #[error("gate unavailable: {0}")]
+    Unavailable(String),
+    /// Perhaps done.
+    #[error("gate did not answer in time: {0}")]
+    Unknown(String),
+}
+
+/// A gate. Every method runs to completion even if its future is dropped after the first poll, or has no effect.
+pub trait Gate: Send + Sync {
+    /// Starts `at.epoch` in one shard with `available` units per sku, forgetting everything of earlier epochs.
+    /// `remembers_all`: the ledger has no order of this shard yet, so nothing is forgotten.
+    fn load<'a>(
+        &'a self,
+        at: At,
+        sale: &'a Sale,
+        available: &'a [i64],
+        remembers_all: bool,
+    ) -> BoxFuture<'a, Result<(), Error>>;
+
+    /// Decides each ask, in order. Known orders are recognised before the window, the limits and the stock are looked at.
+    fn reserve<'a>(&'a self, at: At, now_ms: UnixMs, asks: &'a [Ask]) -> BoxFuture<'a, Result<Vec<Held>, Error>>;
+
+    /// Says what became of reservations. A settlement of an unknown reservation or a stale epoch changes nothing.
+    fn settle<'a>(&'a self, at: At, settlements: &'a [Settlement]) -> BoxFuture<'a, Result<(), Error>>;
+
+    /// Opens, pauses or ends one shard, whatever its epoch.
+    fn switch<'a>(&'a self, at: At, switch: Switch) -> BoxFuture<'a, Result<(), Error>>;
+
+    /// Puts `units` of one sku on sale, or takes up to `-units` away; answers how many were moved (0..=|units|).
+    fn adjust<'a>(&'a self, at: At, sku: u16, units: i64) -> BoxFuture<'a, Result<i64, Error>>;
+
+    /// What the shard holds.
+    fn level<'a>(&'a self, at: At) -> BoxFuture<'a, Result<Level, Error>>;
+
+    /// Up to `max` reservations past their lease, with their lease renewed: the caller must get them recorded.
+    fn overdue<'a>(&'a self, at: At, now_ms: UnixMs, max: usize) -> BoxFuture<'a, Result<Vec<Hold>, Error>>;
+}

@@ -1,0 +1,198 @@
+//! The ledger: the only place where an order becomes true.
+//!
+//! Every promise holds with the gate switched off: the ledger recognises a repeated order by its unique index, and
+//! checks stock, user limits and the end of the sale itself, inside the transaction that records the order. The
+//! engine writes it; reads and the audit ask it.
+
+mod sqlite;
+
+pub use sqlite::{OpenError, SqliteLedger};
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+
+use crate::clock::UnixMs;
+use crate::order::{Hold, Name, NewSale, Order, OrderNo, Sale, SaleNo, Salt, SkuLevel, SkuNo, Switch, UserId};
+
+/// An order that is to be recorded.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// The sale, whose frozen rules apply.
+    pub sale: Arc<Sale>,
+    /// The buyer's shard.
+    pub shard: u16,
+    /// The gate epoch under which the units are held.
+    pub epoch: i64,
+    /// The order.
+    pub hold: Hold,
+}
+
+/// What the ledger says to an [`Entry`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Appended {
+    /// It is recorded, and will be found after any crash.
+    Created,
+    /// It was recorded before; here is the row.
+    Exists(Order),
+    /// The segment has fewer units.
+    SoldOut,
+    /// The user would get more units than the sale allows.
+    LimitReached,
+    /// The sale has been ended.
+    Closed,
+}
+
+/// What came of creating a sale.
+#[derive(Clone, Debug)]
+pub enum SaleCreated {
+    /// It is new.
+    New(Sale),
+    /// It exists with the same content.
+    Same(Sale),
+    /// It exists with other content.
+    Different,
+}
+
+/// A change of stock by an operator, applied once per `change_id`.
+#[derive(Clone, Debug)]
+pub struct Restock {
+    /// The sale.
+    pub sale: SaleNo,
+    /// The operator's id of this change; its scope is the sale.
+    pub change_id: Name,
+    /// The sku.
+    pub sku: SkuNo,
+    /// Units in all, negative to take away.
+    pub units: i64,
+    /// The same units by shard.
+    pub by_shard: Vec<(u16, i64)>,
+    /// When it was asked for.
+    pub now_ms: UnixMs,
+}
+
+/// What came of a [`Restock`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Restocked {
+    /// Done now.
+    Applied,
+    /// Done before.
+    Before,
+    /// The `change_id` stands for another change.
+    Different,
+    /// Fewer unsold units are left, or the total would pass its bound.
+    NotPossible,
+}
+
+/// A move of unsold units between two shards of one sku, applied once per `id`.
+#[derive(Clone, Copy, Debug)]
+pub struct Transfer {
+    /// Unique id, drawn by the engine.
+    pub id: u128,
+    /// The sku.
+    pub sku: SkuNo,
+    /// The donor.
+    pub from: u16,
+    /// The receiver.
+    pub to: u16,
+    /// Units, positive.
+    pub units: i64,
+    /// When it was asked for.
+    pub now_ms: UnixMs,
+}
+
+/// A fresh gate epoch of one shard, with what the ledger knows of its stock.
+#[derive(Clone, Debug)]
+pub struct Epoch {
+    /// Higher than every epoch before it.
+    pub epoch: i64,
+    /// Stock per sku, in the order of [`Sale::skus`].
+    pub levels: Vec<SkuLevel>,
+    /// Whether this is the first epoch of the shard, before which no order can exist.
+    pub first: bool,
+}
+
+/// A page of one user's orders.
+#[derive(Clone, Copy, Debug)]
+pub struct PageOf {
+    /// The buyer.
+    pub user: UserId,
+    /// The sale.
+    pub sale: SaleNo,
+    /// Only orders with a lower [`Order::seq`].
+    pub before: Option<i64>,
+    /// Most orders.
+    pub limit: u32,
+}
+
+/// One check of the audit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Check {
+    /// Its stable name.
+    pub name: &'static str,
+    /// Whether the books balance here.
+    pub ok: bool,
+    /// What was compared, or what does not fit.
+    pub detail: String,
+}
+
+/// Trouble with the ledger; a "no" is not trouble.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// Surely not done.
+    #[error("ledger unavailable: {0}")]
+    Unavailable(String),
+    /// Perhaps done: the same call again settles it.
+    #[error("ledger outcome unknown: {0}")]
+    Unknown(String),
+    /// More is waiting than the ledger takes: surely not done.
+    #[error("ledger busy")]
+    Busy,
+    /// The ledger holds what it must never hold.
+    #[error("ledger corrupt: {0}")]
+    Corrupt(String),
+}
+
+/// A ledger. Writes run to completion even if their future is dropped.
+pub trait Ledger: Send + Sync {
+    /// Records a batch in one transaction and answers per entry, in order, after the commit is on disk. No two
+    /// entries have the same `order_no`. Appending an order again is harmless: it answers [`Appended::Exists`].
+    fn append(&self, batch: Vec<Entry>) -> BoxFuture<'_, Result<Vec<Appended>, Error>>;
+
+    /// The order with this number; with a user, only if it is theirs.
+    fn find(&self, user: Option<UserId>, order_no: OrderNo) -> BoxFuture<'_, Result<Option<Order>, Error>>;
+
+    /// A page of a user's orders, newest first.
+    fn list(&self, page: PageOf) -> BoxFuture<'_, Result<Vec<Order>, Error>>;
+
+    /// Every sale.
+    fn sales(&self) -> BoxFuture<'_, Result<Vec<Sale>, Error>>;
+
+    /// Makes a sale with its stock spread evenly over its shards. `salt` is used only if it is new.
+    fn create_sale(&self, new: NewSale, salt: Salt, now_ms: UnixMs) -> BoxFuture<'_, Result<SaleCreated, Error>>;
+
+    /// Pauses, resumes or ends a sale; an ended one stays ended.
+    fn switch(&self, sale: SaleNo, switch: Switch) -> BoxFuture<'_, Result<(), Error>>;
+
+    /// Changes the stock of a sku.
+    fn restock(&self, restock: Restock) -> BoxFuture<'_, Result<Restocked, Error>>;
+
+    /// The sku and units of a change that was applied.
+    fn restocked(&self, sale: SaleNo, change_id: Name) -> BoxFuture<'_, Result<Option<(SkuNo, i64)>, Error>>;
+
+    /// Moves units between shards; answers whether they are moved, now or before: `false` if the donor has too few.
+    fn transfer(&self, transfer: Transfer) -> BoxFuture<'_, Result<bool, Error>>;
+
+    /// Starts a new gate epoch in each of these shards and answers them in order.
+    fn begin_epochs(&self, sale: SaleNo, shards: Range<u16>) -> BoxFuture<'_, Result<Vec<Epoch>, Error>>;
+
+    /// Stock of every sku, in the order of [`Sale::skus`], by shard.
+    fn stock(&self, sale: SaleNo) -> BoxFuture<'_, Result<Vec<Vec<SkuLevel>>, Error>>;
+
+    /// Audits one sale, or all of them, in one consistent view.
+    fn audit(&self, sale: Option<SaleNo>) -> BoxFuture<'_, Result<Vec<Check>, Error>>;
+
+    /// Flushes and closes; nothing may be called afterwards.
+    fn close(&self) -> BoxFuture<'_, ()>;
+}

@@ -1,0 +1,133 @@
+//! The embedded ledger: one SQLite file in write-ahead-log mode with `synchronous=FULL`, one writer thread, and a few
+//! readers. `docs/decisions/0001-sqlite-driver.md` tells why it is driven by rusqlite.
+
+mod append;
+mod audit;
+mod open;
+mod read;
+mod sales;
+mod thread;
+
+use std::fs::File;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use futures_util::future::{BoxFuture, FutureExt};
+use parking_lot::Mutex;
+use rusqlite::Connection;
+
+pub use self::open::OpenError;
+use self::thread::{ConnectionThread, not_done, write};
+use super::{Appended, Check, Entry, Epoch, Error, Ledger, PageOf, Restock, Restocked, SaleCreated, Transfer};
+use crate::clock::UnixMs;
+use crate::limits;
+use crate::order::{Name, NewSale, Order, OrderNo, Sale, SaleNo, Salt, SkuLevel, SkuNo, Switch, UserId};
+
+/// The embedded ledger.
+pub struct SqliteLedger {
+    writer: ConnectionThread,
+    readers: Vec<ConnectionThread>,
+    next_reader: AtomicUsize,
+    /// Held for as long as the ledger is open: a second process is refused.
+    lock: Mutex<Option<File>>,
+}
+
+impl SqliteLedger {
+    /// Opens the ledger file `path`, creating and migrating it as needed, and takes its process lock. Blocks.
+    pub fn open(path: &Path) -> Result<Self, OpenError> {
+        let lock = open::lock(path)?;
+        let threads = |error: Error| OpenError::Unsafe(error.to_string());
+        let writer = open::writer(path)?;
+        let writer =
+            ConnectionThread::start("ledger-writer", writer, limits::SQLITE_WRITES_QUEUED_MAX).map_err(threads)?;
+        let readers = (0..limits::SQLITE_READERS)
+            .map(|_| {
+                let reader = open::reader(path)?;
+                ConnectionThread::start("ledger-reader", reader, limits::SQLITE_READS_QUEUED_MAX).map_err(threads)
+            })
+            .collect::<Result<_, _>>()?;
+        Ok(SqliteLedger { writer, readers, next_reader: AtomicUsize::new(0), lock: Mutex::new(Some(lock)) })
+    }
+
+    /// The number of schema changes that the open file has.
+    pub async fn schema_version(&self) -> Result<i64, Error> {
+        self.read(|connection| open::schema_version(connection)).await
+    }
+
+    async fn write<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T, rusqlite::Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        self.writer.run(move |connection| write(connection, work)).await
+    }
+
+    async fn read<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Connection) -> Result<T, rusqlite::Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let next = self.next_reader.fetch_add(1, Ordering::Relaxed);
+        match self.readers.get(next % self.readers.len().max(1)) {
+            Some(reader) => reader.run(|connection| work(connection).map_err(not_done)).await,
+            None => Err(Error::Unavailable("the ledger has no reader".to_owned())),
+        }
+    }
+}
+
+impl Ledger for SqliteLedger {
+    fn append(&self, batch: Vec<Entry>) -> BoxFuture<'_, Result<Vec<Appended>, Error>> {
+        self.write(move |connection| append::append(connection, &batch)).boxed()
+    }
+
+    fn find(&self, user: Option<UserId>, order_no: OrderNo) -> BoxFuture<'_, Result<Option<Order>, Error>> {
+        self.read(move |connection| read::find(connection, user, order_no)).boxed()
+    }
+
+    fn list(&self, page: PageOf) -> BoxFuture<'_, Result<Vec<Order>, Error>> {
+        self.read(move |connection| read::page(connection, &page)).boxed()
+    }
+
+    fn sales(&self) -> BoxFuture<'_, Result<Vec<Sale>, Error>> {
+        self.read(|connection| read::sales(connection)).boxed()
+    }
+
+    fn create_sale(&self, new: NewSale, salt: Salt, now_ms: UnixMs) -> BoxFuture<'_, Result<SaleCreated, Error>> {
+        self.write(move |connection| sales::create(connection, &new, &salt, now_ms)).boxed()
+    }
+
+    fn switch(&self, sale: SaleNo, switch: Switch) -> BoxFuture<'_, Result<(), Error>> {
+        self.write(move |connection| sales::switch(connection, sale, switch)).boxed()
+    }
+
+    fn restock(&self, restock: Restock) -> BoxFuture<'_, Result<Restocked, Error>> {
+        self.write(move |connection| sales::restock(connection, &restock)).boxed()
+    }
+
+    fn restocked(&self, sale: SaleNo, change_id: Name) -> BoxFuture<'_, Result<Option<(SkuNo, i64)>, Error>> {
+        self.read(move |connection| sales::restocked(connection, sale, &change_id)).boxed()
+    }
+
+    fn transfer(&self, transfer: Transfer) -> BoxFuture<'_, Result<bool, Error>> {
+        self.write(move |connection| sales::transfer(connection, &transfer)).boxed()
+    }
+
+    fn begin_epochs(&self, sale: SaleNo, shards: Range<u16>) -> BoxFuture<'_, Result<Vec<Epoch>, Error>> {
+        self.write(move |connection| shards.map(|shard| sales::begin_epoch(connection, sale, shard)).collect()).boxed()
+    }
+
+    fn stock(&self, sale: SaleNo) -> BoxFuture<'_, Result<Vec<Vec<SkuLevel>>, Error>> {
+        self.read(move |connection| read::stock(connection, sale)).boxed()
+    }
+
+    fn audit(&self, sale: Option<SaleNo>) -> BoxFuture<'_, Result<Vec<Check>, Error>> {
+        self.read(move |connection| audit::audit(connection, sale)).boxed()
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        // The writer closes last: SQLite then folds the log into the file and removes it.
+        self.readers.iter().for_each(ConnectionThread::stop);
+        self.writer.stop();
+        drop(self.lock.lock().take());
+        std::future::ready(()).boxed()
+    }
+}

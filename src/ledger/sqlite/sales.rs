@@ -1,0 +1,181 @@
+//! Making sales and moving their stock.
+
+use rusqlite::{Connection, Error, OptionalExtension, params};
+
+use super::read;
+use crate::clock::UnixMs;
+use crate::ledger::{Epoch, Restock, Restocked, SaleCreated, Transfer};
+use crate::limits;
+use crate::order::{DERIVATION, Name, NewSale, NewSku, Sale, SaleNo, Salt, SkuLevel, SkuNo, Switch, even_split};
+
+const INSERT_SALE: &str = "INSERT INTO sales (id, starts_at, ends_at, boundary, user_limit, payment_timeout_s, \
+     on_duplicate, require_token, shards, salt, derivation, switch, created_at) \
+     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)";
+const INSERT_SKU: &str = "INSERT INTO skus (sale_no, position, id, unit_price, currency, created, total) \
+     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6)";
+const INSERT_SEGMENT: &str = "INSERT INTO segments (sku_no, shard, total, held, sold) VALUES (?1, ?2, ?3, 0, 0)";
+const SELECT_STOCK_AS_CREATED: &str = "SELECT created FROM skus WHERE sale_no = ?1 ORDER BY position";
+
+pub(super) fn create(
+    connection: &Connection,
+    new: &NewSale,
+    salt: &Salt,
+    now_ms: UnixMs,
+) -> Result<SaleCreated, Error> {
+    if let Some(sale) = read::sale_by_id(connection, &new.id)? {
+        let same = is_same(connection, &sale, new)?;
+        return Ok(if same { SaleCreated::Same(sale) } else { SaleCreated::Different });
+    }
+    let rules = &new.rules;
+    connection.prepare_cached(INSERT_SALE)?.execute(params![
+        new.id.as_str(),
+        rules.starts_at,
+        rules.ends_at,
+        rules.boundary.as_str(),
+        rules.user_limit,
+        rules.payment_timeout_s,
+        rules.on_duplicate.as_str(),
+        rules.require_token,
+        rules.shards,
+        salt.as_bytes(),
+        DERIVATION,
+        Switch::Running.as_str(),
+        now_ms
+    ])?;
+    let sale_no = connection.last_insert_rowid();
+    for (position, sku) in (0_i64..).zip(&new.skus) {
+        connection.prepare_cached(INSERT_SKU)?.execute(params![
+            sale_no,
+            position,
+            sku.id.as_str(),
+            sku.unit_price,
+            sku.currency.as_str(),
+            sku.stock
+        ])?;
+        let sku_no = connection.last_insert_rowid();
+        let mut insert_segment = connection.prepare_cached(INSERT_SEGMENT)?;
+        for (shard, units) in (0..rules.shards).zip(even_split(sku.stock, rules.shards)) {
+            insert_segment.execute(params![sku_no, shard, units])?;
+        }
+    }
+    read::sale_by_id(connection, &new.id)?.map(SaleCreated::New).ok_or(Error::QueryReturnedNoRows)
+}
+
+/// Whether `new` asks for the sale that exists. The order of the skus does not matter, and shards that were not
+/// named then or now are not compared: the settings filled them in.
+fn is_same(connection: &Connection, sale: &Sale, new: &NewSale) -> Result<bool, Error> {
+    let mut rules = new.rules.clone();
+    if !new.shards_named {
+        rules.shards = sale.rules.shards;
+    }
+    let mut select = connection.prepare_cached(SELECT_STOCK_AS_CREATED)?;
+    let stock: Vec<i64> = select.query_map([sale.no.0], |row| row.get(0))?.collect::<Result<_, _>>()?;
+    let existing = sale.skus.iter().zip(stock).map(|(sku, stock)| NewSku {
+        id: sku.id.clone(),
+        stock,
+        unit_price: sku.unit_price,
+        currency: sku.currency,
+    });
+    let sorted = |mut skus: Vec<NewSku>| {
+        skus.sort_by(|a, b| a.id.cmp(&b.id));
+        skus
+    };
+    Ok(rules == sale.rules && sorted(existing.collect()) == sorted(new.skus.clone()))
+}
+
+const UPDATE_SWITCH: &str = "UPDATE sales SET switch = ?2 WHERE no = ?1 AND switch <> 'ended'";
+
+pub(super) fn switch(connection: &Connection, sale: SaleNo, switch: Switch) -> Result<(), Error> {
+    connection.prepare_cached(UPDATE_SWITCH)?.execute(params![sale.0, switch.as_str()])?;
+    Ok(())
+}
+
+const SELECT_RESTOCK: &str = "SELECT sku_no, units FROM restocks WHERE sale_no = ?1 AND change_id = ?2";
+const INSERT_RESTOCK: &str =
+    "INSERT INTO restocks (sale_no, change_id, sku_no, units, created_at) VALUES (?1, ?2, ?3, ?4, ?5)";
+const SELECT_TOTAL: &str = "SELECT total FROM skus WHERE no = ?1";
+const SELECT_AVAILABLE: &str = "SELECT total - held - sold FROM segments WHERE sku_no = ?1 AND shard = ?2";
+const ADD_TO_TOTAL: &str = "UPDATE skus SET total = total + ?2 WHERE no = ?1";
+const ADD_TO_SEGMENT: &str = "UPDATE segments SET total = total + ?3 WHERE sku_no = ?1 AND shard = ?2";
+
+pub(super) fn restock(connection: &Connection, restock: &Restock) -> Result<Restocked, Error> {
+    if let Some(before) = restocked(connection, restock.sale, &restock.change_id)? {
+        return Ok(if before == (restock.sku, restock.units) { Restocked::Before } else { Restocked::Different });
+    }
+    let total: i64 = connection.prepare_cached(SELECT_TOTAL)?.query_row([restock.sku.0], |row| row.get(0))?;
+    if total + restock.units > limits::STOCK_UNITS_MAX {
+        return Ok(Restocked::NotPossible);
+    }
+    for (shard, units) in &restock.by_shard {
+        if available(connection, restock.sku, *shard)? + units < 0 {
+            return Ok(Restocked::NotPossible);
+        }
+    }
+    for (shard, units) in &restock.by_shard {
+        connection.prepare_cached(ADD_TO_SEGMENT)?.execute(params![restock.sku.0, shard, units])?;
+    }
+    connection.prepare_cached(ADD_TO_TOTAL)?.execute(params![restock.sku.0, restock.units])?;
+    connection.prepare_cached(INSERT_RESTOCK)?.execute(params![
+        restock.sale.0,
+        restock.change_id.as_str(),
+        restock.sku.0,
+        restock.units,
+        restock.now_ms
+    ])?;
+    Ok(Restocked::Applied)
+}
+
+pub(super) fn restocked(
+    connection: &Connection,
+    sale: SaleNo,
+    change_id: &Name,
+) -> Result<Option<(SkuNo, i64)>, Error> {
+    let mut select = connection.prepare_cached(SELECT_RESTOCK)?;
+    select.query_row(params![sale.0, change_id.as_str()], |row| Ok((SkuNo(row.get(0)?), row.get(1)?))).optional()
+}
+
+fn available(connection: &Connection, sku: SkuNo, shard: u16) -> Result<i64, Error> {
+    connection.prepare_cached(SELECT_AVAILABLE)?.query_row(params![sku.0, shard], |row| row.get(0))
+}
+
+const SELECT_TRANSFER: &str = "SELECT 1 FROM transfers WHERE id = ?1";
+const INSERT_TRANSFER: &str =
+    "INSERT INTO transfers (id, sku_no, from_shard, to_shard, units, created_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+
+pub(super) fn transfer(connection: &Connection, transfer: &Transfer) -> Result<bool, Error> {
+    let id = transfer.id.to_be_bytes();
+    if connection.prepare_cached(SELECT_TRANSFER)?.exists([&id])? {
+        return Ok(true);
+    }
+    if available(connection, transfer.sku, transfer.from)? < transfer.units {
+        return Ok(false);
+    }
+    let mut add = connection.prepare_cached(ADD_TO_SEGMENT)?;
+    add.execute(params![transfer.sku.0, transfer.from, -transfer.units])?;
+    add.execute(params![transfer.sku.0, transfer.to, transfer.units])?;
+    connection.prepare_cached(INSERT_TRANSFER)?.execute(params![
+        id,
+        transfer.sku.0,
+        transfer.from,
+        transfer.to,
+        transfer.units,
+        transfer.now_ms
+    ])?;
+    Ok(true)
+}
+
+const NEXT_EPOCH: &str = "INSERT INTO epochs (sale_no, shard, epoch) VALUES (?1, ?2, 1) \
+     ON CONFLICT (sale_no, shard) DO UPDATE SET epoch = epoch + 1 RETURNING epoch";
+const SELECT_LEVELS: &str = "SELECT s.total, s.held, s.sold FROM segments s JOIN skus k ON k.no = s.sku_no \
+     WHERE k.sale_no = ?1 AND s.shard = ?2 ORDER BY k.position";
+
+pub(super) fn begin_epoch(connection: &Connection, sale: SaleNo, shard: u16) -> Result<Epoch, Error> {
+    let epoch: i64 = connection.prepare_cached(NEXT_EPOCH)?.query_row(params![sale.0, shard], |row| row.get(0))?;
+    let mut select = connection.prepare_cached(SELECT_LEVELS)?;
+    let levels = select
+        .query_map(params![sale.0, shard], |row| {
+            Ok(SkuLevel { total: row.get(0)?, held: row.get(1)?, sold: row.get(2)? })
+        })?
+        .collect::<Result<_, _>>()?;
+    Ok(Epoch { epoch, levels, first: epoch == 1 })
+}

@@ -1,0 +1,120 @@
+//! A thread that owns one SQLite connection. Async callers send it work and await the answer; dropping the answer's
+//! future does not stop the work.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::thread::JoinHandle;
+
+use parking_lot::Mutex;
+use rusqlite::Connection;
+use tokio::sync::oneshot;
+
+use crate::ledger::Error;
+
+type Work = Box<dyn FnOnce(&mut Connection) + Send>;
+
+/// A connection on its own thread, behind a bounded queue.
+pub(super) struct ConnectionThread {
+    queue: Mutex<Option<SyncSender<Work>>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl ConnectionThread {
+    /// Moves `connection` to a new thread that takes up to `queued_max` waiting jobs.
+    pub(super) fn start(name: &str, connection: Connection, queued_max: usize) -> Result<Self, Error> {
+        let (queue, jobs) = sync_channel::<Work>(queued_max);
+        let thread = std::thread::Builder::new()
+            .name(name.to_owned())
+            .spawn(move || {
+                let mut connection = connection;
+                while let Ok(work) = jobs.recv() {
+                    // A panic is our bug; the caller hears "unknown", and the next job finds no open transaction.
+                    if catch_unwind(AssertUnwindSafe(|| work(&mut connection))).is_err() && !connection.is_autocommit()
+                    {
+                        let rolled_back = connection.execute_batch("ROLLBACK");
+                        tracing::error!(?rolled_back, "a ledger job panicked");
+                    }
+                }
+                if let Err((_, error)) = connection.close() {
+                    tracing::warn!(%error, "close the ledger connection");
+                }
+            })
+            .map_err(|error| Error::Unavailable(format!("start ledger thread: {error}")))?;
+        Ok(ConnectionThread { queue: Mutex::new(Some(queue)), thread: Mutex::new(Some(thread)) })
+    }
+
+    /// Runs `work` on the thread. Runs to completion even if this future is dropped.
+    pub(super) async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Connection) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let (answer, answered) = oneshot::channel();
+        let job: Work = Box::new(move |connection| {
+            // The caller may have gone; the work is done all the same.
+            drop(answer.send(work(connection)));
+        });
+        let sent = match self.queue.lock().as_ref() {
+            Some(queue) => queue.try_send(job),
+            None => return Err(Error::Unavailable("the ledger is closed".to_owned())),
+        };
+        match sent {
+            Ok(()) => answered.await.unwrap_or_else(|_| Err(Error::Unknown("a ledger job panicked".to_owned()))),
+            Err(TrySendError::Full(_)) => Err(Error::Busy),
+            Err(TrySendError::Disconnected(_)) => Err(Error::Unavailable("the ledger thread is gone".to_owned())),
+        }
+    }
+
+    /// Lets the queued work finish, closes the connection and waits for both. Blocks.
+    pub(super) fn stop(&self) {
+        drop(self.queue.lock().take());
+        if let Some(thread) = self.thread.lock().take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the ledger thread panicked");
+        }
+    }
+}
+
+/// Runs `work` in one transaction that takes the write lock at once, so that it can never fail half-way for a stale
+/// snapshot. An error of `work` rolls back; an error of the commit itself leaves the outcome unknown.
+pub(super) fn write<T>(
+    connection: &mut Connection,
+    work: impl FnOnce(&Connection) -> Result<T, rusqlite::Error>,
+) -> Result<T, Error> {
+    connection.execute_batch("BEGIN IMMEDIATE").map_err(not_done)?;
+    let done = work(connection);
+    let value = match done {
+        Ok(value) => value,
+        Err(error) => {
+            roll_back(connection)?;
+            return Err(not_done(error));
+        }
+    };
+    match connection.execute_batch("COMMIT") {
+        Ok(()) => Ok(value),
+        Err(error) => {
+            // The pages may have reached the disk before the error: neither yes nor no.
+            roll_back(connection)?;
+            Err(Error::Unknown(error.to_string()))
+        }
+    }
+}
+
+/// Some errors roll back by themselves, so the autocommit state is asked first.
+fn roll_back(connection: &Connection) -> Result<(), Error> {
+    if connection.is_autocommit() {
+        return Ok(());
+    }
+    connection.execute_batch("ROLLBACK").map_err(|error| Error::Unknown(format!("roll back: {error}")))
+}
+
+/// An error before the commit: surely nothing happened.
+pub(super) fn not_done(error: rusqlite::Error) -> Error {
+    use rusqlite::ErrorCode;
+    match error.sqlite_error_code() {
+        Some(ErrorCode::ConstraintViolation | ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+            Error::Corrupt(error.to_string())
+        }
+        _ => Error::Unavailable(error.to_string()),
+    }
+}

@@ -1,0 +1,30 @@
+//! rushgate: a flash-sale order engine.
+//!
+//! The path of an order is `intake → admission → gate → ledger → reply`; [`engine`] walks it in `engine/place.rs`.
+//! `docs/ARCHITECTURE.md` is the map.
+
+// Ground: no I/O.
+pub mod clock;
+pub mod limits;
+pub mod metrics;
+pub mod order;
+
+// Stages: leaves, none imports another.
+pub mod admission;
+pub mod gate;
+pub mod ledger;
+pub mod reply;
+pub mod server;
+
+// The engine: the flow.
+pub mod engine;
+
+// Edges: wire formats in and out.
+pub mod admin;
+pub mod intake;
+
+// Composition: the only floor that knows the whole configuration.
+pub mod app;
+pub mod cli;
+pub mod config;
+pub mod telemetry;

@@ -1,0 +1,105 @@
+//! Every bound of the engine, with its unit and its reason, in one place.
+//!
+//! A queue, map, body, batch or wait that is not bounded here is a bug: what has a limit cannot surprise anyone at
+//! the minute the sale opens.
+
+// ---- what a client may send ----
+
+/// Largest request body, in bytes. An order is under 200 bytes; the rest is room for sale definitions.
+pub const BODY_BYTES_MAX: usize = 64 * 1024;
+/// How long a body may take to arrive, in ms. A phone on a bad network needs a second or two.
+pub const BODY_MS_MAX: u64 = 10_000;
+/// How long a request head may take to arrive, in ms; also how long an idle connection is kept.
+pub const HEAD_MS_MAX: u64 = 10_000;
+/// Largest request head, in bytes: room for the cookies and trace headers that proxies add.
+pub const HEAD_BYTES_MAX: usize = 32 * 1024;
+/// Most header lines of a request.
+pub const HEADERS_MAX: usize = 64;
+/// Longest detail of a refusal, in bytes: it may quote the client, who may have sent a lot.
+pub const DETAIL_BYTES_MAX: usize = 300;
+/// Longest idempotency key, in characters; the number that clients of other services already know.
+pub const KEY_CHARS_MAX: usize = 255;
+/// Longest sale, sku or change id, in characters.
+pub const NAME_CHARS_MAX: usize = 64;
+/// Longest time a client may ask us to wait for an order in flight, in seconds: below every usual proxy time-out.
+pub const WAIT_S_MAX: u64 = 10;
+/// Largest page of a listing, in orders.
+pub const PAGE_ORDERS_MAX: u32 = 100;
+/// Page of a listing when the client names no size, in orders.
+pub const PAGE_ORDERS_DEFAULT: u32 = 20;
+
+// ---- what a sale may be ----
+
+/// Largest quantity of one order, in units.
+pub const QUANTITY_MAX: u32 = 1_000_000;
+/// Most units of one sku: large enough for any sale, and 10^9 x 10^12 minor units still fits an `i128` report.
+pub const STOCK_UNITS_MAX: i64 = 1_000_000_000;
+/// Highest price of one unit, in minor units. `UNIT_PRICE_MAX * QUANTITY_MAX` = 10^18 fits an `i64`.
+pub const UNIT_PRICE_MAX: i64 = 1_000_000_000_000;
+/// Most shards of a sale.
+pub const SHARDS_MAX: u16 = 1024;
+/// Most skus of a sale, so that one shard's stock loads in one step.
+pub const SKUS_MAX: usize = 256;
+/// Most sales an engine keeps in memory, ended ones included (about 1 KiB each).
+pub const SALES_MAX: usize = 20_000;
+/// Longest payment time-out, in seconds (30 days).
+pub const PAYMENT_TIMEOUT_S_MAX: u32 = 30 * 24 * 3600;
+
+const _: () = assert!(UNIT_PRICE_MAX.checked_mul(QUANTITY_MAX as i64).is_some());
+
+// ---- the path of an order ----
+
+/// Orders between reservation and answer, per process: 64 full batches, a second or two of a slow disk.
+pub const ORDERS_IN_FLIGHT_MAX: usize = 16_384;
+/// Of those, the places kept for retries that settle an earlier unknown, so that a crowd of new orders cannot
+/// keep them out.
+pub const ORDERS_IN_FLIGHT_RETRY: usize = ORDERS_IN_FLIGHT_MAX / 8;
+/// Most orders of one ledger transaction. Larger batches gain little (see `benches/ledger.rs`) and delay everyone in them.
+pub const BATCH_ORDERS_MAX: usize = 512;
+/// How long a reservation may stay unrecorded before anyone may complete it, in ms: far above a slow commit, far
+/// below a client's patience.
+pub const LEASE_MS: i64 = 5_000;
+/// How often the sweeper looks for reservations past their lease, in ms.
+pub const SWEEP_MS: u64 = 250;
+/// Most reservations the sweeper takes from one shard at a time.
+pub const SWEEP_ORDERS_MAX: usize = 512;
+/// Places in the row of wake-up bells for requests that wait for an order in flight.
+pub const BELLS: usize = 256;
+/// Requests that may wait for an order in flight at once, per process.
+pub const WAITERS_MAX: usize = 20_000;
+/// While waiting, how often the gate is asked again in case another process finished the order, in ms.
+pub const WAIT_POLL_MS: u64 = 100;
+/// Recorded orders a gate shard keeps to answer repeats without SQL; older ones are answered by the ledger.
+/// About 56 bytes each.
+pub const RECORDS_PER_SHARD_MAX: usize = 8_000_000;
+
+// ---- the embedded ledger ----
+
+/// Jobs that may wait for the SQLite writer thread.
+pub const SQLITE_WRITES_QUEUED_MAX: usize = 64;
+/// Reads that may wait for the SQLite reader threads.
+pub const SQLITE_READS_QUEUED_MAX: usize = 1_024;
+/// Reader threads: reads are rare beside orders, and two keep an audit from blocking the others.
+pub const SQLITE_READERS: usize = 2;
+/// Page cache of the writer, in KiB.
+pub const SQLITE_WRITER_CACHE_KIB: i64 = 64 * 1024;
+/// Page cache of a reader, in KiB.
+pub const SQLITE_READER_CACHE_KIB: i64 = 8 * 1024;
+/// Write-ahead log size at which the writer checkpoints, in pages of 4 KiB: 64 MiB, a stall of some 20 ms.
+pub const SQLITE_CHECKPOINT_PAGES: i64 = 16_000;
+
+// ---- connections ----
+
+/// Open connections per listener. A permit is taken before `accept`, so that the surplus waits in the listen queue.
+pub const CONNECTIONS_MAX: usize = 20_000;
+/// Listen queue, in connections. The kernel caps it at `net.core.somaxconn`.
+pub const BACKLOG: i32 = 4_096;
+/// How long sent bytes may stay unacknowledged before a connection is given up, in ms.
+pub const UNREAD_MS_MAX: u64 = 30_000;
+/// Pause after `accept` failed for want of file descriptors, in ms; without it the loop would spin.
+pub const ACCEPT_PAUSE_MS: u64 = 50;
+/// Default time a drain may take before the process leaves anyway, in seconds.
+pub const DRAIN_S_DEFAULT: u64 = 25;
+
+/// `Retry-After` of a refusal that is about load or an unreachable store, in seconds.
+pub const RETRY_AFTER_S: u64 = 1;

@@ -1,0 +1,9 @@
+//! The `rushgate` executable.
+
+#[cfg(feature = "mimalloc")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> std::process::ExitCode {
+    rushgate::cli::run()
+}

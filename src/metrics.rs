@@ -1,0 +1,153 @@
+//! Counters of the engine. Counting never blocks and never fails; `/metrics` renders them.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crossbeam::utils::CachePadded;
+use prometheus_client::encoding::{EncodeMetric, MetricEncoder, NoLabelSet};
+use prometheus_client::metrics::{MetricType, TypedMetric};
+
+use crate::order::Code;
+
+/// Everything that is counted, per process.
+#[derive(Debug)]
+pub struct Metrics {
+    /// Orders that a request made.
+    pub created: Counter,
+    /// Answers that were given again.
+    pub replayed: Counter,
+    /// Refusals by [`Code`].
+    refused: Vec<Counter>,
+    /// Time from the parsed request to its answer, in seconds.
+    pub place_seconds: Histogram,
+    /// Time of one ledger transaction, in seconds.
+    pub append_seconds: Histogram,
+    /// Orders in one ledger transaction.
+    pub batch_orders: Histogram,
+    /// Ledger transactions that failed.
+    pub append_failures: Counter,
+    /// Reservations that the sweeper handed in again.
+    pub rolled_forward: Counter,
+    /// Moves of units between shards.
+    pub transfers: Counter,
+    /// Units that are in no shard since a move's outcome stayed unknown; the next epoch puts them back.
+    pub stranded_units: Counter,
+    /// Handlers that panicked.
+    pub panics: Counter,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Metrics {
+            created: Counter::default(),
+            replayed: Counter::default(),
+            refused: Code::ALL.iter().map(|_| Counter::default()).collect(),
+            place_seconds: Histogram::new(&SECONDS),
+            append_seconds: Histogram::new(&SECONDS),
+            batch_orders: Histogram::new(&ORDERS),
+            append_failures: Counter::default(),
+            rolled_forward: Counter::default(),
+            transfers: Counter::default(),
+            stranded_units: Counter::default(),
+            panics: Counter::default(),
+        }
+    }
+}
+
+const SECONDS: [f64; 14] =
+    [0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
+const ORDERS: [f64; 10] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0];
+
+impl Metrics {
+    /// Counts a refusal.
+    pub fn refuse(&self, code: Code) {
+        if let Some(counter) = self.refused(code) {
+            counter.add(1);
+        }
+    }
+
+    /// The counter of a code.
+    pub fn refused(&self, code: Code) -> Option<&Counter> {
+        let at = Code::ALL.iter().position(|other| *other == code)?;
+        self.refused.get(at)
+    }
+}
+
+/// A number that only grows.
+#[derive(Debug, Default)]
+pub struct Counter(CachePadded<AtomicU64>);
+
+impl Counter {
+    /// Adds `n`.
+    pub fn add(&self, n: u64) {
+        self.0.fetch_add(n, Ordering::Relaxed);
+    }
+
+    /// The number so far.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl TypedMetric for Counter {
+    const TYPE: MetricType = MetricType::Counter;
+}
+
+impl EncodeMetric for &Counter {
+    fn encode(&self, mut encoder: MetricEncoder<'_>) -> Result<(), fmt::Error> {
+        encoder.encode_counter::<NoLabelSet, _, u64>(&self.get(), None)
+    }
+
+    fn metric_type(&self) -> MetricType {
+        MetricType::Counter
+    }
+}
+
+/// Counts by upper bound. Fixed bounds and plain atomics: the library's histogram is one mutex.
+#[derive(Debug)]
+pub struct Histogram {
+    bounds: &'static [f64],
+    counts: Vec<AtomicU64>,
+    /// Sum in millionths, so that it can be an integer.
+    sum_millionths: AtomicU64,
+}
+
+impl Histogram {
+    fn new(bounds: &'static [f64]) -> Self {
+        Histogram {
+            bounds,
+            counts: (0..=bounds.len()).map(|_| AtomicU64::new(0)).collect(),
+            sum_millionths: AtomicU64::new(0),
+        }
+    }
+
+    /// Counts one value, not negative.
+    pub fn observe(&self, value: f64) {
+        let at = self.bounds.iter().position(|bound| value <= *bound).unwrap_or(self.bounds.len());
+        if let Some(count) = self.counts.get(at) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+        #[allow(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "values are small and not negative"
+        )]
+        self.sum_millionths.fetch_add((value * 1e6) as u64, Ordering::Relaxed);
+    }
+}
+
+impl EncodeMetric for &Histogram {
+    fn encode(&self, mut encoder: MetricEncoder<'_>) -> Result<(), fmt::Error> {
+        let counts = self.counts.iter().map(|count| count.load(Ordering::Relaxed));
+        let bounds = self.bounds.iter().copied().chain([f64::INFINITY]);
+        let buckets: Vec<(f64, u64)> = bounds.zip(counts).collect();
+        let count = buckets.iter().map(|(_, count)| count).sum();
+        #[allow(clippy::cast_precision_loss, reason = "a sum is read by a person or a chart")]
+        let sum = self.sum_millionths.load(Ordering::Relaxed) as f64 / 1e6;
+        encoder.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)
+    }
+
+    fn metric_type(&self) -> MetricType {
+        MetricType::Histogram
+    }
+}

@@ -1,0 +1,238 @@
+//! Identifiers, parsed once at the edge: inside, a [`UserId`] or a [`Key`] is valid by being.
+
+use std::fmt;
+
+use crate::limits;
+
+/// A text that is no valid id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a valid id")]
+pub struct InvalidId;
+
+/// A buyer: a positive integer below 2^63.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct UserId(i64);
+
+impl UserId {
+    /// Takes 1..2^63.
+    pub fn new(n: u64) -> Result<Self, InvalidId> {
+        match i64::try_from(n) {
+            Ok(n) if n > 0 => Ok(UserId(n)),
+            _ => Err(InvalidId),
+        }
+    }
+
+    /// Takes canonical decimal digits only: no sign, no leading zero, no blank.
+    pub fn parse(text: &str) -> Result<Self, InvalidId> {
+        if text.starts_with('0') || !text.bytes().all(|b| b.is_ascii_digit()) {
+            return Err(InvalidId);
+        }
+        UserId::new(text.parse().map_err(|_| InvalidId)?)
+    }
+
+    /// The number, always positive.
+    pub fn get(self) -> i64 {
+        self.0
+    }
+
+    /// The shard of this user in a sale of `shards` shards.
+    pub fn shard(self, shards: u16) -> u16 {
+        // The remainder of a positive number by a u16 fits a u16.
+        u16::try_from(self.0 % i64::from(shards.max(1))).unwrap_or(0)
+    }
+}
+
+impl fmt::Display for UserId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A sale, sku or change id: 1–64 of `A–Z a–z 0–9 . _ -`, so it needs no escaping in JSON, a path or a log line.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Name(Box<str>);
+
+impl Name {
+    /// Checks length and alphabet.
+    pub fn parse(text: &str) -> Result<Self, InvalidId> {
+        if Name::is_valid(text) { Ok(Name(text.into())) } else { Err(InvalidId) }
+    }
+
+    /// Whether [`Name::parse`] would take `text`; for the hot path, which looks names up without keeping them.
+    pub fn is_valid(text: &str) -> bool {
+        !text.is_empty()
+            && text.len() <= limits::NAME_CHARS_MAX
+            && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::borrow::Borrow<str> for Name {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+/// An ISO 4217 currency code: three capital letters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Currency([u8; 3]);
+
+impl Currency {
+    /// Takes three capital ASCII letters; whether the code is in use is the seller's business.
+    pub fn parse(text: &str) -> Result<Self, InvalidId> {
+        match text.as_bytes() {
+            [a, b, c] if text.bytes().all(|b| b.is_ascii_uppercase()) => Ok(Currency([*a, *b, *c])),
+            _ => Err(InvalidId),
+        }
+    }
+
+    /// The three letters.
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).unwrap_or("XXX")
+    }
+}
+
+/// A text that is no valid idempotency key, with the rule it breaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidKey {
+    /// Nothing between the quotes, or nothing at all.
+    #[error("the key is empty")]
+    Empty,
+    /// More than 255 characters.
+    #[error("the key is longer than 255 characters")]
+    TooLong,
+    /// A blank, a control character, a comma or anything beyond ASCII.
+    #[error("the key holds a character that is not visible ASCII, or a comma")]
+    Character,
+    /// A quote that opens or closes nothing, an unknown escape, or parameters after the string.
+    #[error("the key is not a whole quoted string, and a bare key holds no quote")]
+    Quote,
+    /// Two header lines, or sources that disagree.
+    #[error("the key was sent more than once, with different values or in two header lines")]
+    Ambiguous,
+}
+
+/// What the client sends as `Idempotency-Key`: 1–255 visible ASCII characters, no comma; case-sensitive.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Key(Box<str>);
+
+impl Key {
+    /// Takes a bare key, or a whole structured-field string (RFC 9651, section 3.3.3) with its `\"` and `\\` escapes.
+    pub fn parse(text: &[u8]) -> Result<Self, InvalidKey> {
+        let key = match text {
+            [] => return Err(InvalidKey::Empty),
+            [b'"', rest @ ..] => unquote(rest)?,
+            bare if bare.contains(&b'"') => return Err(InvalidKey::Quote),
+            bare => bare.to_vec(),
+        };
+        if key.is_empty() {
+            return Err(InvalidKey::Empty);
+        }
+        if key.len() > limits::KEY_CHARS_MAX {
+            return Err(InvalidKey::TooLong);
+        }
+        if !key.iter().all(|b| b.is_ascii_graphic() && *b != b',') {
+            return Err(InvalidKey::Character);
+        }
+        let key = String::from_utf8(key).map_err(|_| InvalidKey::Character)?;
+        Ok(Key(key.into_boxed_str()))
+    }
+
+    /// The key itself, without quotes or escapes.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// The inside of a structured-field string, given what follows its opening quote.
+fn unquote(rest: &[u8]) -> Result<Vec<u8>, InvalidKey> {
+    let mut key = Vec::with_capacity(rest.len());
+    let mut bytes = rest.iter();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'"' if bytes.as_slice().is_empty() => return Ok(key),
+            b'"' => return Err(InvalidKey::Quote),
+            b'\\' => match bytes.next() {
+                Some(escaped @ (b'"' | b'\\')) => key.push(*escaped),
+                _ => return Err(InvalidKey::Quote),
+            },
+            other => key.push(*other),
+        }
+    }
+    Err(InvalidKey::Quote)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn user_ids_are_canonical_positive_numbers() {
+        assert_eq!(UserId::parse("9223372036854775807").unwrap().get(), i64::MAX);
+        for bad in ["", "0", "007", "-1", "+1", " 1", "1 ", "1.0", "9223372036854775808", "99999999999999999999", "一"]
+        {
+            assert_eq!(UserId::parse(bad), Err(InvalidId), "{bad:?}");
+        }
+        assert_eq!(UserId::new(0), Err(InvalidId));
+        assert_eq!(UserId::new(1 << 63), Err(InvalidId));
+        assert_eq!(UserId::new(130).unwrap().shard(64), 2);
+    }
+
+    #[test]
+    fn names_are_short_and_plain() {
+        assert!(Name::parse("Sale_1.a-b").is_ok());
+        assert!(Name::parse(&"x".repeat(64)).is_ok());
+        for bad in ["", "a b", "a/b", "秒杀", "a\"", &"x".repeat(65)] {
+            assert_eq!(Name::parse(bad), Err(InvalidId), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn currencies_are_three_capitals() {
+        assert_eq!(Currency::parse("CNY").unwrap().as_str(), "CNY");
+        for bad in ["", "cny", "CN", "CNYY", "C1Y", "元"] {
+            assert_eq!(Currency::parse(bad), Err(InvalidId), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_quoted_and_a_bare_key_are_one_key() {
+        let table: &[(&str, Result<&str, InvalidKey>)] = &[
+            ("abc", Ok("abc")),
+            ("\"abc\"", Ok("abc")),
+            (r#""a\"b\\c""#, Ok(r#"a"b\c"#)),
+            (r"a\b", Ok(r"a\b")),
+            ("k;a=1", Ok("k;a=1")),
+            ("", Err(InvalidKey::Empty)),
+            ("\"\"", Err(InvalidKey::Empty)),
+            ("\"", Err(InvalidKey::Quote)),
+            ("a\"", Err(InvalidKey::Quote)),
+            ("\"a", Err(InvalidKey::Quote)),
+            ("\"k\";a=1", Err(InvalidKey::Quote)),
+            ("\"k\" ", Err(InvalidKey::Quote)),
+            (r#""a\x""#, Err(InvalidKey::Quote)),
+            (r#""a\"#, Err(InvalidKey::Quote)),
+            ("a,b", Err(InvalidKey::Character)),
+            ("\"a b\"", Err(InvalidKey::Character)),
+            ("a b", Err(InvalidKey::Character)),
+            ("é", Err(InvalidKey::Character)),
+            ("a\u{7f}", Err(InvalidKey::Character)),
+        ];
+        for (text, want) in table {
+            let got = Key::parse(text.as_bytes());
+            assert_eq!(got.as_ref().map(Key::as_str).map_err(|e| *e), *want, "{text:?}");
+        }
+        assert!(Key::parse(&[b'k'; 255]).is_ok());
+        assert_eq!(Key::parse(&[b'k'; 256]), Err(InvalidKey::TooLong));
+    }
+}

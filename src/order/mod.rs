@@ -1,0 +1,67 @@
+//! The ground: what an order, a sale and an answer *are*. No I/O, no clock, no lock, no wire format.
+
+mod answer;
+mod fingerprint;
+mod id;
+mod life;
+mod number;
+mod sale;
+mod view;
+
+pub use answer::{Code, Outcome, Receipt, Refusal};
+pub use fingerprint::Fingerprint;
+pub use id::{Currency, InvalidId, InvalidKey, Key, Name, UserId};
+pub use life::{InvalidTransition, State, Step};
+pub use number::{DERIVATION, Identity, OrderNo, Salt};
+pub use sale::{
+    Boundary, NewSale, NewSku, OnDuplicate, Rules, Sale, SaleNo, SaleState, Sku, SkuLevel, SkuNo, Switch, even_split,
+};
+pub use view::{OrderView, SaleView, SkuView};
+
+use crate::clock::UnixMs;
+
+/// What a reservation holds and what completes it: everything the ledger needs to record the order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hold {
+    /// The order's derived number.
+    pub order_no: OrderNo,
+    /// Hash of the typed command: the same `order_no` with another fingerprint is a misuse.
+    pub fingerprint: Fingerprint,
+    /// The buyer.
+    pub user: UserId,
+    /// Position of the sku in [`Sale::skus`].
+    pub sku: u16,
+    /// Units, 1..=[`crate::limits::QUANTITY_MAX`].
+    pub quantity: u32,
+    /// When the order was first reserved; part of the answer, so it never changes afterwards.
+    pub created_at: UnixMs,
+}
+
+/// An order as the ledger has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Order {
+    /// Commit order within the ledger: later orders have higher numbers.
+    pub seq: i64,
+    /// The sale it belongs to.
+    pub sale: SaleNo,
+    /// The sku, as the ledger numbers it.
+    pub sku: SkuNo,
+    /// The derived number.
+    pub order_no: OrderNo,
+    /// Hash of the command that made it.
+    pub fingerprint: Fingerprint,
+    /// The buyer.
+    pub user: UserId,
+    /// Units.
+    pub quantity: u32,
+    /// Where it stands in its life.
+    pub state: State,
+    /// Number of state changes so far, from 1.
+    pub state_version: u32,
+    /// The gate epoch under which its units were taken.
+    pub epoch: i64,
+    /// When it was first reserved.
+    pub created_at: UnixMs,
+    /// When its state last changed.
+    pub updated_at: UnixMs,
+}

@@ -1,0 +1,47 @@
+//! What the edges show of orders and sales.
+
+use std::sync::Arc;
+
+use super::{Order, Sale, SaleState, Sku, SkuLevel};
+
+/// An order as it stands now.
+#[derive(Clone, Debug)]
+pub struct OrderView {
+    /// The row.
+    pub order: Order,
+    /// Its sale.
+    pub sale: Arc<Sale>,
+    /// Its sku.
+    pub sku: Sku,
+}
+
+/// A sale as it stands now.
+#[derive(Clone, Debug)]
+pub struct SaleView {
+    /// The sale.
+    pub sale: Arc<Sale>,
+    /// What it is at this moment.
+    pub state: SaleState,
+    /// Its skus.
+    pub skus: Vec<SkuView>,
+}
+
+/// The stock of a sku by shard.
+#[derive(Clone, Debug)]
+pub struct SkuView {
+    /// The sku.
+    pub sku: Sku,
+    /// `held` counts the units of unpaid orders and of those being ordered.
+    pub shards: Vec<SkuLevel>,
+}
+
+impl SkuView {
+    /// All shards together.
+    pub fn sum(&self) -> SkuLevel {
+        self.shards.iter().fold(SkuLevel::default(), |sum, level| SkuLevel {
+            total: sum.total + level.total,
+            held: sum.held + level.held,
+            sold: sum.sold + level.sold,
+        })
+    }
+}

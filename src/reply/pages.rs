@@ -1,0 +1,139 @@
+//! The page behind each problem's `type`: what the code means and what to do, for the person who debugs a client.
+
+use crate::order::Code;
+
+/// The HTML page of a code, by its text; `None` for a code that does not exist.
+pub fn problem_page(code: &str) -> Option<String> {
+    let code = Code::ALL.iter().copied().find(|known| known.as_str() == code)?;
+    let retry = if code.retryable() {
+        "Yes: send the same request with the same key again, after <code>Retry-After</code> seconds where it is given."
+    } else {
+        "No: the same request would get the same answer. Change what is named below first."
+    };
+    Some(format!(
+        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"><title>{code} – rushgate</title>\
+         <style>body{{font:16px/1.6 system-ui,sans-serif;max-width:42rem;margin:3rem auto;padding:0 1rem;color:#1c2330}}\
+         h1{{font-size:1.5rem;margin-bottom:0}}code{{font-family:ui-monospace,monospace;background:#eef1f5;\
+         padding:.1em .3em;border-radius:3px}}.status{{color:#5a6675;margin-top:.2rem}}h2{{font-size:1rem;\
+         margin:1.6rem 0 .2rem}}p{{margin:.2rem 0}}@media(prefers-color-scheme:dark){{body{{background:#14181f;\
+         color:#dde3ea}}code{{background:#232a34}}.status{{color:#97a3b3}}}}</style></head>\
+         <body><h1><code>{code}</code></h1><p class=\"status\">HTTP {status}</p><p>{title}.</p>\
+         <h2>When</h2><p>{when}</p><h2>What to do</h2><p>{act}</p><h2>Is a retry worth it?</h2><p>{retry}</p>\
+         </body></html>\n",
+        code = code.as_str(),
+        status = super::status(code).as_u16(),
+        title = code.title(),
+        when = when(code),
+        act = act(code),
+    ))
+}
+
+/// When the code is sent.
+fn when(code: Code) -> &'static str {
+    match code {
+        Code::MalformedRequest => {
+            "The body or the query is not what this call takes: not JSON, a member that is unknown, doubled, missing or \
+             of the wrong type, or a number out of range. The detail names it."
+        }
+        Code::IdempotencyKeyMissing => {
+            "The call changes something and carries no key by which a repeat could be recognised."
+        }
+        Code::IdempotencyKeyInvalid => {
+            "The key is empty, longer than 255 characters, holds a blank, a comma or anything beyond visible ASCII, is \
+             not a whole quoted string, or was sent more than once with different values."
+        }
+        Code::Unauthenticated => "The request does not say who is asking, or says it in a way that is no user id.",
+        Code::Forbidden => "The request names a user other than the one who is asking.",
+        Code::TokenInvalid => "The purchase token is forged, foreign or expired.",
+        Code::TokenRequired => "The sale takes orders with a purchase token only, and none was sent.",
+        Code::NotFound => "No call has this path on this listener.",
+        Code::SaleNotFound => "No sale has this id.",
+        Code::SkuNotFound => "The sale exists, but has no item with this id.",
+        Code::OrderNotFound => "No order has this number or key, or it is somebody else's.",
+        Code::MethodNotAllowed => "The path exists and takes other methods; the Allow header lists them.",
+        Code::IdempotencyInProgress => "A request with the same key has not been answered yet.",
+        Code::IdempotencyConflict => "The sale is set to refuse repeats, and this operation has made its order.",
+        Code::SoldOut => "All shards together have fewer units left than the order asks for.",
+        Code::LimitReached => "The user's live orders of this sku and this one together exceed the sale's limit.",
+        Code::SaleNotOpen => "The sale's window has not begun.",
+        Code::SalePaused => "An operator paused the sale.",
+        Code::InvalidTransition => "The order or sale is in a state from which this step does not lead on.",
+        Code::SaleExists => "A sale with this id was created with other content.",
+        Code::ChangeExists => "This change_id was used in this sale for another change.",
+        Code::NotEnoughStock => "More units were to be taken away than are unsold.",
+        Code::SaleEnded => "The sale's window is over, or an operator ended it.",
+        Code::BodyTooLarge => "The body is larger than 65,536 bytes. It was not read, and its key is not used up.",
+        Code::UnsupportedMediaType => "The Content-Type is missing or is not application/json.",
+        Code::IdempotencyKeyReused => {
+            "The same user used the same key in the same sale for a request with other content."
+        }
+        Code::RateLimited => "The user or address sends more requests than it may.",
+        Code::Overloaded => "More orders are on their way to the ledger than the engine lets in at once.",
+        Code::GateUnavailable => "The shard of this user cannot be reached.",
+        Code::LedgerUnavailable => "The ledger does not take orders at the moment; this one was not recorded.",
+        Code::UnknownOutcome => {
+            "The connection to the ledger broke, or its answer was lost, while the order was being recorded."
+        }
+    }
+}
+
+/// What a client or its author should do.
+fn act(code: Code) -> &'static str {
+    match code {
+        Code::MalformedRequest => "Compare the request with <a href=\"/openapi.yaml\">openapi.yaml</a>.",
+        Code::IdempotencyKeyMissing => {
+            "Draw a key once per intended order (a UUID will do), keep it, and send it as Idempotency-Key with every try."
+        }
+        Code::IdempotencyKeyInvalid => {
+            "Send one Idempotency-Key header with 1–255 visible ASCII characters and no comma."
+        }
+        Code::Unauthenticated => "Send the credentials that this server asks for.",
+        Code::Forbidden => "Leave user_id out of the body, or send the user who is asking.",
+        Code::TokenInvalid | Code::TokenRequired => {
+            "Get a purchase token for this sale, and send it as Purchase-Token."
+        }
+        Code::NotFound => "Check the path; admin calls are on the admin listener only.",
+        Code::SaleNotFound | Code::SkuNotFound => "Check the ids; they are case-sensitive.",
+        Code::OrderNotFound => {
+            "If an order was sent and its answer lost, send it again with the same key: that settles it."
+        }
+        Code::MethodNotAllowed => "Use one of the methods in the Allow header.",
+        Code::IdempotencyInProgress => {
+            "Wait and repeat, or send Prefer: wait=5 to be answered as soon as it is settled."
+        }
+        Code::IdempotencyConflict => "Read the order whose number stands in order_no.",
+        Code::SoldOut => "Tell the buyer. Units of unpaid orders may come back, so a later try is a new decision.",
+        Code::LimitReached => "Tell the buyer. A cancelled or expired order gives its units back to the limit.",
+        Code::SaleNotOpen => "Come back after Retry-After seconds.",
+        Code::SalePaused => "Repeat now and then; the sale may be resumed.",
+        Code::InvalidTransition => "Read the current state first.",
+        Code::SaleExists => "Choose another sale_id, or send the content that exists.",
+        Code::ChangeExists => "Choose another change_id for another change.",
+        Code::NotEnoughStock => "Read the sale's stock and take away at most what is available.",
+        Code::SaleEnded => "Nothing: an end is final. Orders that exist can still be read.",
+        Code::BodyTooLarge => "Send less; an order needs under 200 bytes.",
+        Code::UnsupportedMediaType => "Send Content-Type: application/json.",
+        Code::IdempotencyKeyReused => "Use a new key for a new order, and the same content for a retry.",
+        Code::RateLimited | Code::Overloaded | Code::GateUnavailable | Code::LedgerUnavailable => {
+            "Wait Retry-After seconds, with some jitter, and repeat with the same key."
+        }
+        Code::UnknownOutcome => {
+            "Repeat with the same key until another answer comes. The order exists once or not at all; never use a new key."
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_has_its_page_and_nothing_else_has() {
+        for code in Code::ALL {
+            let page = problem_page(code.as_str()).unwrap();
+            assert!(page.contains(code.as_str()) && page.contains(when(*code)) && page.contains(act(*code)));
+        }
+        assert_eq!(problem_page("no_such_code"), None);
+    }
+}

@@ -1,0 +1,98 @@
+//! Reading a JSON body: bounded in size and in time, and parsed into a type that takes known members only.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{self, HeaderMap};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::body::Incoming;
+use serde::Deserialize;
+
+use crate::limits;
+use crate::order::{Code, Refusal};
+
+/// What a call says about the `Content-Type` of its body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MediaType {
+    /// It must be JSON.
+    Json,
+    /// It must be JSON unless the body is empty, which is as good as `{}`.
+    JsonOrEmpty,
+}
+
+/// Reads a body of at most [`limits::BODY_BYTES_MAX`] that arrives within [`limits::BODY_MS_MAX`].
+pub async fn read_json(headers: &HeaderMap, body: Incoming, media_type: MediaType) -> Result<Bytes, Refusal> {
+    if media_type == MediaType::Json && !is_json(headers) {
+        return Err(Code::UnsupportedMediaType.into());
+    }
+    if declared_length(headers).is_some_and(|length| length > limits::BODY_BYTES_MAX as u64) {
+        return Err(Code::BodyTooLarge.into());
+    }
+    let within = Duration::from_millis(limits::BODY_MS_MAX);
+    let collected = tokio::time::timeout(within, Limited::new(body, limits::BODY_BYTES_MAX).collect()).await;
+    let body = match collected {
+        Ok(Ok(body)) => body.to_bytes(),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => return Err(Code::BodyTooLarge.into()),
+        Ok(Err(_)) => return Err(Refusal::because(Code::MalformedRequest, "the body broke off")),
+        Err(_) => {
+            let detail = format!("the body did not arrive within {} s", limits::BODY_MS_MAX / 1000);
+            return Err(Refusal::because(Code::MalformedRequest, detail));
+        }
+    };
+    if body.is_empty() && media_type == MediaType::JsonOrEmpty {
+        return Ok(Bytes::from_static(b"{}"));
+    }
+    if is_json(headers) { Ok(body) } else { Err(Code::UnsupportedMediaType.into()) }
+}
+
+/// Parses a body. Unknown and duplicate members, wrong types and numbers out of range are refused by name.
+pub fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Refusal> {
+    serde_json::from_slice(body).map_err(|error| {
+        let mut detail = error.to_string();
+        if detail.len() > limits::DETAIL_BYTES_MAX {
+            let end = (0..=limits::DETAIL_BYTES_MAX).rev().find(|at| detail.is_char_boundary(*at)).unwrap_or(0);
+            detail.truncate(end);
+            detail.push('…');
+        }
+        Refusal::because(Code::MalformedRequest, detail)
+    })
+}
+
+fn declared_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// `application/json`, with or without parameters.
+fn is_json(headers: &HeaderMap) -> bool {
+    let Some(value) = headers.get(header::CONTENT_TYPE) else { return false };
+    let essence = value.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default();
+    essence.trim_ascii().eq_ignore_ascii_case(b"application/json")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_is_recognised_by_its_essence() {
+        let with = |value: &str| HeaderMap::from_iter([(header::CONTENT_TYPE, value.parse().unwrap())]);
+        for json in ["application/json", "Application/JSON", "application/json; charset=utf-8", "application/json ;a=b"]
+        {
+            assert!(is_json(&with(json)), "{json}");
+        }
+        for other in ["text/plain", "application/jsonp", "application/x-www-form-urlencoded", ""] {
+            assert!(!is_json(&with(other)), "{other}");
+        }
+        assert!(!is_json(&HeaderMap::new()));
+    }
+
+    #[test]
+    fn a_long_complaint_is_cut_at_a_character() {
+        #[derive(Debug, Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Nothing {}
+        let body = format!("{{\"{}\":1}}", "é".repeat(1000));
+        let detail = parse::<Nothing>(body.as_bytes()).unwrap_err().detail.unwrap();
+        assert!(detail.len() <= limits::DETAIL_BYTES_MAX + 3, "{}", detail.len());
+    }
+}

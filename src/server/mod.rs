@@ -1,0 +1,122 @@
+//! HTTP/1.1 over TCP: the accept loop with its limits and its drain, reading bodies and queries, finding calls. A leaf: it knows
+//! nothing of orders beyond the codes with which a request is turned away.
+
+mod body;
+mod query;
+mod router;
+
+pub use body::{MediaType, parse, read_json};
+pub use query::Query;
+pub use router::{Found, Router};
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use http::{Request, Response};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use crate::limits;
+
+/// A whole answer.
+pub type Answer = Response<Full<Bytes>>;
+
+/// Answers requests. Its future is dropped when the client hangs up, so it must own nothing that has to be finished.
+pub trait Handle: Send + Sync + 'static {
+    /// Answers one request.
+    fn handle(&self, request: Request<Incoming>) -> impl Future<Output = Answer> + Send;
+
+    /// Answers in place of a handler that panicked.
+    fn panicked(&self) -> Answer;
+}
+
+/// Listens on `address`; port 0 takes a free one.
+pub fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    // A restart must not wait for the last process's connections to time out.
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(limits::BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+/// Accepts and serves connections until `stop`, then closes the listener, lets every connection finish the request
+/// it is in, and returns. The caller bounds how long that may take.
+pub async fn serve<H: Handle>(listener: TcpListener, handler: Arc<H>, stop: CancellationToken) {
+    let connections = GracefulShutdown::new();
+    let permits = Arc::new(Semaphore::new(limits::CONNECTIONS_MAX));
+    let http = http();
+    loop {
+        // The permit first: what is over the bound waits in the listen queue, where it costs us nothing.
+        let accepted = async {
+            let permit = permits.clone().acquire_owned().await;
+            (permit, listener.accept().await)
+        };
+        let (permit, accepted) = tokio::select! {
+            accepted = accepted => accepted,
+            () = stop.cancelled() => break,
+        };
+        let stream = match accepted {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::warn!(%error, "accept a connection");
+                tokio::time::sleep(Duration::from_millis(limits::ACCEPT_PAUSE_MS)).await;
+                continue;
+            }
+        };
+        let handler = handler.clone();
+        let service = service_fn(move |request| answer(handler.clone(), request));
+        set_up(&stream);
+        let connection = connections.watch(http.serve_connection(TokioIo::new(stream), service));
+        tokio::spawn(async move {
+            // A client that breaks its connection is its own affair: the error tells nothing that we could mend.
+            connection.await.unwrap_or_default();
+            drop(permit);
+        });
+    }
+    drop(listener);
+    connections.shutdown().await;
+}
+
+async fn answer<H: Handle>(handler: Arc<H>, request: Request<Incoming>) -> Result<Answer, Infallible> {
+    let handled = AssertUnwindSafe(handler.handle(request)).catch_unwind().await;
+    Ok(handled.unwrap_or_else(|_| handler.panicked()))
+}
+
+fn http() -> http1::Builder {
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new())
+        // Also bounds how long an idle connection is kept.
+        .header_read_timeout(Duration::from_millis(limits::HEAD_MS_MAX))
+        .max_headers(limits::HEADERS_MAX)
+        .max_buf_size(limits::HEAD_BYTES_MAX)
+        .pipeline_flush(true);
+    http
+}
+
+fn set_up(stream: &TcpStream) {
+    // Answers are small and complete: waiting for more to send would only delay them. Neither setting is vital.
+    let socket = socket2::SockRef::from(stream);
+    if let Err(error) = socket.set_tcp_nodelay(true) {
+        tracing::debug!(%error, "set TCP_NODELAY");
+    }
+    #[cfg(target_os = "linux")]
+    if let Err(error) = socket.set_tcp_user_timeout(Some(Duration::from_millis(limits::UNREAD_MS_MAX))) {
+        tracing::debug!(%error, "set TCP_USER_TIMEOUT");
+    }
+}

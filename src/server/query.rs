@@ -1,0 +1,33 @@
+//! The query of a read: known names once each; names we do not know are ignored, as proxies add their own.
+
+use std::borrow::Cow;
+
+use crate::order::{Code, Refusal};
+
+/// The values of a query by name.
+pub struct Query<'a> {
+    pairs: Vec<(Cow<'a, str>, Cow<'a, str>)>,
+}
+
+impl<'a> Query<'a> {
+    /// Splits and decodes `text`, the part of the address behind the question mark.
+    pub fn parse(text: Option<&'a str>) -> Self {
+        Query { pairs: form_urlencoded::parse(text.unwrap_or_default().as_bytes()).collect() }
+    }
+
+    /// The value of `name`; sent twice, it is refused.
+    pub fn get(&self, name: &'static str) -> Result<Option<&str>, Refusal> {
+        let mut values = self.pairs.iter().filter(|(other, _)| other == name).map(|(_, value)| value.as_ref());
+        let first = values.next();
+        if values.next().is_some() {
+            return Err(Refusal::because(Code::MalformedRequest, format!("{name} stands twice in the query")));
+        }
+        Ok(first)
+    }
+
+    /// The value of `name`, which must be there.
+    pub fn need(&self, name: &'static str) -> Result<&str, Refusal> {
+        let missing = || Refusal::because(Code::MalformedRequest, format!("{name} is missing from the query"));
+        self.get(name)?.filter(|value| !value.is_empty()).ok_or_else(missing)
+    }
+}

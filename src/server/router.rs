@@ -1,0 +1,78 @@
+//! Finding the call that a method and a path stand for, and the methods that a path takes.
+
+use http::Method;
+
+/// The calls of one listener by path and method.
+pub struct Router<C> {
+    paths: matchit::Router<Vec<(Method, C)>>,
+}
+
+/// What stands at a path.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Found<'p, C> {
+    /// A call, with the variable part of its path.
+    Call(C, Option<&'p str>),
+    /// Other methods only: these, as the `Allow` header lists them.
+    OtherMethods(String),
+    /// Nothing.
+    Nothing,
+}
+
+impl<C: Copy> Router<C> {
+    /// Builds the router of a table whose paths have at most one `{variable}`. A path that cannot be matched is a
+    /// mistake in the table.
+    pub fn new(table: &[(Method, &'static str, C)]) -> Result<Self, matchit::InsertError> {
+        let mut paths: matchit::Router<Vec<(Method, C)>> = matchit::Router::new();
+        let mut seen: Vec<&str> = Vec::new();
+        for (_, path, _) in table {
+            if !seen.contains(path) {
+                seen.push(path);
+                let calls = table.iter().filter(|(_, other, _)| other == path);
+                paths.insert(*path, calls.map(|(method, _, call)| (method.clone(), *call)).collect())?;
+            }
+        }
+        Ok(Router { paths })
+    }
+
+    /// Finds a call. `HEAD` is answered as `GET`, and the connection leaves the body out.
+    pub fn find<'p>(&self, method: &Method, path: &'p str) -> Found<'p, C> {
+        let Ok(found) = self.paths.at(path) else { return Found::Nothing };
+        let wanted = if method == Method::HEAD { &Method::GET } else { method };
+        match found.value.iter().find(|(method, _)| method == wanted) {
+            Some((_, call)) => Found::Call(*call, found.params.iter().next().map(|(_, value)| value)),
+            None => Found::OtherMethods(allow(found.value.iter().map(|(method, _)| method))),
+        }
+    }
+}
+
+fn allow<'m>(methods: impl Iterator<Item = &'m Method>) -> String {
+    let mut names: Vec<&str> = Vec::new();
+    for method in methods {
+        names.push(method.as_str());
+        if method == Method::GET {
+            names.push("HEAD");
+        }
+    }
+    names.sort_unstable();
+    names.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_a_call_other_methods_or_nothing() {
+        let table = [(Method::GET, "/orders", 1), (Method::POST, "/orders", 2), (Method::GET, "/orders/{no}", 3)];
+        let router = Router::new(&table).unwrap();
+        assert_eq!(router.find(&Method::GET, "/orders"), Found::Call(1, None));
+        assert_eq!(router.find(&Method::HEAD, "/orders"), Found::Call(1, None));
+        assert_eq!(router.find(&Method::POST, "/orders"), Found::Call(2, None));
+        assert_eq!(router.find(&Method::GET, "/orders/7"), Found::Call(3, Some("7")));
+        assert_eq!(router.find(&Method::PUT, "/orders"), Found::OtherMethods("GET, HEAD, POST".to_owned()));
+        assert_eq!(router.find(&Method::PUT, "/orders/7"), Found::OtherMethods("GET, HEAD".to_owned()));
+        for path in ["/", "/orders/", "/orders/7/8", "/ORDERS", ""] {
+            assert_eq!(router.find(&Method::GET, path), Found::Nothing, "{path}");
+        }
+    }
+}
