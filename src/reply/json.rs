@@ -193,18 +193,18 @@ pub fn public_sale(sale: &Sale, state: SaleState, left: &[i64]) -> Vec<u8> {
         currency: &'a str,
         left_hint: i64,
     }
-    let item = |(sku, left): (&'_ Sku, &i64)| Item {
-        sku_id: sku.id.as_str(),
-        unit_price: sku.unit_price,
-        currency: sku.currency.as_str(),
-        left_hint: *left,
-    };
+    impl<'a> From<(&'a Sku, &i64)> for Item<'a> {
+        fn from((sku, left): (&'a Sku, &i64)) -> Self {
+            let (sku_id, currency) = (sku.id.as_str(), sku.currency.as_str());
+            Item { sku_id, unit_price: sku.unit_price, currency, left_hint: *left }
+        }
+    }
     document(&PublicSale {
         sale_id: sale.id.as_str(),
         state: state.as_str(),
         starts_at: sale.rules.starts_at.map(rfc3339),
         ends_at: sale.rules.ends_at.map(rfc3339),
-        items: sale.skus.iter().zip(left).map(item).collect(),
+        items: sale.skus.iter().zip(left).map(Item::from).collect(),
     })
 }
 
