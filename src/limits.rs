@@ -13,6 +13,8 @@ pub const BODY_MS_MAX: u64 = 10_000;
 pub const HEAD_MS_MAX: u64 = 10_000;
 /// Largest request head, in bytes: room for the cookies and trace headers that proxies add.
 pub const HEAD_BYTES_MAX: usize = 32 * 1024;
+/// Read buffer of a connection, in bytes: larger than a head, so that the bound on heads is the one that refuses.
+pub const READ_BUFFER_BYTES_MAX: usize = 2 * HEAD_BYTES_MAX;
 /// Most header lines of a request.
 pub const HEADERS_MAX: usize = 64;
 /// Longest detail of a refusal, in bytes: it may quote the client, who may have sent a lot.

@@ -32,6 +32,7 @@ enum Call {
     Live,
     Ready,
     Metrics,
+    Problem,
 }
 
 const CALLS: &[(Method, &str, Call)] = &[
@@ -49,6 +50,7 @@ const CALLS: &[(Method, &str, Call)] = &[
     (Method::GET, "/healthz", Call::Live),
     (Method::GET, "/readyz", Call::Ready),
     (Method::GET, "/metrics", Call::Metrics),
+    (Method::GET, "/problems/{code}", Call::Problem),
 ];
 
 /// Serves the admin listener.
@@ -83,8 +85,8 @@ impl Admin {
     }
 
     async fn call(&self, call: Call, variable: &str, request: Request<Incoming>) -> Result<Answer, Refusal> {
-        // Probes carry no credentials and tell nothing but one word.
-        if !matches!(call, Call::Live | Call::Ready) {
+        // Probes carry no credentials and tell nothing but one word; the problem pages are public.
+        if !matches!(call, Call::Live | Call::Ready | Call::Problem) {
             self.authorize(request.headers())?;
         }
         match call {
@@ -105,6 +107,7 @@ impl Admin {
             }
             Call::Live => Ok(reply::probe(true, "live\n")),
             Call::Ready => Ok(self.ready().await),
+            Call::Problem => reply::problem_page(variable).ok_or(Code::NotFound.into()),
             Call::Metrics => Ok(reply::ok_document(
                 "application/openmetrics-text; version=1.0.0; charset=utf-8",
                 self.metrics.text(),

@@ -13,7 +13,7 @@ use crate::engine::{Engine, RestockSale};
 use crate::limits;
 use crate::order::{Boundary, Code, Currency, Name, NewSale, NewSku, OnDuplicate, Refusal, Rules, Switch};
 use crate::reply::{self, Answer};
-use crate::server::{MediaType, parse, read_json};
+use crate::server::{MediaType, Object, parse, read_json};
 
 /// Time to pay where a sale names none, in seconds.
 const PAYMENT_TIMEOUT_S_DEFAULT: u32 = 900;
@@ -39,7 +39,7 @@ struct SaleBody {
     require_token: Option<bool>,
     #[serde(default)]
     shards: Option<u64>,
-    skus: Vec<SkuBody>,
+    skus: Vec<Object<SkuBody>>,
 }
 
 #[derive(Deserialize)]
@@ -151,14 +151,14 @@ fn new_sale(body: SaleBody, default_shards: u16) -> Result<NewSale, Refusal> {
     })
 }
 
-fn new_skus(bodies: Vec<SkuBody>) -> Result<Vec<NewSku>, Refusal> {
+fn new_skus(bodies: Vec<Object<SkuBody>>) -> Result<Vec<NewSku>, Refusal> {
     if bodies.is_empty() || bodies.len() > limits::SKUS_MAX {
         return Err(malformed(format!("a sale has 1 to {} skus", limits::SKUS_MAX)));
     }
     let mut seen = HashSet::new();
     bodies
         .into_iter()
-        .map(|body| {
+        .map(|Object(body)| {
             let id = name("sku_id", &body.sku_id)?;
             if !seen.insert(id.clone()) {
                 return Err(malformed(format!("sku_id {id} stands twice")));

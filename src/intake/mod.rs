@@ -60,10 +60,7 @@ impl Intake {
             Call::Order => reading::order(&self.engine, request.headers(), variable).await,
             Call::Sale => reading::sale(&self.engine, variable).await,
             Call::Capabilities => Ok(reading::capabilities()),
-            Call::Problem => {
-                let page = reply::problem_page(variable).ok_or(Code::NotFound)?;
-                Ok(reply::ok_document("text/html; charset=utf-8", page))
-            }
+            Call::Problem => reply::problem_page(variable).ok_or(Code::NotFound.into()),
             Call::OpenApi => Ok(reply::ok_document("application/yaml; charset=utf-8", OPENAPI)),
         }
     }

@@ -32,9 +32,9 @@ pub(super) async fn orders(engine: &Engine, request: Request<Incoming>) -> Resul
     }
     let limit = match query.get("limit")? {
         None => limits::PAGE_ORDERS_DEFAULT,
-        Some(text) => text
-            .parse()
-            .ok()
+        Some(text) => Some(text)
+            .filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))
+            .and_then(|text| text.parse().ok())
             .filter(|limit| (1..=limits::PAGE_ORDERS_MAX).contains(limit))
             .ok_or_else(|| Refusal::because(Code::MalformedRequest, "limit must be an integer from 1 to 100"))?,
     };

@@ -1,9 +1,14 @@
 //! The page behind each problem's `type`: what the code means and what to do, for the person who debugs a client.
 
+use super::{Answer, ok_document};
 use crate::order::Code;
 
 /// The HTML page of a code, by its text; `None` for a code that does not exist.
-pub fn problem_page(code: &str) -> Option<String> {
+pub fn problem_page(code: &str) -> Option<Answer> {
+    page(code).map(|page| ok_document("text/html; charset=utf-8", page))
+}
+
+fn page(code: &str) -> Option<String> {
     let code = Code::ALL.iter().copied().find(|known| known.as_str() == code)?;
     let retry = if code.retryable() {
         "Yes: send the same request with the same key again, after <code>Retry-After</code> seconds where it is given."
@@ -131,9 +136,9 @@ mod tests {
     #[test]
     fn every_code_has_its_page_and_nothing_else_has() {
         for code in Code::ALL {
-            let page = problem_page(code.as_str()).unwrap();
+            let page = page(code.as_str()).unwrap();
             assert!(page.contains(code.as_str()) && page.contains(when(*code)) && page.contains(act(*code)));
         }
-        assert_eq!(problem_page("no_such_code"), None);
+        assert_eq!(page("no_such_code"), None);
     }
 }

@@ -8,6 +8,7 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use serde::Deserialize;
 
+use super::object::Object;
 use crate::limits;
 use crate::order::{Code, Refusal};
 
@@ -45,9 +46,9 @@ pub async fn read_json(headers: &HeaderMap, body: Incoming, media_type: MediaTyp
     if is_json(headers) { Ok(body) } else { Err(Code::UnsupportedMediaType.into()) }
 }
 
-/// Parses a body. Unknown and duplicate members, wrong types and numbers out of range are refused by name.
+/// Parses a body, which must be an object. Unknown and duplicate members, wrong types and numbers out of range are refused by name.
 pub fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Refusal> {
-    serde_json::from_slice(body).map_err(|error| {
+    serde_json::from_slice(body).map(|Object(value)| value).map_err(|error| {
         let mut detail = error.to_string();
         if detail.len() > limits::DETAIL_BYTES_MAX {
             let end = (0..=limits::DETAIL_BYTES_MAX).rev().find(|at| detail.is_char_boundary(*at)).unwrap_or(0);

@@ -2,10 +2,12 @@
 //! nothing of orders beyond the codes with which a request is turned away.
 
 mod body;
+mod object;
 mod query;
 mod router;
 
 pub use body::{MediaType, parse, read_json};
+pub use object::Object;
 pub use query::Query;
 pub use router::{Found, Router};
 
@@ -104,8 +106,9 @@ fn http() -> http1::Builder {
         // Also bounds how long an idle connection is kept.
         .header_read_timeout(Duration::from_millis(limits::HEAD_MS_MAX))
         .max_headers(limits::HEADERS_MAX)
-        .max_buf_size(limits::HEAD_BYTES_MAX)
-        .pipeline_flush(true);
+        .max_header_size(limits::HEAD_BYTES_MAX)
+        .max_buf_size(limits::READ_BUFFER_BYTES_MAX);
+    // `pipeline_flush` stays off: with it, a refusal that is sent while input is still unread never reaches the client.
     http
 }
 

@@ -1,0 +1,136 @@
+//! Sales, holds and engines for the tests.
+
+use std::sync::Arc;
+
+use rushgate::clock::Clock;
+use rushgate::engine::{Engine, PlaceOrder};
+use rushgate::gate::{Gate, MemoryGate};
+use rushgate::ledger::{Ledger, SaleCreated, SqliteLedger};
+use rushgate::metrics::Metrics;
+use rushgate::order::{
+    Boundary, Currency, Fingerprint, Hold, Identity, Key, Name, NewSale, NewSku, OnDuplicate, OrderNo, Outcome,
+    Refusal, Rules, Sale, Salt, UserId,
+};
+use tempfile::TempDir;
+
+/// 2026-11-20T12:00:00Z.
+pub(crate) const NOON: i64 = 1_795_176_000_000;
+
+pub(crate) const SALT: [u8; 32] = [9; 32];
+
+pub(crate) fn name(text: &str) -> Name {
+    Name::parse(text).unwrap()
+}
+
+pub(crate) fn user(n: u64) -> UserId {
+    UserId::new(n).unwrap()
+}
+
+pub(crate) fn key(text: &str) -> Key {
+    Key::parse(text.as_bytes()).unwrap()
+}
+
+pub(crate) fn rules(shards: u16) -> Rules {
+    Rules {
+        starts_at: None,
+        ends_at: None,
+        boundary: Boundary::Request,
+        user_limit: None,
+        payment_timeout_s: Some(900),
+        on_duplicate: OnDuplicate::Replay,
+        require_token: false,
+        shards,
+    }
+}
+
+/// A sale with these skus and stocks.
+pub(crate) fn new_sale(id: &str, rules: Rules, skus: &[(&str, i64)]) -> NewSale {
+    let sku = |(id, stock): &(&str, i64)| NewSku {
+        id: name(id),
+        stock: *stock,
+        unit_price: 1999,
+        currency: Currency::parse("CNY").unwrap(),
+    };
+    NewSale { id: name(id), rules, shards_named: true, skus: skus.iter().map(sku).collect() }
+}
+
+pub(crate) async fn made(ledger: &dyn Ledger, new: NewSale) -> Arc<Sale> {
+    match ledger.create_sale(new, Salt::new(SALT), NOON).await.unwrap() {
+        SaleCreated::New(sale) => Arc::new(sale),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// A hold of `quantity` units of the sku at position `sku`, under `key_text`.
+pub(crate) fn hold(sale: &Sale, user_id: u64, key_text: &str, sku: u16, quantity: u32) -> Hold {
+    let (user, key) = (user(user_id), key(key_text));
+    let (id, sku_id) = (sale.id.as_str(), sale.skus[usize::from(sku)].id.as_str());
+    Hold {
+        order_no: OrderNo::derive(&sale.salt, id, user, Identity::Key(&key)),
+        fingerprint: Fingerprint::of_place(&sale.salt, id, user, sku_id, quantity),
+        user,
+        sku,
+        quantity,
+        created_at: NOON,
+    }
+}
+
+/// An engine on a directory of its own.
+pub(crate) struct World {
+    pub(crate) directory: TempDir,
+    pub(crate) clock: Clock,
+    pub(crate) engine: Arc<Engine>,
+}
+
+impl World {
+    pub(crate) async fn new() -> World {
+        let directory = TempDir::new().unwrap();
+        let clock = Clock::manual(NOON);
+        let engine = start(open(&directory), Arc::new(MemoryGate::default()), clock.clone()).await;
+        World { directory, clock, engine }
+    }
+
+    /// Stops the engine as SIGTERM does and starts another on the same directory, with an empty gate.
+    pub(crate) async fn restart(&mut self) {
+        assert!(self.engine.drain(std::time::Duration::from_secs(10)).await, "the engine did not drain");
+        self.engine = start(open(&self.directory), Arc::new(MemoryGate::default()), self.clock.clone()).await;
+    }
+}
+
+pub(crate) fn open(directory: &TempDir) -> Arc<dyn Ledger> {
+    Arc::new(SqliteLedger::open(&directory.path().join("rushgate.db")).unwrap())
+}
+
+pub(crate) async fn start(ledger: Arc<dyn Ledger>, gate: Arc<dyn Gate>, clock: Clock) -> Arc<Engine> {
+    Engine::start(gate, ledger, clock, Arc::new(Metrics::default())).await.unwrap()
+}
+
+/// Places an order for `quantity` units of `sku_id`.
+pub(crate) async fn place(
+    engine: &Arc<Engine>,
+    sale_id: &str,
+    user_id: u64,
+    key_text: &str,
+    sku_id: &str,
+    quantity: u32,
+) -> Result<Outcome, Refusal> {
+    let request = PlaceOrder {
+        user: user(user_id),
+        sale_id,
+        sku_id,
+        quantity,
+        key: Ok(Some(key(key_text))),
+        has_token: false,
+        wait: std::time::Duration::ZERO,
+    };
+    engine.place(&request).await
+}
+
+/// What an answer is in one word, and its order.
+pub(crate) fn word(answer: &Result<Outcome, Refusal>) -> (&'static str, Option<OrderNo>) {
+    match answer {
+        Ok(Outcome::Created(receipt)) => ("created", Some(receipt.order_no)),
+        Ok(Outcome::Replayed(receipt)) => ("replayed", Some(receipt.order_no)),
+        Err(refusal) => (refusal.code.as_str(), refusal.order_no),
+    }
+}
