@@ -79,7 +79,7 @@ impl Engine {
             engine.catalog.put(sale);
         }
         engine.load_open_sales().await?;
-        writer::start(&engine, jobs);
+        engine.tasks.spawn(writer::run(engine.clone(), jobs));
         engine.tasks.spawn(sweep::run(engine.clone()));
         Ok(engine)
     }

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::catalog::Offer;
@@ -42,24 +42,13 @@ pub(super) enum Recorded {
     Trouble(Code),
 }
 
-/// Writers that take turns: while one waits for its commit, the other gathers the next batch, hands it in and answers
-/// the last one.
-const WRITERS: usize = 2;
-
-/// Starts the writers of an engine.
-pub(super) fn start(engine: &Arc<Engine>, jobs: mpsc::Receiver<Job>) {
-    let jobs = Arc::new(Mutex::new(jobs));
-    for _ in 0..WRITERS {
-        engine.tasks.spawn(run(engine.clone(), jobs.clone()));
-    }
-}
-
-async fn run(engine: Arc<Engine>, jobs: Arc<Mutex<mpsc::Receiver<Job>>>) {
+/// Writes until the engine stops. One writer: a second one, gathering while the first waits for its commit, was
+/// measured to cost a tenth more CPU per order on SQLite, whose commits do not overlap and whose batches it halves.
+pub(super) async fn run(engine: Arc<Engine>, mut jobs: mpsc::Receiver<Job>) {
     let mut batch = Vec::with_capacity(limits::BATCH_ORDERS_MAX);
     loop {
-        let gather = async { jobs.lock().await.recv_many(&mut batch, limits::BATCH_ORDERS_MAX).await };
         tokio::select! {
-            _ = gather => {}
+            _ = jobs.recv_many(&mut batch, limits::BATCH_ORDERS_MAX) => {}
             // Told to stop only when no order is in flight, so there is nothing left to gather.
             () = engine.stopping.cancelled() => return,
         }
