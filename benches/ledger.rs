@@ -1,1 +1,159 @@
-fn main() {}
+//! What a durable order costs, by orders per transaction: the embedded ledger's `append`, beside the plainest thing that
+//! would do instead – each order in a transaction of its own. Both wait for the disk (`synchronous=FULL`) and write to
+//! the target directory, so the disk below that is the one that is measured.
+//!
+//! ```text
+//! cargo bench --bench ledger
+//! ```
+//!
+//! The elements per second that criterion prints are orders per second.
+
+#![allow(clippy::unwrap_used, reason = "a bench that cannot be set up had better stop")]
+
+mod common;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use criterion::{BatchSize, BenchmarkGroup, BenchmarkId, Criterion, SamplingMode, Throughput, measurement::WallTime};
+use rushgate::ledger::{Appended, Entry, Ledger, SaleCreated, SqliteLedger};
+use rushgate::order::{Boundary, Currency, Hold, Name, NewSale, NewSku, OnDuplicate, Rules, Sale, Salt, State};
+use rusqlite::{Connection, params};
+use tempfile::TempDir;
+use tokio::runtime::{Builder, Runtime};
+
+use common::{CHECKPOINT_PAGES, MIGRATIONS, NOW, Orders, size};
+
+const BATCHES: [usize; 6] = [1, 8, 32, 64, 256, 512];
+const STOCK: i64 = 1_000_000_000;
+
+fn main() {
+    let mut criterion = Criterion::default().configure_from_args();
+    let rows = size(20_000, 0);
+    let mut group = criterion.benchmark_group("ledger");
+    group.sampling_mode(SamplingMode::Flat).sample_size(20).measurement_time(Duration::from_secs(5));
+    row_per_transaction(&mut group, rows);
+    for batch in BATCHES {
+        append(&mut group, batch, rows);
+    }
+    group.finish();
+    criterion.final_summary();
+}
+
+fn append(group: &mut BenchmarkGroup<'_, WallTime>, batch: usize, rows: usize) {
+    let directory = directory();
+    let runtime = Builder::new_current_thread().build().unwrap();
+    let ledger = SqliteLedger::open(&directory.path().join("rushgate.db")).unwrap();
+    let sale = sale(&runtime, &ledger);
+    let mut orders = Orders::new(1);
+    let mut entries = |count| -> Vec<Entry> { (0..count).map(|_| entry(&sale, orders.next(0))).collect() };
+    for left in (0..rows).step_by(1000) {
+        runtime.block_on(ledger.append(entries(1000.min(rows - left)))).unwrap();
+    }
+
+    group.throughput(Throughput::Elements(batch as u64));
+    group.bench_function(BenchmarkId::new("append", batch), |bencher| {
+        let run = |entries| {
+            let appended = runtime.block_on(ledger.append(entries)).unwrap();
+            assert!(appended.iter().all(|answer| *answer == Appended::Created));
+        };
+        bencher.iter_batched(|| entries(batch), run, BatchSize::SmallInput);
+    });
+    runtime.block_on(ledger.close());
+}
+
+/// The reference: an order and its unit, alone in a transaction.
+fn row_per_transaction(group: &mut BenchmarkGroup<'_, WallTime>, rows: usize) {
+    let directory = directory();
+    let connection = with_tables(&directory.path().join("reference.db"));
+    let mut orders = Orders::new(1);
+    connection.execute_batch("BEGIN").unwrap();
+    (0..rows).for_each(|_| insert(&connection, &orders.next(0)));
+    connection.execute_batch("COMMIT").unwrap();
+
+    group.throughput(Throughput::Elements(1));
+    group.bench_function("row_per_transaction", |bencher| {
+        let run = |hold: Hold| {
+            connection.execute_batch("BEGIN IMMEDIATE").unwrap();
+            insert(&connection, &hold);
+            connection.execute_batch("COMMIT").unwrap();
+        };
+        bencher.iter_batched(|| orders.next(0), run, BatchSize::SmallInput);
+    });
+    connection.close().unwrap();
+}
+
+fn with_tables(path: &Path) -> Connection {
+    let connection = Connection::open(path).unwrap();
+    let settings = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON";
+    connection.execute_batch(&format!("{settings}; PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")).unwrap();
+    MIGRATIONS.iter().for_each(|statements| connection.execute_batch(statements).unwrap());
+    connection
+        .execute_batch(&format!(
+            "INSERT INTO sales (no, id, boundary, on_duplicate, require_token, shards, salt, derivation, switch, \
+             created_at) VALUES (1, 'bench', 'request', 'replay', 0, 1, zeroblob(32), 1, 'open', {NOW}); \
+             INSERT INTO skus (no, sale_no, position, id, unit_price, currency, created, total) \
+             VALUES (1, 1, 0, 'sku-1', 1999, 'CNY', {STOCK}, {STOCK}); \
+             INSERT INTO segments (sku_no, shard, total, held, sold) VALUES (1, 0, {STOCK}, 0, 0)"
+        ))
+        .unwrap();
+    connection
+}
+
+const TAKE_UNIT: &str = "UPDATE segments SET held = held + ?1 WHERE sku_no = 1 AND shard = 0 \
+     AND held + sold + ?1 <= total";
+const INSERT_ORDER: &str = "INSERT INTO orders (user_id, order_no, sale_no, sku_no, quantity, state, state_version, \
+     fingerprint, epoch, created_at, updated_at) VALUES (?1, ?2, 1, 1, ?3, ?4, 1, ?5, 1, ?6, ?6) \
+     ON CONFLICT (user_id, order_no) DO NOTHING";
+
+fn insert(connection: &Connection, hold: &Hold) {
+    let taken = connection.prepare_cached(TAKE_UNIT).unwrap().execute([hold.quantity]).unwrap();
+    let inserted = connection
+        .prepare_cached(INSERT_ORDER)
+        .unwrap()
+        .execute(params![
+            hold.user.get(),
+            hold.order_no.as_bytes(),
+            hold.quantity,
+            State::PendingPayment.number(),
+            hold.fingerprint.as_bytes(),
+            hold.created_at
+        ])
+        .unwrap();
+    assert_eq!((taken, inserted), (1, 1));
+}
+
+fn sale(runtime: &Runtime, ledger: &SqliteLedger) -> Arc<Sale> {
+    let sku = NewSku {
+        id: Name::parse("sku-1").unwrap(),
+        stock: STOCK,
+        unit_price: 1999,
+        currency: Currency::parse("CNY").unwrap(),
+    };
+    let rules = Rules {
+        starts_at: None,
+        ends_at: None,
+        boundary: Boundary::Request,
+        user_limit: None,
+        payment_timeout_s: Some(900),
+        on_duplicate: OnDuplicate::Replay,
+        require_token: false,
+        shards: 1,
+    };
+    let new = NewSale { id: Name::parse("bench").unwrap(), rules, shards_named: true, skus: vec![sku] };
+    match runtime.block_on(ledger.create_sale(new, Salt::new([9; 32]), NOW)).unwrap() {
+        SaleCreated::New(sale) => Arc::new(sale),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn entry(sale: &Arc<Sale>, hold: Hold) -> Entry {
+    Entry { sale: sale.clone(), shard: 0, epoch: 1, hold }
+}
+
+/// Not the system's temporary directory: that one may be memory, where a commit costs nothing.
+fn directory() -> TempDir {
+    std::fs::create_dir_all(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    TempDir::with_prefix_in("bench-ledger-", env!("CARGO_TARGET_TMPDIR")).unwrap()
+}

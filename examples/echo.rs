@@ -4,7 +4,10 @@
 //! ```text
 //! cargo run --release --example echo -- 127.0.0.1:8081
 //! ```
+//!
+//! Port 0 takes a free one. The address is printed as the engine prints its own, so that a script can read both.
 
+use std::io::Write;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -39,7 +42,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:8081".to_owned());
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
-        serve(listen(address.parse()?)?, Arc::new(Echo), CancellationToken::new()).await;
+        let listener = listen(address.parse()?)?;
+        let mut screen = std::io::stdout();
+        writeln!(screen, "public http://{}", listener.local_addr()?)?;
+        screen.flush()?;
+        serve(listener, Arc::new(Echo), CancellationToken::new()).await;
         Ok(())
     })
 }

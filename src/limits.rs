@@ -83,6 +83,12 @@ pub const SQLITE_WRITES_QUEUED_MAX: usize = 64;
 pub const SQLITE_READS_QUEUED_MAX: usize = 1_024;
 /// Reader threads: reads are rare beside orders, and two keep an audit from blocking the others.
 pub const SQLITE_READERS: usize = 2;
+/// Order numbers that may wait in memory for their table, about 30 bytes each; beyond, every batch moves some.
+pub const SQLITE_NUMBERS_BEHIND_MAX: usize = 500_000;
+/// Order numbers moved into their table in one transaction: a pause of some 5 ms for an order that comes just then.
+pub const SQLITE_NUMBERS_PER_STEP: i64 = 500;
+/// How long the writer must have had nothing to do before it catches up with numbers, in ms.
+pub const SQLITE_IDLE_MS: u64 = 50;
 /// Page cache of the writer, in KiB.
 pub const SQLITE_WRITER_CACHE_KIB: i64 = 64 * 1024;
 /// Page cache of a reader, in KiB.

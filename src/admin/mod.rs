@@ -128,7 +128,7 @@ impl Admin {
     async fn ready(&self) -> Answer {
         if self.draining.load(Ordering::Relaxed) {
             reply::probe(false, "draining\n")
-        } else if !self.engine.is_well() || self.engine.sales().await.is_err() {
+        } else if !self.engine.is_ready().await {
             reply::probe(false, "ledger unavailable\n")
         } else {
             reply::probe(true, "ready\n")
@@ -166,7 +166,7 @@ impl Handle for Admin {
     }
 
     fn panicked(&self) -> Answer {
-        self.engine.metrics().panics.add(1);
+        self.engine.count_panic();
         reply::refusal(&Code::UnknownOutcome.into())
     }
 }

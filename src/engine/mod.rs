@@ -35,7 +35,7 @@ use crate::gate::Gate;
 use crate::ledger::{self, Ledger};
 use crate::limits;
 use crate::metrics::Metrics;
-use crate::order::{Code, Refusal};
+use crate::order::{Code, Refusal, SaleNo};
 
 /// One engine over one gate and one ledger.
 pub struct Engine {
@@ -87,6 +87,18 @@ impl Engine {
     /// Whether the ledger takes orders.
     pub fn is_well(&self) -> bool {
         self.admission.is_ledger_well()
+    }
+
+    /// Whether the ledger takes orders and can be read. Cancel-safe.
+    pub async fn is_ready(&self) -> bool {
+        // No sale has this number: the answer is empty, and it is the cheapest one there is.
+        self.is_well() && self.ledger.stock(SaleNo(0)).await.is_ok()
+    }
+
+    /// A handler panicked: our bug, and its client does not know what became of the request.
+    pub fn count_panic(&self) {
+        self.metrics.panics.add(1);
+        tracing::error!("a request handler panicked");
     }
 
     /// Orders between reservation and answer, and requests that wait for one.

@@ -80,12 +80,16 @@ impl Handle for Intake {
         };
         answered.unwrap_or_else(|refusal| {
             self.engine.metrics().refuse(refusal.code);
+            if reply::status(refusal.code).is_server_error() {
+                // Orders have a line of their own, which tells more.
+                tracing::warn!(code = refusal.code.as_str(), path, "request not answered");
+            }
             reply::refusal(&refusal)
         })
     }
 
     fn panicked(&self) -> Answer {
-        self.engine.metrics().panics.add(1);
+        self.engine.count_panic();
         reply::refusal(&Code::UnknownOutcome.into())
     }
 }

@@ -22,52 +22,98 @@ pub(crate) enum Fault {
     NotDoneUnknown,
 }
 
-/// Wraps a ledger; the next writes meet the faults of the plan, in order.
+impl Fault {
+    pub(crate) const ALL: [Fault; 3] = [Fault::NotDone, Fault::DoneUnknown, Fault::NotDoneUnknown];
+
+    /// The word of the stories.
+    pub(crate) fn parse(text: &str) -> Option<Fault> {
+        match text {
+            "not_done" => Some(Fault::NotDone),
+            "done_unknown" => Some(Fault::DoneUnknown),
+            "not_done_unknown" => Some(Fault::NotDoneUnknown),
+            _ => None,
+        }
+    }
+}
+
+/// The faults that the next writes of one kind meet, in order; after those, `always`.
+#[derive(Default)]
+struct Plan {
+    next: VecDeque<Fault>,
+    always: Option<Fault>,
+}
+
+/// Wraps a ledger. Appends have a plan of their own; transfers and restocks share one.
 pub(crate) struct FaultyLedger {
     inner: Arc<dyn Ledger>,
-    plan: Mutex<VecDeque<Fault>>,
+    appends: Mutex<Plan>,
+    moves: Mutex<Plan>,
 }
 
 impl FaultyLedger {
     pub(crate) fn new(inner: Arc<dyn Ledger>) -> Arc<FaultyLedger> {
-        Arc::new(FaultyLedger { inner, plan: Mutex::default() })
+        Arc::new(FaultyLedger { inner, appends: Mutex::default(), moves: Mutex::default() })
     }
 
+    /// The next appends fail like this.
     pub(crate) fn plan(&self, faults: impl IntoIterator<Item = Fault>) {
-        self.plan.lock().unwrap().extend(faults);
+        self.appends.lock().unwrap().next.extend(faults);
     }
 
-    fn meet<T: Send + 'static>(&self, work: BoxFuture<'static, Result<T, Error>>) -> BoxFuture<'_, Result<T, Error>> {
-        let fault = self.plan.lock().unwrap().pop_front();
-        async move {
-            match fault {
-                None => work.await,
-                Some(Fault::NotDone) => Err(Error::Unavailable("planned".to_owned())),
-                Some(Fault::NotDoneUnknown) => Err(Error::Unknown("planned, not done".to_owned())),
-                Some(Fault::DoneUnknown) => {
-                    work.await?;
-                    Err(Error::Unknown("planned, done".to_owned()))
-                }
+    /// The next transfers and restocks fail like this.
+    pub(crate) fn plan_moves(&self, faults: impl IntoIterator<Item = Fault>) {
+        self.moves.lock().unwrap().next.extend(faults);
+    }
+
+    /// Every append fails like this until [`FaultyLedger::mend`].
+    pub(crate) fn break_down(&self, fault: Fault) {
+        self.appends.lock().unwrap().always = Some(fault);
+    }
+
+    /// Forgets the plans; answers how many faults of each nothing has met.
+    pub(crate) fn mend(&self) -> (usize, usize) {
+        let forget = |plan: &Mutex<Plan>| std::mem::take(&mut *plan.lock().unwrap()).next.len();
+        (forget(&self.appends), forget(&self.moves))
+    }
+}
+
+/// Runs `work` as the plan has it.
+fn meet<T: Send + 'static>(
+    plan: &Mutex<Plan>,
+    work: BoxFuture<'static, Result<T, Error>>,
+) -> BoxFuture<'static, Result<T, Error>> {
+    let fault = {
+        let mut plan = plan.lock().unwrap();
+        plan.next.pop_front().or(plan.always)
+    };
+    async move {
+        match fault {
+            None => work.await,
+            Some(Fault::NotDone) => Err(Error::Unavailable("planned".to_owned())),
+            Some(Fault::NotDoneUnknown) => Err(Error::Unknown("planned, not done".to_owned())),
+            Some(Fault::DoneUnknown) => {
+                work.await?;
+                Err(Error::Unknown("planned, done".to_owned()))
             }
         }
-        .boxed()
     }
+    .boxed()
 }
 
 impl Ledger for FaultyLedger {
     fn append(&self, batch: Vec<Entry>) -> BoxFuture<'_, Result<Vec<Appended>, Error>> {
         let inner = self.inner.clone();
-        self.meet(async move { inner.append(batch).await }.boxed())
+        meet(&self.appends, async move { inner.append(batch).await }.boxed())
     }
 
     fn transfer(&self, transfer: Transfer) -> BoxFuture<'_, Result<bool, Error>> {
         let inner = self.inner.clone();
-        self.meet(async move { inner.transfer(transfer).await }.boxed())
+        meet(&self.moves, async move { inner.transfer(transfer).await }.boxed())
     }
 
     fn restock(&self, restock: Restock) -> BoxFuture<'_, Result<Restocked, Error>> {
         let inner = self.inner.clone();
-        self.meet(async move { inner.restock(restock).await }.boxed())
+        meet(&self.moves, async move { inner.restock(restock).await }.boxed())
     }
 
     fn find(&self, user: Option<UserId>, order_no: OrderNo) -> BoxFuture<'_, Result<Option<Order>, Error>> {

@@ -1,17 +1,20 @@
 //! Sales, holds and engines for the tests.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use rushgate::clock::Clock;
 use rushgate::engine::{Engine, PlaceOrder};
-use rushgate::gate::{Gate, MemoryGate};
-use rushgate::ledger::{Ledger, SaleCreated, SqliteLedger};
+use rushgate::gate::{At, Gate, MemoryGate};
+use rushgate::ledger::{Check, Ledger, SaleCreated, SqliteLedger};
 use rushgate::metrics::Metrics;
 use rushgate::order::{
     Boundary, Currency, Fingerprint, Hold, Identity, Key, Name, NewSale, NewSku, OnDuplicate, OrderNo, Outcome,
     Refusal, Rules, Sale, Salt, UserId,
 };
 use tempfile::TempDir;
+
+use crate::faults::FaultyLedger;
 
 /// 2026-11-20T12:00:00Z.
 pub(crate) const NOON: i64 = 1_795_176_000_000;
@@ -75,10 +78,12 @@ pub(crate) fn hold(sale: &Sale, user_id: u64, key_text: &str, sku: u16, quantity
     }
 }
 
-/// An engine on a directory of its own.
+/// An engine on a directory of its own, with a ledger that fails as told.
 pub(crate) struct World {
     pub(crate) directory: TempDir,
     pub(crate) clock: Clock,
+    pub(crate) gate: Arc<MemoryGate>,
+    pub(crate) ledger: Arc<FaultyLedger>,
     pub(crate) engine: Arc<Engine>,
 }
 
@@ -86,16 +91,59 @@ impl World {
     pub(crate) async fn new() -> World {
         let directory = TempDir::new().unwrap();
         let clock = Clock::manual(NOON);
-        let engine = start(open(&directory), Arc::new(MemoryGate::default()), clock.clone()).await;
-        World { directory, clock, engine }
+        let gate = Arc::new(MemoryGate::default());
+        let ledger = FaultyLedger::new(open(&directory));
+        let engine = start(ledger.clone(), gate.clone(), clock.clone()).await;
+        World { directory, clock, gate, ledger, engine }
     }
 
     /// Stops the engine as SIGTERM does and starts another on the same directory, with an empty gate.
     pub(crate) async fn restart(&mut self) {
-        assert!(self.engine.drain(std::time::Duration::from_secs(10)).await, "the engine did not drain");
-        self.engine = start(open(&self.directory), Arc::new(MemoryGate::default()), self.clock.clone()).await;
+        assert!(self.engine.drain(PATIENCE).await, "the engine did not drain");
+        self.gate = Arc::new(MemoryGate::default());
+        self.ledger = FaultyLedger::new(open(&self.directory));
+        self.engine = start(self.ledger.clone(), self.gate.clone(), self.clock.clone()).await;
+    }
+
+    pub(crate) async fn create(&self, new: NewSale) {
+        assert!(self.engine.create_sale(new).await.unwrap().0, "the sale is new");
+    }
+
+    /// Waits until every reservation is settled and new orders are taken: what the sweeper sees to.
+    pub(crate) async fn quiet(&self) {
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            let mut holds = 0;
+            for view in self.engine.sales().await.unwrap() {
+                for shard in 0..view.sale.rules.shards {
+                    holds += self.gate.level(At { sale: view.sale.no, shard, epoch: 0 }).await.unwrap().holds;
+                }
+            }
+            if holds == 0 && self.engine.depths() == (0, 0) && self.engine.is_well() {
+                return;
+            }
+            assert!(tokio::time::Instant::now() < deadline, "{holds} reservations are not settled");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// All shards of a sku together: what is available, held and sold.
+    pub(crate) async fn levels(&self, sale_id: &str, sku_id: &str) -> (i64, i64, i64) {
+        let view = self.engine.sale(sale_id).await.unwrap();
+        let sum = view.skus.iter().find(|view| view.sku.id.as_str() == sku_id).unwrap().sum();
+        (sum.available(), sum.held, sum.sold)
+    }
+
+    /// The checks of the audit that found something.
+    pub(crate) async fn findings(&self, sale_id: Option<&str>) -> Vec<Check> {
+        let checks = self.engine.verify(sale_id).await.unwrap();
+        assert!(checks.len() > 5, "{checks:?}");
+        checks.into_iter().filter(|check| !check.ok).collect()
     }
 }
+
+/// How long anything may take that has to come by itself.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(crate) fn open(directory: &TempDir) -> Arc<dyn Ledger> {
     Arc::new(SqliteLedger::open(&directory.path().join("rushgate.db")).unwrap())
@@ -114,6 +162,19 @@ pub(crate) async fn place(
     sku_id: &str,
     quantity: u32,
 ) -> Result<Outcome, Refusal> {
+    place_and_wait(engine, sale_id, user_id, key_text, sku_id, quantity, Duration::ZERO).await
+}
+
+/// The same, waiting up to `wait` for an order in flight.
+pub(crate) async fn place_and_wait(
+    engine: &Arc<Engine>,
+    sale_id: &str,
+    user_id: u64,
+    key_text: &str,
+    sku_id: &str,
+    quantity: u32,
+    wait: Duration,
+) -> Result<Outcome, Refusal> {
     let request = PlaceOrder {
         user: user(user_id),
         sale_id,
@@ -121,7 +182,7 @@ pub(crate) async fn place(
         quantity,
         key: Ok(Some(key(key_text))),
         has_token: false,
-        wait: std::time::Duration::ZERO,
+        wait,
     };
     engine.place(&request).await
 }

@@ -22,6 +22,7 @@ mod shop;
 mod time;
 
 mod crash;
+mod dashboard;
 mod disk;
 mod hostile;
 mod keys;

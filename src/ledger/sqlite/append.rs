@@ -102,7 +102,7 @@ impl Books<'_> {
     }
 
     fn existing(&self, entry: &Entry) -> Result<Option<Order>, Error> {
-        super::read::find(self.connection, Some(entry.hold.user), entry.hold.order_no)
+        super::read::find(self.connection, entry.hold.user, entry.hold.order_no)
     }
 
     fn segment(&mut self, entry: &Entry) -> Result<&mut Segment, Error> {

@@ -75,6 +75,13 @@ const CHECKS: &[Query] = &[
              WHERE (:sale IS NULL OR sale_no = :sale) GROUP BY order_no HAVING count(*) > 1",
     },
     Query {
+        name: "numbers_find_orders",
+        fine: "every order whose number is in the table of numbers is found by it",
+        findings: "SELECT 'order ' || hex(o.order_no) FROM orders o \
+             LEFT JOIN order_numbers n ON n.order_no = o.order_no WHERE (:sale IS NULL OR o.sale_no = :sale) \
+             AND o.seq <= (SELECT seq FROM order_numbers_upto) AND n.user_id IS NOT o.user_id",
+    },
+    Query {
         name: "user_limits_hold",
         fine: "no user has more units than the sale's limit, and the counters are the orders' units",
         findings: "WITH counted AS (SELECT o.sku_no, o.user_id, sum(o.quantity) AS units FROM orders o \

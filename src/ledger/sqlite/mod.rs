@@ -3,6 +3,7 @@
 
 mod append;
 mod audit;
+mod numbers;
 mod open;
 mod read;
 mod sales;
@@ -11,14 +12,16 @@ mod thread;
 use std::fs::File;
 use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures_util::future::{BoxFuture, FutureExt};
 use parking_lot::Mutex;
 use rusqlite::Connection;
 
+use self::numbers::Numbers;
 pub use self::open::OpenError;
-use self::thread::{ConnectionThread, not_done, write};
+use self::thread::{ConnectionThread, Moment, not_done, write};
 use super::{Appended, Check, Entry, Epoch, Error, Ledger, PageOf, Restock, Restocked, SaleCreated, Transfer};
 use crate::clock::UnixMs;
 use crate::limits;
@@ -29,6 +32,7 @@ pub struct SqliteLedger {
     writer: ConnectionThread,
     readers: Vec<ConnectionThread>,
     next_reader: AtomicUsize,
+    numbers: Arc<Numbers>,
     /// Held for as long as the ledger is open: a second process is refused.
     lock: Mutex<Option<File>>,
 }
@@ -39,15 +43,18 @@ impl SqliteLedger {
         let lock = open::lock(path)?;
         let threads = |error: Error| OpenError::Unsafe(error.to_string());
         let writer = open::writer(path)?;
-        let writer =
-            ConnectionThread::start("ledger-writer", writer, limits::SQLITE_WRITES_QUEUED_MAX).map_err(threads)?;
+        let numbers = Arc::new(Numbers::load(&writer).map_err(|error| open::sqlite(path, error))?);
+        let background = numbers.clone();
+        let background = move |connection: &mut Connection, moment| catch_up(&background, connection, moment);
+        let writer = ConnectionThread::start("ledger-writer", writer, limits::SQLITE_WRITES_QUEUED_MAX, background)
+            .map_err(threads)?;
         let readers = (0..limits::SQLITE_READERS)
             .map(|_| {
-                let reader = open::reader(path)?;
-                ConnectionThread::start("ledger-reader", reader, limits::SQLITE_READS_QUEUED_MAX).map_err(threads)
+                let (reader, queued_max) = (open::reader(path)?, limits::SQLITE_READS_QUEUED_MAX);
+                ConnectionThread::start("ledger-reader", reader, queued_max, |_, _| false).map_err(threads)
             })
             .collect::<Result<_, _>>()?;
-        Ok(SqliteLedger { writer, readers, next_reader: AtomicUsize::new(0), lock: Mutex::new(Some(lock)) })
+        Ok(SqliteLedger { writer, readers, next_reader: AtomicUsize::new(0), numbers, lock: Mutex::new(Some(lock)) })
     }
 
     /// The number of schema changes that the open file has.
@@ -74,13 +81,38 @@ impl SqliteLedger {
     }
 }
 
+/// Moves order numbers into their table when the writer is idle, or when too many wait.
+fn catch_up(numbers: &Numbers, connection: &mut Connection, moment: Moment) -> bool {
+    if moment == Moment::Busy && !numbers.are_many() {
+        return true;
+    }
+    numbers.catch_up(connection).unwrap_or_else(|error| {
+        // They stay in memory; the next job gives another occasion.
+        tracing::warn!(%error, "move order numbers into their table");
+        false
+    })
+}
+
 impl Ledger for SqliteLedger {
     fn append(&self, batch: Vec<Entry>) -> BoxFuture<'_, Result<Vec<Appended>, Error>> {
-        self.write(move |connection| append::append(connection, &batch)).boxed()
+        let numbers = self.numbers.clone();
+        let work = move |connection: &mut Connection| {
+            let appended = write(connection, |connection| append::append(connection, &batch))?;
+            let recorded = batch.iter().zip(&appended);
+            let recorded = recorded.filter(|(_, appended)| matches!(appended, Appended::Created | Appended::Exists(_)));
+            numbers.remember(recorded.map(|(entry, _)| (entry.hold.order_no, entry.hold.user)));
+            Ok(appended)
+        };
+        self.writer.run(work).boxed()
     }
 
     fn find(&self, user: Option<UserId>, order_no: OrderNo) -> BoxFuture<'_, Result<Option<Order>, Error>> {
-        self.read(move |connection| read::find(connection, user, order_no)).boxed()
+        let numbers = self.numbers.clone();
+        let work = move |connection: &mut Connection| {
+            let user = user.map_or_else(|| numbers.user_of(connection, order_no), |user| Ok(Some(user)))?;
+            user.map_or(Ok(None), |user| read::find(connection, user, order_no))
+        };
+        self.read(work).boxed()
     }
 
     fn list(&self, page: PageOf) -> BoxFuture<'_, Result<Vec<Order>, Error>> {

@@ -38,8 +38,7 @@ pub enum OpenError {
 }
 
 /// Schema changes in order, never edited once merged. The file's `user_version` counts those applied.
-const MIGRATIONS: &[&str] =
-    &[include_str!("migrations/0001_ledger.sql"), include_str!("migrations/0002_orders_by_number.sql")];
+const MIGRATIONS: &[&str] = &[include_str!("migrations/0001_ledger.sql")];
 
 /// The oldest SQLite without the write-ahead-log reset bug.
 const SQLITE_VERSION_MIN: i32 = 3_051_003;
@@ -157,6 +156,6 @@ fn with_suffix(path: &Path, suffix: &str) -> std::path::PathBuf {
     name.into()
 }
 
-fn sqlite(path: &Path, error: rusqlite::Error) -> OpenError {
+pub(super) fn sqlite(path: &Path, error: rusqlite::Error) -> OpenError {
     OpenError::Sqlite(path.display().to_string(), error)
 }

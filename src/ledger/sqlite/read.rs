@@ -10,27 +10,14 @@ use crate::order::{
 
 const SELECT_BY_USER: &str = "SELECT seq, user_id, order_no, sale_no, sku_no, quantity, state, state_version, \
      fingerprint, epoch, created_at, updated_at FROM orders WHERE user_id = ?1 AND order_no = ?2";
-const SELECT_BY_NUMBER: &str = "SELECT seq, user_id, order_no, sale_no, sku_no, quantity, state, state_version, \
-     fingerprint, epoch, created_at, updated_at FROM orders WHERE order_no = ?1";
 /// The plus signs keep the planner from walking the whole table backwards instead of the user's orders.
 const SELECT_PAGE: &str = "SELECT seq, user_id, order_no, sale_no, sku_no, quantity, state, state_version, \
      fingerprint, epoch, created_at, updated_at FROM orders \
      WHERE user_id = :user AND sale_no = :sale AND +seq < :before ORDER BY +seq DESC LIMIT :limit";
 
-pub(super) fn find(connection: &Connection, user: Option<UserId>, order_no: OrderNo) -> Result<Option<Order>, Error> {
-    let number = order_no.as_bytes();
-    match user {
-        Some(user) => {
-            let mut select = connection.prepare_cached(SELECT_BY_USER)?;
-            let mut rows = select.query(params![user.get(), number])?;
-            rows.next()?.map(order).transpose()
-        }
-        None => {
-            let mut select = connection.prepare_cached(SELECT_BY_NUMBER)?;
-            let mut rows = select.query(params![number])?;
-            rows.next()?.map(order).transpose()
-        }
-    }
+pub(super) fn find(connection: &Connection, user: UserId, order_no: OrderNo) -> Result<Option<Order>, Error> {
+    let mut select = connection.prepare_cached(SELECT_BY_USER)?;
+    select.query_row(params![user.get(), order_no.as_bytes()], order).optional()
 }
 
 pub(super) fn page(connection: &Connection, page: &PageOf) -> Result<Vec<Order>, Error> {

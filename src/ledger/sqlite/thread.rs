@@ -2,14 +2,16 @@
 //! future does not stop the work.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
 use crate::ledger::Error;
+use crate::limits;
 
 type Work = Box<dyn FnOnce(&mut Connection) + Send>;
 
@@ -20,25 +22,18 @@ pub(super) struct ConnectionThread {
 }
 
 impl ConnectionThread {
-    /// Moves `connection` to a new thread that takes up to `queued_max` waiting jobs.
-    pub(super) fn start(name: &str, connection: Connection, queued_max: usize) -> Result<Self, Error> {
+    /// Moves `connection` to a new thread that takes up to `queued_max` waiting jobs. Between jobs it calls
+    /// `background`, which answers whether it has more to do.
+    pub(super) fn start(
+        name: &str,
+        connection: Connection,
+        queued_max: usize,
+        background: impl FnMut(&mut Connection, Moment) -> bool + Send + 'static,
+    ) -> Result<Self, Error> {
         let (queue, jobs) = sync_channel::<Work>(queued_max);
         let thread = std::thread::Builder::new()
             .name(name.to_owned())
-            .spawn(move || {
-                let mut connection = connection;
-                while let Ok(work) = jobs.recv() {
-                    // A panic is our bug; the caller hears "unknown", and the next job finds no open transaction.
-                    if catch_unwind(AssertUnwindSafe(|| work(&mut connection))).is_err() && !connection.is_autocommit()
-                    {
-                        let rolled_back = connection.execute_batch("ROLLBACK");
-                        tracing::error!(?rolled_back, "a ledger job panicked");
-                    }
-                }
-                if let Err((_, error)) = connection.close() {
-                    tracing::warn!(%error, "close the ledger connection");
-                }
-            })
+            .spawn(move || work_off(connection, &jobs, background))
             .map_err(|error| Error::Unavailable(format!("start ledger thread: {error}")))?;
         Ok(ConnectionThread { queue: Mutex::new(Some(queue)), thread: Mutex::new(Some(thread)) })
     }
@@ -72,6 +67,47 @@ impl ConnectionThread {
         {
             tracing::error!("the ledger thread panicked");
         }
+    }
+}
+
+/// When the background work of a thread is called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Moment {
+    /// A job was just done, and others may wait.
+    Busy,
+    /// Nothing has come for [`limits::SQLITE_IDLE_MS`].
+    Idle,
+}
+
+fn work_off(
+    mut connection: Connection,
+    jobs: &Receiver<Work>,
+    mut background: impl FnMut(&mut Connection, Moment) -> bool,
+) {
+    let idle = Duration::from_millis(limits::SQLITE_IDLE_MS);
+    let (mut more, mut patience) = (true, idle);
+    loop {
+        let job =
+            if more { jobs.recv_timeout(patience) } else { jobs.recv().map_err(|_| RecvTimeoutError::Disconnected) };
+        match job {
+            Ok(work) => {
+                // A panic is our bug; the caller hears "unknown", and the next job finds no open transaction.
+                if catch_unwind(AssertUnwindSafe(|| work(&mut connection))).is_err() && !connection.is_autocommit() {
+                    let rolled_back = connection.execute_batch("ROLLBACK");
+                    tracing::error!(?rolled_back, "a ledger job panicked");
+                }
+                background(&mut connection, Moment::Busy);
+                (more, patience) = (true, idle);
+            }
+            Err(RecvTimeoutError::Timeout) => {
+                more = background(&mut connection, Moment::Idle);
+                patience = Duration::ZERO;
+            }
+            Err(RecvTimeoutError::Disconnected) => break,
+        }
+    }
+    if let Err((_, error)) = connection.close() {
+        tracing::warn!(%error, "close the ledger connection");
     }
 }
 

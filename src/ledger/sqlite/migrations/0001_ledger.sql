@@ -92,3 +92,15 @@ CREATE TABLE transfers (
     units      INTEGER NOT NULL CHECK (units > 0),
     created_at INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
+
+-- Whose order a number stands for. Filled in the background, so that recording an order writes one random page less.
+CREATE TABLE order_numbers (
+    order_no BLOB    NOT NULL PRIMARY KEY,
+    user_id  INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- One row: every order up to this seq stands in order_numbers.
+CREATE TABLE order_numbers_upto (
+    seq INTEGER NOT NULL
+) STRICT;
+INSERT INTO order_numbers_upto VALUES (0);

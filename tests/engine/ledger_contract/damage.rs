@@ -1,0 +1,157 @@
+//! The embedded ledger's file: opening it in every condition, and an audit that finds what is broken in it.
+
+use std::path::PathBuf;
+
+use rushgate::ledger::{Appended, OpenError, SqliteLedger};
+use rushgate::order::{Rules, State};
+use rusqlite::Connection;
+use tempfile::TempDir;
+
+use super::{Books, limited};
+use crate::world::{new_sale, open};
+
+fn file(directory: &TempDir) -> PathBuf {
+    directory.path().join("rushgate.db")
+}
+
+/// A ledger with a sale of two skus and two shards, in which eight users have two units each.
+async fn used() -> Books {
+    let rules = Rules { shards: 2, ..limited(5) };
+    let books = Books::new(("sqlite", open), new_sale("s", rules, &[("a", 20), ("b", 20)])).await;
+    let wishes: Vec<_> = (1..=8).map(|user| books.wish(user, "k", 2)).collect();
+    assert!(books.append(&wishes).await.iter().all(|answer| *answer == Appended::Created));
+    books
+}
+
+/// Closes the ledger, breaks its file with `statements`, opens it again and says which checks fail.
+async fn failing_after(statements: &str) -> Vec<&'static str> {
+    let mut books = used().await;
+    books.assert_balanced().await;
+    books.ledger.close().await;
+    let connection = Connection::open(file(&books.directory)).unwrap();
+    connection.execute_batch("PRAGMA ignore_check_constraints = ON; PRAGMA foreign_keys = OFF").unwrap();
+    connection.execute_batch(statements).unwrap();
+    connection.close().unwrap();
+    books.ledger = open(&books.directory);
+    let checks = books.ledger.audit(Some(books.sale.no)).await.unwrap();
+    assert_eq!(checks, books.ledger.audit(None).await.unwrap(), "one sale is the whole ledger here");
+    checks.into_iter().filter(|check| !check.ok).map(|check| check.name).collect()
+}
+
+#[tokio::test]
+async fn an_audit_names_what_is_broken() {
+    for (check, statements) in [
+        ("never_oversold", "UPDATE segments SET held = total + 1 WHERE shard = 1"),
+        ("never_oversold", "UPDATE segments SET sold = -1 WHERE shard = 0"),
+        ("segments_add_up", "UPDATE segments SET total = total + 1 WHERE sku_no = 1 AND shard = 0"),
+        ("segments_add_up", "DELETE FROM segments WHERE sku_no = 2 AND shard = 1"),
+        ("restocks_add_up", "UPDATE skus SET total = total + 1; UPDATE segments SET total = total + 1 WHERE shard = 0"),
+        ("restocks_add_up", "INSERT INTO restocks VALUES (1, 'c', 1, 5, 0)"),
+        ("orders_match_stock", "DELETE FROM orders WHERE user_id = 3"),
+        ("orders_match_stock", "UPDATE orders SET quantity = 1 WHERE user_id = 3"),
+        ("orders_match_stock", "UPDATE orders SET sku_no = 2 WHERE user_id = 3"),
+        ("orders_match_stock", "UPDATE orders SET state = 2 WHERE user_id = 3"),
+        ("orders_match_stock", "UPDATE orders SET state = 4 WHERE user_id = 3"),
+        ("orders_match_stock", "UPDATE segments SET held = held - 1, sold = sold + 1 WHERE shard = 1"),
+        ("orders_belong", "UPDATE orders SET sku_no = 99 WHERE user_id = 3"),
+        ("orders_belong", "UPDATE orders SET state = 8 WHERE user_id = 3"),
+        ("orders_belong", "UPDATE orders SET state_version = 0 WHERE user_id = 3"),
+        (
+            "one_order_per_operation",
+            "DROP INDEX orders_number_unique; INSERT INTO orders SELECT 99, user_id + 100, order_no, sale_no, sku_no, \
+             quantity, state, state_version, fingerprint, epoch, created_at, updated_at FROM orders WHERE user_id = 3",
+        ),
+        ("user_limits_hold", "UPDATE buyers SET units = 1 WHERE user_id = 3"),
+        ("user_limits_hold", "DELETE FROM buyers WHERE user_id = 3"),
+        ("user_limits_hold", "UPDATE sales SET user_limit = 1"),
+    ] {
+        let failing = failing_after(statements).await;
+        assert!(failing.contains(&check), "after {statements:?}, {check} is not among {failing:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_audit_follows_every_state() {
+    // Held, sold or given back: each state's units must be counted where the table of states has them.
+    for state in State::ALL {
+        let number = state.number();
+        let gives_back = matches!(state, State::Cancelled | State::Expired | State::RefundDue);
+        let sold = i64::from(!gives_back && state != State::PendingPayment) * 2;
+        let held = i64::from(state == State::PendingPayment) * 2;
+        let failing = failing_after(&format!(
+            "UPDATE orders SET state = {number} WHERE user_id = 4;
+             UPDATE segments SET held = held - 2 + {held}, sold = sold + {sold} WHERE sku_no = 1 AND shard = 0;
+             UPDATE buyers SET units = {held} + {sold} WHERE user_id = 4"
+        ))
+        .await;
+        assert_eq!(failing, [] as [&str; 0], "{state:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_ledger_file_has_one_process() {
+    let books = used().await;
+    assert!(matches!(SqliteLedger::open(&file(&books.directory)), Err(OpenError::Locked(_))));
+    books.ledger.close().await;
+    let again = open(&books.directory);
+    assert_eq!(again.sales().await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_ledger_of_a_newer_program_is_refused() {
+    let books = used().await;
+    books.ledger.close().await;
+    let connection = Connection::open(file(&books.directory)).unwrap();
+    connection.execute_batch("PRAGMA user_version = 99").unwrap();
+    connection.close().unwrap();
+    let refused = SqliteLedger::open(&file(&books.directory)).err();
+    assert!(matches!(refused, Some(OpenError::TooNew { found: 99, .. })), "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_file_that_is_no_ledger_is_refused() {
+    let directory = TempDir::new().unwrap();
+    std::fs::write(file(&directory), b"not a database, and long enough to be told from an empty one".repeat(99))
+        .unwrap();
+    let refused = SqliteLedger::open(&file(&directory)).err();
+    assert!(matches!(refused, Some(OpenError::Sqlite(..))), "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_ledger_dropped_without_closing_keeps_every_order() {
+    let books = used().await;
+    let wish = books.wish(1, "k", 2);
+    let row = books.row(&wish).await;
+    let Books { name, open, directory, ledger, sale } = books;
+    drop(ledger);
+    let ledger = open(&directory);
+    let books = Books { name, open, directory, ledger, sale };
+    assert_eq!(books.row(&wish).await, row);
+    assert_eq!(books.append_one(&wish).await, Appended::Exists(row));
+    books.assert_balanced().await;
+}
+
+#[tokio::test]
+async fn the_files_of_a_killed_process_hold_every_order() {
+    let books = used().await;
+    let rows = books.orders(1, None, 100).await;
+    // What a crash leaves behind: the file, and the log that was not folded into it.
+    let crashed = TempDir::new().unwrap();
+    for name in ["rushgate.db", "rushgate.db-wal"] {
+        std::fs::copy(books.directory.path().join(name), crashed.path().join(name)).unwrap();
+    }
+    assert!(std::fs::metadata(crashed.path().join("rushgate.db-wal")).unwrap().len() > 0);
+    let books = Books { ledger: open(&crashed), directory: crashed, ..books };
+    assert_eq!(books.orders(1, None, 100).await, rows);
+    assert_eq!(books.level(0, 1).await.held, 8);
+    books.assert_balanced().await;
+}
+
+#[tokio::test]
+async fn nothing_can_be_asked_of_a_closed_ledger() {
+    let books = used().await;
+    books.ledger.close().await;
+    books.ledger.close().await;
+    assert!(books.ledger.sales().await.is_err());
+    assert!(books.ledger.append(vec![books.wish(1, "l", 1)]).await.is_err());
+}

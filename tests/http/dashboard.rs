@@ -1,0 +1,55 @@
+//! The dashboard: one page with everything in it, which asks nobody but its own listener.
+
+use crate::client::get;
+use crate::contract::assert_refused;
+use crate::server::Server;
+
+#[test]
+fn the_page_is_whole_and_asks_nobody_else() {
+    let server = Server::start();
+    let answer = server.operator().send(get("/"));
+    assert_eq!((answer.status, &*answer.media_type()), (200, "text/html"), "{answer}");
+    let policy = answer.header("Content-Security-Policy").unwrap();
+    let directives: Vec<&str> = policy.split(';').map(str::trim).collect();
+    for directive in ["default-src 'none'", "connect-src 'self'", "form-action 'none'", "frame-ancestors 'none'"] {
+        assert!(directives.contains(&directive), "{policy}");
+    }
+    let page = String::from_utf8(answer.body.clone()).unwrap();
+    // Nothing is loaded, and no text of the server becomes markup or code.
+    for bad in ["<link", "<base", "src=", "url(", "@import", "import(", "eval(", "new Function", "document.write"] {
+        assert!(!page.contains(bad), "{bad}");
+    }
+    for bad in ["innerHTML", "outerHTML", "insertAdjacentHTML", "srcdoc", "DOMParser", "createContextualFragment"] {
+        assert!(!page.contains(bad), "{bad}");
+    }
+    assert_refused(&server.stranger().send(get("/")), "not_found");
+    server.finish();
+}
+
+#[test]
+fn the_page_reads_metrics_that_there_are() {
+    let server = Server::start();
+    let mut operator = server.operator();
+    let page = String::from_utf8(operator.send(get("/")).body).unwrap();
+    let metrics = String::from_utf8(operator.send(get("/metrics")).body).unwrap();
+    for name in [
+        "outcomes_total",
+        "ledger_append_seconds_bucket",
+        "ledger_append_failures_total",
+        "orders_in_flight",
+        "requests_waiting",
+        "ledger_well",
+    ] {
+        assert!(page.contains(&format!("'{name}'")), "the page does not read {name}");
+        let sample = format!("rushgate_{name}");
+        assert!(metrics.lines().any(|line| line.split(['{', ' ']).next() == Some(&*sample)), "no {sample}");
+    }
+    for name in ["ledger_append_failures", "handler_panics", "stranded_units", "rolled_forward_orders"] {
+        assert!(page.contains(&format!("'{name}'")), "the page does not read {name}");
+        assert!(metrics.contains(&format!("\nrushgate_{name}_total ")), "no {name}");
+    }
+    for code in ["created", "replayed"] {
+        assert!(metrics.contains(&format!("\nrushgate_outcomes_total{{code=\"{code}\"}} ")), "no {code}");
+    }
+    server.finish();
+}
