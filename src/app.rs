@@ -22,9 +22,14 @@ use crate::{server, telemetry};
 
 /// Runs the engine until SIGTERM or SIGINT, drains, and returns. With `demo`, an open sale `demo` is there.
 pub fn serve(config: Config, demo: bool) -> anyhow::Result<()> {
-    let _logging = telemetry::start(&config)?;
+    let logging = telemetry::start(&config)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
-    runtime.block_on(run(config, demo))
+    let ended = runtime.block_on(run(config, demo));
+    let lost = logging.dropped_lines();
+    if lost > 0 {
+        tracing::warn!(lost, "log lines were dropped because stderr was too slow");
+    }
+    ended
 }
 
 /// Brings the ledger's schema up to date and says what it is now.

@@ -111,3 +111,28 @@ pub const DRAIN_S_DEFAULT: u64 = 25;
 
 /// `Retry-After` of a refusal that is about load or an unreachable store, in seconds.
 pub const RETRY_AFTER_S: u64 = 1;
+
+// ---- settings ----
+
+/// Longest time readiness may answer 503 before the listener closes, in seconds: load balancers look every few.
+pub const DRAIN_DELAY_S_MAX: u64 = 60;
+/// Longest time a drain may take, in seconds: no order takes minutes, and supervisors lose patience earlier.
+pub const DRAIN_TIMEOUT_S_MAX: u64 = 600;
+/// Fewest and most characters of the admin token: 16 random ones cannot be guessed, 1024 fit every header limit.
+pub const ADMIN_TOKEN_CHARS: std::ops::RangeInclusive<usize> = 16..=1024;
+
+// ---- the command line as a client ----
+
+/// How long connecting may take, in seconds.
+pub const CLIENT_CONNECT_S: u64 = 10;
+/// How long an ordinary call may take, connecting included, in seconds.
+pub const CLIENT_CALL_S: u64 = 10;
+/// How long an audit may take, in seconds: it reads every order.
+pub const CLIENT_AUDIT_S: u64 = 600;
+/// Largest answer, in bytes: a listing of every sale with all its shards is some tens of MB.
+pub const CLIENT_ANSWER_BYTES_MAX: usize = 256 * 1024 * 1024;
+
+// ---- the log ----
+
+/// Log lines that may wait for stderr, per process: at some 300 bytes each about 5 MB. The surplus is dropped.
+pub const LOG_LINES_QUEUED_MAX: usize = 16_384;

@@ -12,9 +12,7 @@ use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::{Config, LogFormat};
-
-/// Log lines that may wait for stderr, per process: at some 300 bytes each about 5 MB. The surplus is dropped.
-const LINES_QUEUED_MAX: usize = 16_384;
+use crate::limits;
 
 /// Keeps logging alive. Dropped last, it writes what still waits; give it about a second.
 #[must_use = "logging ends when the guard is dropped"]
@@ -28,12 +26,14 @@ pub fn start(config: &Config) -> anyhow::Result<Guard> {
     let level = &config.log.level;
     let filter = EnvFilter::try_new(level).with_context(|| format!("read log.level = {level:?}"))?;
     let (queue, writer) = NonBlockingBuilder::default()
-        .buffered_lines_limit(LINES_QUEUED_MAX)
+        .buffered_lines_limit(limits::LOG_LINES_QUEUED_MAX)
         .lossy(true)
         .thread_name("rushgate-log")
         .finish(stderr());
     let dropped = queue.error_counter();
     lines(config.log.format, filter, queue, has_colour()).try_init().context("start logging")?;
+    // A panic is a line like any other, or it would break up the JSON.
+    std::panic::set_hook(Box::new(|panic| tracing::error!(%panic, "panicked")));
     Ok(Guard { dropped, _writer: writer })
 }
 

@@ -18,17 +18,10 @@ use tokio::net::TcpStream;
 use super::Failure;
 use super::screen::plain;
 use crate::config::{ADMIN_TOKEN_VARIABLE, Env, SERVER_VARIABLE, Secret};
+use crate::limits;
 
 /// Where the admin listener is by default.
 const SERVER_DEFAULT: &str = "http://127.0.0.1:9090";
-/// How long connecting may take, in seconds.
-const CONNECT_S: u64 = 10;
-/// How long an ordinary call may take, connecting included, in seconds.
-const CALL_S: u64 = 10;
-/// How long an audit may take, in seconds: it reads every order.
-const AUDIT_S: u64 = 600;
-/// Largest answer, in bytes: a listing of every sale with all its shards is some tens of MB.
-const ANSWER_BYTES_MAX: usize = 256 * 1024 * 1024;
 
 /// Which server to ask.
 #[derive(Args, Default)]
@@ -100,17 +93,17 @@ impl Client {
 
     /// Asks for `path`, query included.
     pub(super) fn get(&self, path: &str) -> Result<Answer, Failure> {
-        self.call(self.request(Method::GET, path, Bytes::new())?, CALL_S)
+        self.call(self.request(Method::GET, path, Bytes::new())?, limits::CLIENT_CALL_S)
     }
 
     /// Asks for an audit, which takes its time.
     pub(super) fn audit(&self, path: &str) -> Result<Answer, Failure> {
-        self.call(self.request(Method::GET, path, Bytes::new())?, AUDIT_S)
+        self.call(self.request(Method::GET, path, Bytes::new())?, limits::CLIENT_AUDIT_S)
     }
 
     /// Sends `body`, which is JSON.
     pub(super) fn post(&self, path: &str, body: impl Into<Bytes>) -> Result<Answer, Failure> {
-        self.call(self.request(Method::POST, path, body.into())?, CALL_S)
+        self.call(self.request(Method::POST, path, body.into())?, limits::CLIENT_CALL_S)
     }
 
     fn request(&self, method: Method, path: &str, body: Bytes) -> Result<Request<Full<Bytes>>, Failure> {
@@ -156,7 +149,7 @@ impl Client {
         let answer = async {
             let response = sender.send_request(request).await.map_err(|error| broken(&error))?;
             let status = response.status();
-            let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
+            let body = Limited::new(response.into_body(), limits::CLIENT_ANSWER_BYTES_MAX).collect().await;
             Ok(Answer { status, body: body.map_err(|error| broken(error.as_ref()))?.to_bytes() })
         };
         // The connection only has to be kept going: how it ends is told to the request that waits on it.
@@ -172,7 +165,7 @@ impl Client {
 
     async fn connect(&self) -> Result<TcpStream, Failure> {
         let connect = TcpStream::connect((self.host.as_str(), self.port));
-        match tokio::time::timeout(Duration::from_secs(CONNECT_S), connect).await {
+        match tokio::time::timeout(Duration::from_secs(limits::CLIENT_CONNECT_S), connect).await {
             Ok(Ok(stream)) => Ok(stream),
             Ok(Err(error)) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
                 Err(self.unreachable("connection refused"))

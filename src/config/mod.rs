@@ -21,6 +21,8 @@ use std::path::PathBuf;
 use layers::Settings;
 use read::Reader;
 
+use crate::limits;
+
 /// The file of the SQLite ledger inside the data directory.
 pub const LEDGER_FILE: &str = "rushgate.db";
 
@@ -163,8 +165,8 @@ impl Config {
             },
             admin: Admin { token: reader.token("admin.token") },
             drain: Drain {
-                delay_s: reader.seconds("drain.delay_s", 0..=read::DRAIN_DELAY_S_MAX),
-                timeout_s: reader.seconds("drain.timeout_s", 1..=read::DRAIN_TIMEOUT_S_MAX),
+                delay_s: reader.seconds("drain.delay_s", 0..=limits::DRAIN_DELAY_S_MAX),
+                timeout_s: reader.seconds("drain.timeout_s", 1..=limits::DRAIN_TIMEOUT_S_MAX),
             },
             log: Log { level: reader.log_level("log.level"), format: reader.log_format("log.format") },
         };

@@ -12,13 +12,6 @@ use super::layers::Settings;
 use super::{AuthMode, Gate, LEDGER_FILE, Ledger, LogFormat, Problem, Secret};
 use crate::limits;
 
-/// Longest time readiness may answer 503 before the listener closes, in seconds: load balancers look every few.
-pub(super) const DRAIN_DELAY_S_MAX: u64 = 60;
-/// Longest time a drain may take, in seconds: no order takes minutes, and supervisors lose patience earlier.
-pub(super) const DRAIN_TIMEOUT_S_MAX: u64 = 600;
-/// Fewest and most characters of the admin token: 16 random ones cannot be guessed, 1024 fit every header limit.
-const TOKEN_CHARS: RangeInclusive<usize> = 16..=1024;
-
 /// Reads settings one by one and gathers what is wrong. A wrong value gives a stand-in, which nobody sees: a
 /// configuration with problems is thrown away.
 pub(super) struct Reader<'a> {
@@ -99,11 +92,11 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn token(&mut self, key: &'static str) -> Option<Secret> {
-        let (least, most) = TOKEN_CHARS.into_inner();
+        let (least, most) = limits::ADMIN_TOKEN_CHARS.into_inner();
         let expected = format!("empty, or {least} to {most} visible ASCII characters");
         self.read(key, &expected, None, |value| match value.as_str()? {
             "" => Some(None),
-            text if TOKEN_CHARS.contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic()) => {
+            text if limits::ADMIN_TOKEN_CHARS.contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic()) => {
                 Some(Some(Secret::new(text)))
             }
             _ => None,

@@ -27,7 +27,8 @@ pub(super) struct Offer {
 pub(super) struct Live {
     /// The gate epoch per shard; 0 before the first load.
     epochs: Vec<AtomicI64>,
-    /// Held while the sale is loaded, switched or restocked: one of them at a time.
+    /// Held while the sale is loaded, switched or restocked: one of them at a time. Taken before any
+    /// [`LiveSku::moving`].
     pub(super) changing: tokio::sync::Mutex<()>,
     skus: Vec<LiveSku>,
 }
@@ -123,6 +124,15 @@ impl Live {
 
     pub(super) fn sku(&self, sku: u16) -> Option<&LiveSku> {
         self.skus.get(usize::from(sku))
+    }
+
+    /// Keeps the units of every sku where they are. To be taken after `changing`, never before.
+    pub(super) async fn hold_still(&self) -> Vec<tokio::sync::MutexGuard<'_, ()>> {
+        let mut guards = Vec::with_capacity(self.skus.len());
+        for sku in &self.skus {
+            guards.push(sku.moving.lock().await);
+        }
+        guards
     }
 
     pub(super) fn set_epoch(&self, shard: u16, epoch: i64) {

@@ -36,6 +36,8 @@ impl Engine {
 
     /// Begins a new epoch in every shard: the gate forgets, and sells what the ledger has not.
     async fn load_all(&self, offer: &Offer) -> Result<(), Refusal> {
+        // Units that move between shards would be counted where they were.
+        let _still = offer.live.hold_still().await;
         let shards = 0..offer.sale.rules.shards;
         let epochs = self.ledger.begin_epochs(offer.sale.no, shards.clone()).await;
         let epochs = epochs.map_err(|error| ledger_trouble(&error))?;

@@ -7,8 +7,7 @@ use super::{Engine, gate_trouble, ledger_trouble};
 use crate::gate::Level;
 use crate::ledger::{Check, PageOf};
 use crate::order::{
-    Boundary, Code, Identity, Key, Order, OrderNo, OrderView, Refusal, Sale, SaleState, SaleView, SkuLevel, SkuView,
-    UserId,
+    Boundary, Code, Identity, Key, Order, OrderNo, OrderView, Refusal, Sale, SaleState, SaleView, SkuView, UserId,
 };
 
 impl Engine {
@@ -132,21 +131,16 @@ impl Engine {
     /// between only lower what the gate has.
     async fn gate_above_ledger(&self, offer: &Offer) -> Result<Vec<String>, Refusal> {
         let _alone = offer.live.changing.lock().await;
+        let _still = offer.live.hold_still().await;
+        let stock = self.ledger.stock(offer.sale.no).await.map_err(|error| ledger_trouble(&error))?;
+        let levels = self.gate_levels(offer).await?;
         let mut findings = Vec::new();
-        for (position, sku) in (0..).zip(&offer.sale.skus) {
-            let Some(live) = offer.live.sku(position) else { continue };
-            let _still = live.moving.lock().await;
-            let stock = self.ledger.stock(offer.sale.no).await.map_err(|error| ledger_trouble(&error))?;
-            let levels = self.gate_levels(offer).await?;
-            for (shard, level) in levels.iter().enumerate() {
-                let has =
-                    stock.get(usize::from(position)).and_then(|shards| shards.get(shard)).map(SkuLevel::available);
-                let offers = level.available.get(usize::from(position)).copied();
+        for (position, (sku, shards)) in offer.sale.skus.iter().zip(&stock).enumerate() {
+            for (shard, (has, level)) in shards.iter().zip(&levels).enumerate() {
+                let (has, offers) = (has.available(), level.available.get(position).copied().unwrap_or(0));
                 if offers > has {
-                    findings.push(format!(
-                        "sale {} sku {} shard {shard}: gate {offers:?}, ledger {has:?}",
-                        offer.sale.id, sku.id
-                    ));
+                    let (sale, sku) = (&offer.sale.id, &sku.id);
+                    findings.push(format!("sale {sale} sku {sku} shard {shard}: gate {offers}, ledger {has}"));
                 }
             }
         }

@@ -70,6 +70,13 @@ impl ConnectionThread {
     }
 }
 
+impl Drop for ConnectionThread {
+    /// A ledger that is dropped without being closed has closed its file when its lock is released.
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
 /// When the background work of a thread is called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Moment {
