@@ -85,8 +85,9 @@ impl Admin {
     }
 
     async fn call(&self, call: Call, variable: &str, request: Request<Incoming>) -> Result<Answer, Refusal> {
-        // Probes carry no credentials and tell nothing but one word; the problem pages are public.
-        if !matches!(call, Call::Live | Call::Ready | Call::Problem) {
+        // Probes carry no credentials and tell nothing but one word. The pages hold no data: a browser that opens the
+        // dashboard cannot send the token, which the page then asks for.
+        if !matches!(call, Call::Live | Call::Ready | Call::Problem | Call::Dashboard) {
             self.authorize(request.headers())?;
         }
         match call {

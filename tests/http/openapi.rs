@@ -183,6 +183,7 @@ fn tour(order_no: &str) -> Vec<Request> {
         get("/healthz"),
         get("/readyz"),
         get("/metrics"),
+        get("/"),
         admin("/toured/pause"),
         user(one("toured", "k3")),
         admin("/toured/pause").json(&json!({"x": 1})),
