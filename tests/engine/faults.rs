@@ -1,6 +1,6 @@
 //! A ledger that fails as told: before the effect, after it, or without it.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
@@ -43,7 +43,8 @@ struct Plan {
     always: Option<Fault>,
 }
 
-/// Wraps a ledger. Appends have a plan of their own; transfers and restocks share one.
+/// Wraps a ledger. Appends have a plan of their own; transfers and restocks share one. It also sees to it that the engine
+/// keeps its side of the contract: no order stands twice in a batch.
 pub(crate) struct FaultyLedger {
     inner: Arc<dyn Ledger>,
     appends: Mutex<Plan>,
@@ -102,6 +103,8 @@ fn meet<T: Send + 'static>(
 
 impl Ledger for FaultyLedger {
     fn append(&self, batch: Vec<Entry>) -> BoxFuture<'_, Result<Vec<Appended>, Error>> {
+        let numbers: HashSet<_> = batch.iter().map(|entry| entry.hold.order_no).collect();
+        assert_eq!(numbers.len(), batch.len(), "an order stands twice in a batch");
         let inner = self.inner.clone();
         meet(&self.appends, async move { inner.append(batch).await }.boxed())
     }

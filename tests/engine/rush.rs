@@ -5,6 +5,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use rushgate::limits::LEASE_MS;
 use rushgate::order::{Code, Key, OrderNo, Outcome, Refusal};
 
 use crate::world::{PATIENCE, World, key, new_sale, place, place_and_wait, rules, user, word};
@@ -25,7 +26,9 @@ async fn place_for_good(world: &World, user_id: u64, key_text: &str) -> Result<O
 }
 
 /// Runs each future as a task of its own.
-async fn all_at_once<T: Send + 'static>(futures: impl Iterator<Item = impl Future<Output = T> + Send + 'static>) -> Vec<T> {
+async fn all_at_once<T: Send + 'static>(
+    futures: impl Iterator<Item = impl Future<Output = T> + Send + 'static>,
+) -> Vec<T> {
     let tasks: Vec<_> = futures.map(tokio::spawn).collect();
     join_all(tasks).await.into_iter().map(Result::unwrap).collect()
 }
@@ -138,6 +141,24 @@ async fn a_client_that_hangs_up_loses_only_its_answer() {
         world.levels("t", "a").await
     };
     assert_eq!(t, (1, 9, 0));
+    assert_eq!(world.findings(None).await, []);
+}
+
+#[tokio::test]
+async fn an_order_that_is_taken_over_while_it_is_queued_is_made_once() {
+    let world = World::new().await;
+    world.create(new_sale("s", rules(1), &[("a", 2)])).await;
+    let mut first = pin!(place(&world.engine, "s", 1, "k", "a", 1));
+    let mut second = pin!(place(&world.engine, "s", 1, "k", "a", 1));
+    // No other task runs between the two polls: the lease is over before the writer has seen the order.
+    assert!(futures_util::poll!(first.as_mut()).is_pending());
+    world.clock.advance(LEASE_MS);
+    assert!(futures_util::poll!(second.as_mut()).is_pending());
+    let (first, second) = (word(&first.await), word(&second.await));
+    assert_eq!((first.0, second), ("created", first), "both are the answer of the one reservation");
+    assert_eq!(world.levels("s", "a").await, (1, 1, 0));
+    world.quiet().await;
+    assert_eq!(word(&place(&world.engine, "s", 2, "k", "a", 1).await).0, "created", "the other unit is there");
     assert_eq!(world.findings(None).await, []);
 }
 

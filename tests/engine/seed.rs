@@ -17,6 +17,11 @@ impl Random {
         Random(seed | 1)
     }
 
+    /// A second row of choices that does not depend on how many the first makes; for tasks.
+    pub(crate) fn split(&mut self) -> Random {
+        Random::of(self.next())
+    }
+
     pub(crate) fn next(&mut self) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;

@@ -2,13 +2,13 @@
 
 use std::path::PathBuf;
 
-use rushgate::ledger::{Appended, OpenError, SqliteLedger};
+use rushgate::ledger::{Appended, Ledger, OpenError, SqliteLedger};
 use rushgate::order::{Rules, State};
 use rusqlite::Connection;
 use tempfile::TempDir;
 
 use super::{Books, limited};
-use crate::world::{new_sale, open};
+use crate::world::{PATIENCE, new_sale, open};
 
 fn file(directory: &TempDir) -> PathBuf {
     directory.path().join("rushgate.db")
@@ -23,6 +23,10 @@ async fn used() -> Books {
     books
 }
 
+/// What the ledger does in the background, done at once: so nothing moves between the damage and the audit.
+const UP_TO_DATE: &str = "INSERT OR IGNORE INTO order_numbers SELECT order_no, user_id FROM orders;
+     UPDATE order_numbers_upto SET seq = 1000";
+
 /// Closes the ledger, breaks its file with `statements`, opens it again and says which checks fail.
 async fn failing_after(statements: &str) -> Vec<&'static str> {
     let mut books = used().await;
@@ -30,6 +34,7 @@ async fn failing_after(statements: &str) -> Vec<&'static str> {
     books.ledger.close().await;
     let connection = Connection::open(file(&books.directory)).unwrap();
     connection.execute_batch("PRAGMA ignore_check_constraints = ON; PRAGMA foreign_keys = OFF").unwrap();
+    connection.execute_batch(UP_TO_DATE).unwrap();
     connection.execute_batch(statements).unwrap();
     connection.close().unwrap();
     books.ledger = open(&books.directory);
@@ -58,9 +63,11 @@ async fn an_audit_names_what_is_broken() {
         ("orders_belong", "UPDATE orders SET state_version = 0 WHERE user_id = 3"),
         (
             "one_order_per_operation",
-            "DROP INDEX orders_number_unique; INSERT INTO orders SELECT 99, user_id + 100, order_no, sale_no, sku_no, \
+            "INSERT INTO orders SELECT 99, user_id + 100, order_no, sale_no, sku_no, \
              quantity, state, state_version, fingerprint, epoch, created_at, updated_at FROM orders WHERE user_id = 3",
         ),
+        ("numbers_find_orders", "DELETE FROM order_numbers"),
+        ("numbers_find_orders", "UPDATE order_numbers SET user_id = user_id + 1"),
         ("user_limits_hold", "UPDATE buyers SET units = 1 WHERE user_id = 3"),
         ("user_limits_hold", "DELETE FROM buyers WHERE user_id = 3"),
         ("user_limits_hold", "UPDATE sales SET user_limit = 1"),
@@ -86,6 +93,35 @@ async fn an_audit_follows_every_state() {
         .await;
         assert_eq!(failing, [] as [&str; 0], "{state:?}");
     }
+}
+
+#[tokio::test]
+async fn an_order_is_found_by_its_number_before_and_after_it_is_indexed() {
+    let books = used().await;
+    let wishes: Vec<_> = (1..=8).map(|user| books.wish(user, "k", 2)).collect();
+    let found = async |ledger: &dyn Ledger| {
+        for wish in &wishes {
+            let row = ledger.find(None, wish.hold.order_no).await.unwrap();
+            assert_eq!(row, ledger.find(Some(wish.hold.user), wish.hold.order_no).await.unwrap());
+            assert!(row.is_some());
+        }
+    };
+    found(books.ledger.as_ref()).await;
+    let connection = Connection::open(file(&books.directory)).unwrap();
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        let indexed: i64 = connection.query_row("SELECT count(*) FROM order_numbers", [], |row| row.get(0)).unwrap();
+        if indexed == 8 {
+            break;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "only {indexed} numbers are indexed");
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    found(books.ledger.as_ref()).await;
+    drop(connection);
+    books.assert_balanced().await;
+    books.ledger.close().await;
+    found(open(&books.directory).as_ref()).await;
 }
 
 #[tokio::test]
@@ -143,6 +179,7 @@ async fn the_files_of_a_killed_process_hold_every_order() {
     assert!(std::fs::metadata(crashed.path().join("rushgate.db-wal")).unwrap().len() > 0);
     let books = Books { ledger: open(&crashed), directory: crashed, ..books };
     assert_eq!(books.orders(1, None, 100).await, rows);
+    assert_eq!(books.ledger.find(None, rows[0].order_no).await.unwrap(), Some(rows[0]));
     assert_eq!(books.level(0, 1).await.held, 8);
     books.assert_balanced().await;
 }

@@ -153,7 +153,7 @@ impl Teller {
             }
             ["order", order] => {
                 let (number, _) = self.orders.get(*order).ok_or("that name is not bound")?;
-                let whose = words.named("user").map(|n| number_of_user(n)).transpose()?;
+                let whose = words.named("user").map(number_of_user).transpose()?;
                 let found = self.world.engine.order(whose, *number).await;
                 Ok(refusable(found, |view| view.order.state.as_str().to_owned()))
             }
