@@ -2,11 +2,13 @@
 
 use std::io::Write;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::Admin;
@@ -15,7 +17,7 @@ use crate::config::{self, Config};
 use crate::engine::Engine;
 use crate::gate::MemoryGate;
 use crate::intake::Intake;
-use crate::ledger::{Check, Ledger, SqliteLedger};
+use crate::ledger::{Check, Ledger, OpenError, SqliteLedger};
 use crate::metrics::Metrics;
 use crate::order::{Boundary, Currency, Name, NewSale, NewSku, OnDuplicate, Rules};
 use crate::{server, telemetry};
@@ -34,7 +36,7 @@ pub fn serve(config: Config, demo: bool) -> anyhow::Result<()> {
 
 /// Brings the ledger's schema up to date and says what it is now.
 pub fn migrate(config: &Config) -> anyhow::Result<String> {
-    let ledger = open_ledger(config)?;
+    let ledger = open_ledger(config, SqliteLedger::open)?;
     let version = one_thread()?.block_on(async {
         let version = ledger.schema_version().await;
         ledger.close().await;
@@ -45,7 +47,8 @@ pub fn migrate(config: &Config) -> anyhow::Result<String> {
 
 /// Audits the ledger itself, without a running server.
 pub fn verify(config: &Config, sale_id: Option<&str>) -> anyhow::Result<Vec<Check>> {
-    let ledger = open_ledger(config)?;
+    // An audit of a ledger that is not there must not make one and find it sound.
+    let ledger = open_ledger(config, SqliteLedger::open_existing)?;
     one_thread()?.block_on(async {
         let checks = audit(&ledger, sale_id).await;
         ledger.close().await;
@@ -69,9 +72,12 @@ fn one_thread() -> anyhow::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")
 }
 
-fn open_ledger(config: &Config) -> Result<SqliteLedger, anyhow::Error> {
+fn open_ledger(
+    config: &Config,
+    open: impl Fn(&Path) -> Result<SqliteLedger, OpenError>,
+) -> anyhow::Result<SqliteLedger> {
     match &config.ledger {
-        config::Ledger::Sqlite(path) => Ok(SqliteLedger::open(path)?),
+        config::Ledger::Sqlite(path) => Ok(open(path)?),
         config::Ledger::Postgres(_) => bail!("this build has the SQLite ledger only"),
     }
 }
@@ -86,11 +92,11 @@ fn gate(config: &Config) -> anyhow::Result<MemoryGate> {
 async fn run(config: Config, demo: bool) -> anyhow::Result<()> {
     // Asked for before anything is open, so that a signal during start-up is not lost.
     let mut stop = Stop::new()?;
-    let ledger: Arc<dyn Ledger> = Arc::new(open_ledger(&config)?);
+    let ledger: Arc<dyn Ledger> = Arc::new(open_ledger(&config, SqliteLedger::open)?);
     let engine = Engine::start(Arc::new(gate(&config)?), ledger, Clock::System, Arc::new(Metrics::default())).await?;
 
     let intake = Arc::new(Intake::new(engine.clone())?);
-    let token = config.admin.token.as_ref().filter(|_| !config.admin_listen.ip().is_loopback());
+    let token = config.admin.token.as_ref().filter(|_| !config::is_loopback(config.admin_listen));
     let admin = Arc::new(Admin::new(engine.clone(), token.map(config::Secret::expose), config.shards)?);
     let public = listen(config.listen, "listen")?;
     let private = listen(config.admin_listen, "admin-listen")?;
@@ -103,29 +109,37 @@ async fn run(config: Config, demo: bool) -> anyhow::Result<()> {
     let public = tokio::spawn(server::serve(public, intake, public_stop.clone()));
     let private = tokio::spawn(server::serve(private, admin.clone(), private_stop.clone()));
 
-    let signal = stop.wait().await;
+    let signal = tokio::select! {
+        signal = stop.wait() => signal,
+        () = engine.failed() => bail!("a task of the engine panicked, which is a bug; what was acknowledged is recorded"),
+    };
     tracing::info!(signal, "stopping: readiness is off, running requests are finished, then the ledger is closed");
     admin.drain();
-    let drained = async {
+    let timeout_s = config.drain.timeout_s;
+    // On a task of its own: closing the ledger may block, and a second signal must be heard all the same.
+    let drained = tokio::spawn(async move {
         tokio::time::sleep(Duration::from_secs(config.drain.delay_s)).await;
-        let timeout = Duration::from_secs(config.drain.timeout_s);
         public_stop.cancel();
-        let connections_done = tokio::time::timeout(timeout, public).await.is_ok();
-        let orders_done = engine.drain(timeout).await;
+        let deadline = Instant::now() + Duration::from_secs(timeout_s);
+        let connections_done = tokio::time::timeout_at(deadline, public).await.is_ok();
+        let orders_done = engine.drain(deadline).await;
         private_stop.cancel();
         // Probes are not worth waiting for.
         private.abort();
         connections_done && orders_done
-    };
-    let finished = tokio::select! {
-        finished = drained => finished,
-        signal = stop.wait() => bail!("{signal} came a second time: leaving at once; what was not recorded is settled by its retry"),
-    };
-    if !finished {
-        bail!(
-            "not everything was finished within {} s; what was not recorded is settled by its retry",
-            config.drain.timeout_s
-        );
+    });
+    tokio::select! {
+        finished = drained => {
+            if !finished? {
+                bail!("not everything was finished within {timeout_s} s; what was not recorded is settled by its retry");
+            }
+        }
+        signal = stop.wait() => {
+            let mut screen = anstream::stderr().lock();
+            writeln!(screen, "{signal} came a second time: leaving at once; what was not recorded is settled by its retry")?;
+            // Without waiting for anything: a disk that hangs would keep the ledger's threads for ever.
+            std::process::exit(1);
+        }
     }
     tracing::info!("stopped");
     Ok(())

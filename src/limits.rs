@@ -58,6 +58,10 @@ pub const ORDERS_IN_FLIGHT_MAX: usize = 16_384;
 pub const ORDERS_IN_FLIGHT_RETRY: usize = ORDERS_IN_FLIGHT_MAX / 8;
 /// Most orders of one ledger transaction. Larger batches gain little (see `benches/ledger.rs`) and delay everyone in them.
 pub const BATCH_ORDERS_MAX: usize = 512;
+/// How long an answer waits for the ledger before the outcome is called unknown, in ms: below every usual proxy time-out.
+pub const ANSWER_MS_MAX: u64 = 10_000;
+/// How long a ledger transaction may run before readiness says so, in ms.
+pub const APPEND_SLOW_MS: u64 = 5_000;
 /// How long a reservation may stay unrecorded before anyone may complete it, in ms: far above a slow commit, far
 /// below a client's patience.
 pub const LEASE_MS: i64 = 5_000;
@@ -81,12 +85,18 @@ pub const RECORDS_PER_SHARD_MAX: usize = 8_000_000;
 pub const SQLITE_WRITES_QUEUED_MAX: usize = 64;
 /// Reads that may wait for the SQLite reader threads.
 pub const SQLITE_READS_QUEUED_MAX: usize = 1_024;
-/// Reader threads: reads are rare beside orders, and two keep an audit from blocking the others.
+/// Audits that may wait for the one that runs; more are told that the ledger is busy.
+pub const SQLITE_AUDITS_QUEUED_MAX: usize = 1;
+/// Writes other than batches of orders that may be queued at once, so that they leave the queue to orders.
+pub const SQLITE_OTHER_WRITES_MAX: usize = 16;
+/// Reader threads: reads are rare beside orders. Audits have a thread of their own.
 pub const SQLITE_READERS: usize = 2;
 /// Order numbers that may wait in memory for their table, about 30 bytes each; beyond, every batch moves some.
 pub const SQLITE_NUMBERS_BEHIND_MAX: usize = 500_000;
-/// Order numbers moved into their table in one transaction: a pause of some 5 ms for an order that comes just then.
-pub const SQLITE_NUMBERS_PER_STEP: i64 = 500;
+/// Order numbers moved into their table in one transaction: a pause of some 8 ms for an order that comes just then.
+pub const SQLITE_NUMBERS_PER_STEP: i64 = 1_024;
+// Under full batches the backlog must shrink, not only keep up.
+const _: () = assert!(SQLITE_NUMBERS_PER_STEP >= 2 * BATCH_ORDERS_MAX as i64);
 /// How long the writer must have had nothing to do before it catches up with numbers, in ms.
 pub const SQLITE_IDLE_MS: u64 = 50;
 /// Page cache of the writer, in KiB.

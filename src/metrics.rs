@@ -30,8 +30,8 @@ pub struct Metrics {
     pub rolled_forward: Counter,
     /// Moves of units between shards.
     pub transfers: Counter,
-    /// Units that are in no shard since a move's outcome stayed unknown; the next epoch puts them back.
-    pub stranded_units: Counter,
+    /// Moves and restocks whose outcome was not known at once; their units are in no shard until it is.
+    pub unsettled_moves: Counter,
     /// Handlers that panicked.
     pub panics: Counter,
 }
@@ -48,7 +48,7 @@ impl Default for Metrics {
             append_failures: Counter::default(),
             rolled_forward: Counter::default(),
             transfers: Counter::default(),
-            stranded_units: Counter::default(),
+            unsettled_moves: Counter::default(),
             panics: Counter::default(),
         }
     }

@@ -57,7 +57,11 @@ impl Collector for Counted {
             &metrics.rolled_forward,
         )?;
         page.counter("transfers", "Moves of units between shards", &metrics.transfers)?;
-        page.counter("stranded_units", "Units in no shard until the next start", &metrics.stranded_units)?;
+        page.counter(
+            "unsettled_moves",
+            "Moves of units whose outcome was not known at once",
+            &metrics.unsettled_moves,
+        )?;
         page.counter("handler_panics", "Handlers that panicked", &metrics.panics)?;
         let (in_flight, waiting) = self.0.depths();
         page.gauge("orders_in_flight", "Orders between reservation and answer", in_flight)?;

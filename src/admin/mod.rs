@@ -87,6 +87,7 @@ impl Admin {
     async fn call(&self, call: Call, variable: &str, request: Request<Incoming>) -> Result<Answer, Refusal> {
         // Probes carry no credentials and tell nothing but one word. The pages hold no data: a browser that opens the
         // dashboard cannot send the token, which the page then asks for.
+        same_origin(request.headers())?;
         if !matches!(call, Call::Live | Call::Ready | Call::Problem | Call::Dashboard) {
             self.authorize(request.headers())?;
         }
@@ -118,11 +119,10 @@ impl Admin {
 
     fn authorize(&self, headers: &HeaderMap) -> Result<(), Refusal> {
         let Some(expected) = self.token else { return Ok(()) };
-        let sent = headers.get(header::AUTHORIZATION).and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
-        if sent.is_some_and(|token| blake3::hash(token) == expected) {
-            Ok(())
-        } else {
-            Err(Refusal::because(Code::Unauthenticated, "send Authorization: Bearer with the admin token"))
+        let sent = headers.get(header::AUTHORIZATION).and_then(|value| value.as_bytes().split_at_checked(BEARER.len()));
+        match sent {
+            Some((scheme, token)) if scheme.eq_ignore_ascii_case(BEARER) && blake3::hash(token) == expected => Ok(()),
+            _ => Err(Refusal::because(Code::Unauthenticated, "send Authorization: Bearer with the admin token")),
         }
     }
 
@@ -147,6 +147,20 @@ impl Admin {
     }
 }
 
+const BEARER: &[u8] = b"Bearer ";
+
+/// Refuses what a browser sends on behalf of another site: on loopback there is no token to keep it out.
+fn same_origin(headers: &HeaderMap) -> Result<(), Refusal> {
+    let Some(origin) = headers.get(header::ORIGIN) else { return Ok(()) };
+    let authority = origin.to_str().ok().and_then(|origin| origin.split_once("://")).map(|(_, authority)| authority);
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    if authority.is_some() && authority == host {
+        Ok(())
+    } else {
+        Err(Refusal::because(Code::Forbidden, "this listener takes no requests from pages of other sites"))
+    }
+}
+
 /// The audit as a document.
 fn report(checks: &[Check]) -> Vec<u8> {
     let ok = checks.iter().all(|check| check.ok);
@@ -163,7 +177,13 @@ impl Handle for Admin {
             Found::OtherMethods(allow) => return reply::method_not_allowed(&allow),
             Found::Nothing => Err(Code::NotFound.into()),
         };
-        answered.unwrap_or_else(|refusal| reply::refusal(&refusal))
+        answered.unwrap_or_else(|refusal| {
+            self.engine.metrics().refuse(refusal.code);
+            if reply::status(refusal.code).is_server_error() {
+                tracing::warn!(code = refusal.code.as_str(), path, "request not answered");
+            }
+            reply::refusal(&refusal)
+        })
     }
 
     fn panicked(&self) -> Answer {

@@ -200,9 +200,33 @@ fn word<T: Default>(member: &str, text: Option<String>, parse: impl Fn(&str) -> 
 }
 
 fn time(member: &str, text: Option<String>) -> Result<Option<UnixMs>, Refusal> {
-    text.map(|text| text.parse().map(Timestamp::as_millisecond))
-        .transpose()
-        .map_err(|_| malformed(format!("{member} must be an RFC 3339 time, as 2026-11-20T12:00:00.000Z")))
+    let Some(text) = text else { return Ok(None) };
+    let parsed = text.parse::<Timestamp>().ok().filter(|_| is_rfc3339(&text)).map(Timestamp::as_millisecond);
+    let detail = || malformed(format!("{member} must be an RFC 3339 time, as 2026-11-20T12:00:00.000Z"));
+    parsed.map(Some).ok_or_else(detail)
+}
+
+/// Whether a text that reads as a time has the form of RFC 3339: the parser takes more than that.
+fn is_rfc3339(text: &str) -> bool {
+    let digits = |part: &[u8]| part.iter().all(u8::is_ascii_digit);
+    let Some((date_time, rest)) = text.as_bytes().split_at_checked(19) else { return false };
+    let [y1, y2, y3, y4, b'-', m1, m2, b'-', d1, d2, b'T' | b't', h1, h2, b':', n1, n2, b':', s1, s2] = date_time
+    else {
+        return false;
+    };
+    let zone = match rest {
+        [b'.', fraction @ ..] => {
+            let digits = fraction.iter().take_while(|byte| byte.is_ascii_digit()).count();
+            fraction.get(digits.max(1)..).unwrap_or_default()
+        }
+        other => other,
+    };
+    let zone_is_good = match zone {
+        [b'Z' | b'z'] => true,
+        [b'+' | b'-', h1, h2, b':', m1, m2] => digits(&[*h1, *h2, *m1, *m2]),
+        _ => false,
+    };
+    zone_is_good && digits(&[*y1, *y2, *y3, *y4, *m1, *m2, *d1, *d2, *h1, *h2, *n1, *n2, *s1, *s2])
 }
 
 #[cfg(test)]
@@ -238,6 +262,10 @@ mod tests {
             (",\"payment_timeout_s\":-1", "invalid value"),
             (",\"boundary\":\"user\"", "boundary"),
             (",\"starts_at\":\"tomorrow\"", "starts_at"),
+            (",\"starts_at\":\"-000500-01-01T00:00:00Z\"", "starts_at"),
+            (",\"starts_at\":\"2024-06-19T15:22:45-04[America/New_York]\"", "starts_at"),
+            (",\"starts_at\":\"2024-06-19T15:22:45\"", "starts_at"),
+            (",\"starts_at\":\"2024-06-19T15:22:45.Z\"", "starts_at"),
             (",\"starts_at\":\"2026-11-20T12:00:00Z\",\"ends_at\":\"2026-11-20T12:00:00Z\"", "ends_at"),
             (",\"colour\":1", "colour"),
             (",\"shards\":1,\"shards\":1", "duplicate"),

@@ -73,7 +73,7 @@ impl Loaded {
     }
 }
 
-/// An IPv4 address in IPv6 clothes is judged as the IPv4 address.
-fn is_loopback(address: SocketAddr) -> bool {
+/// Whether only this machine reaches an address. An IPv4 address in IPv6 clothes is judged as the IPv4 address.
+pub fn is_loopback(address: SocketAddr) -> bool {
     address.ip().to_canonical().is_loopback()
 }

@@ -10,6 +10,7 @@ mod layers;
 mod read;
 mod secret;
 
+pub use check::is_loopback;
 pub use error::{Error, Problem};
 pub use key::{ADMIN_TOKEN_VARIABLE, CONFIG_VARIABLE, KEYS, Key, SERVER_VARIABLE};
 pub use layers::{Env, Layers, Origin};

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use parking_lot::RwLock;
 
+use super::moves::{Moving, SharedMoving};
 use crate::gate::At;
 use crate::order::{Name, Sale, SaleNo};
 
@@ -37,7 +38,7 @@ pub(super) struct Live {
 #[derive(Default)]
 pub(super) struct LiveSku {
     /// Held while units move between shards.
-    pub(super) moving: tokio::sync::Mutex<()>,
+    pub(super) moving: SharedMoving,
     pub(super) latch: Latch,
 }
 
@@ -122,12 +123,16 @@ impl Live {
         }
     }
 
+    pub(super) fn skus(&self) -> &[LiveSku] {
+        &self.skus
+    }
+
     pub(super) fn sku(&self, sku: u16) -> Option<&LiveSku> {
         self.skus.get(usize::from(sku))
     }
 
     /// Keeps the units of every sku where they are. To be taken after `changing`, never before.
-    pub(super) async fn hold_still(&self) -> Vec<tokio::sync::MutexGuard<'_, ()>> {
+    pub(super) async fn hold_still(&self) -> Vec<tokio::sync::MutexGuard<'_, Moving>> {
         let mut guards = Vec::with_capacity(self.skus.len());
         for sku in &self.skus {
             guards.push(sku.moving.lock().await);

@@ -2,8 +2,9 @@
 
 use super::catalog::Offer;
 use super::{Engine, gate_trouble, ledger_trouble};
+use crate::gate::At;
 use crate::ledger;
-use crate::order::{Code, Refusal, SaleState, SkuLevel, UserId};
+use crate::order::{Code, Refusal, SaleState, SkuLevel};
 
 impl Engine {
     /// Loads every sale that has not ended, so that its first order finds a warm gate.
@@ -20,12 +21,10 @@ impl Engine {
         Ok(())
     }
 
-    /// Loads the user's shard, found stale, unless somebody else does so meanwhile.
-    pub(super) async fn reload(&self, offer: &Offer, user: UserId) -> Result<(), Refusal> {
-        let shard = user.shard(offer.sale.rules.shards);
-        let stale = offer.at(shard);
+    /// Loads a sale of which `stale` was refused by the gate, unless somebody else has done so since.
+    pub(super) async fn reload(&self, offer: &Offer, stale: At) -> Result<(), Refusal> {
         let _alone = offer.live.changing.lock().await;
-        if offer.at(shard) == stale { self.load_all(offer).await } else { Ok(()) }
+        if offer.at(stale.shard) == stale { self.load_all(offer).await } else { Ok(()) }
     }
 
     /// Loads a sale that was never loaded.
@@ -37,7 +36,12 @@ impl Engine {
     /// Begins a new epoch in every shard: the gate forgets, and sells what the ledger has not.
     async fn load_all(&self, offer: &Offer) -> Result<(), Refusal> {
         // Units that move between shards would be counted where they were.
-        let _still = offer.live.hold_still().await;
+        let mut still = Vec::with_capacity(offer.sale.skus.len());
+        for sku in 0..u16::try_from(offer.sale.skus.len()).map_err(|_| Code::SkuNotFound)? {
+            let mut moving = self.right_to_move(offer, sku).await?;
+            self.settle_move(offer, sku, &mut moving).await?;
+            still.push(moving);
+        }
         let shards = 0..offer.sale.rules.shards;
         let epochs = self.ledger.begin_epochs(offer.sale.no, shards.clone()).await;
         let epochs = epochs.map_err(|error| ledger_trouble(&error))?;
@@ -45,9 +49,10 @@ impl Engine {
         let sale = self.catalog.by_no(offer.sale.no).map_or_else(|| offer.sale.clone(), |offer| offer.sale);
         for (shard, epoch) in shards.zip(epochs) {
             let available: Vec<i64> = epoch.levels.iter().map(SkuLevel::available).collect();
+            let at = At { epoch: epoch.epoch, ..offer.at(shard) };
+            self.gate.load(at, &sale, &available, epoch.first).await.map_err(|error| gate_trouble(&error))?;
+            // Only now: who is refused for the old epoch waits for the load instead of beginning another.
             offer.live.set_epoch(shard, epoch.epoch);
-            let loaded = self.gate.load(offer.at(shard), &sale, &available, epoch.first).await;
-            loaded.map_err(|error| gate_trouble(&error))?;
         }
         for sku in 0..u16::try_from(sale.skus.len()).map_err(|_| Code::SkuNotFound)? {
             offer.units_came_back(sku);

@@ -1,12 +1,14 @@
 //! The engine: walks an order from admission to the ledger's commit, and keeps gate and ledger together.
 //!
 //! `place.rs` is the path and reads top to bottom; `writer.rs` commits in groups; `refill.rs` moves units between
-//! shards; `sweep.rs` completes what was left behind; `sales.rs` is what operators do; `reading.rs` only looks.
+//! shards by the rules of `moves.rs`; `sweep.rs` completes what was left behind; `sales.rs` is what operators do; `reading.rs` only looks.
 //! The edges call it; it knows the ports, not the adapters.
 
+mod appending;
 mod bells;
 mod catalog;
 mod load;
+mod moves;
 mod place;
 mod reading;
 mod refill;
@@ -23,9 +25,11 @@ use std::task::Poll;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::appending::Appending;
 use self::bells::Bells;
 use self::catalog::Catalog;
 use self::writer::Job;
@@ -45,11 +49,14 @@ pub struct Engine {
     catalog: Catalog,
     admission: Admission,
     bells: Bells,
+    appending: Appending,
     metrics: Arc<Metrics>,
     /// Orders on their way to a writer. It has a place for every seat, so a seated order is never turned away.
     queue: mpsc::Sender<Job>,
     tasks: TaskTracker,
     stopping: CancellationToken,
+    /// A task without which no order is recorded has panicked.
+    failed: CancellationToken,
 }
 
 impl Engine {
@@ -70,18 +77,37 @@ impl Engine {
             catalog: Catalog::default(),
             admission: Admission::default(),
             bells: Bells::default(),
+            appending: Appending::default(),
             metrics,
             queue,
             tasks: TaskTracker::new(),
             stopping: CancellationToken::new(),
+            failed: CancellationToken::new(),
         });
         for sale in sales {
             engine.catalog.put(sale);
         }
         engine.load_open_sales().await?;
-        engine.tasks.spawn(writer::run(engine.clone(), jobs));
-        engine.tasks.spawn(sweep::run(engine.clone()));
+        engine.keep(writer::run(engine.clone(), jobs));
+        engine.keep(sweep::run(engine.clone()));
         Ok(engine)
+    }
+
+    /// Runs a task that must live as long as the engine.
+    fn keep(self: &Arc<Self>, task: impl Future<Output = ()> + Send + 'static) {
+        let (engine, task) = (self.clone(), self.tasks.spawn(task));
+        self.tasks.spawn(async move {
+            if task.await.is_err() {
+                tracing::error!("a task of the engine panicked; no order can be recorded");
+                engine.failed.cancel();
+            }
+        });
+    }
+
+    /// Waits until the engine can go on no more, by a bug of ours. What it acknowledged is in the ledger, so the right
+    /// thing to do is to start it anew. Cancel-safe.
+    pub async fn failed(&self) {
+        self.failed.cancelled().await;
     }
 
     /// Whether the ledger takes orders.
@@ -92,7 +118,8 @@ impl Engine {
     /// Whether the ledger takes orders and can be read. Cancel-safe.
     pub async fn is_ready(&self) -> bool {
         // No sale has this number: the answer is empty, and it is the cheapest one there is.
-        self.is_well() && self.ledger.stock(SaleNo(0)).await.is_ok()
+        let writes = self.is_well() && !self.appending.is_stuck() && !self.failed.is_cancelled();
+        writes && self.ledger.stock(SaleNo(0)).await.is_ok()
     }
 
     /// A handler panicked: our bug, and its client does not know what became of the request.
@@ -116,10 +143,10 @@ impl Engine {
         &self.clock
     }
 
-    /// Finishes what is in flight, stops the tasks and closes the ledger. To be called when no new request can come.
-    /// Answers whether everything was finished within `timeout`.
-    pub async fn drain(&self, timeout: Duration) -> bool {
-        let finished = tokio::time::timeout(timeout, async {
+    /// Finishes what is in flight, stops the tasks and closes the ledger, which may block. To be called when no new
+    /// request can come. Answers whether everything was finished by `deadline`.
+    pub async fn drain(&self, deadline: Instant) -> bool {
+        let finished = tokio::time::timeout_at(deadline, async {
             while self.admission.in_flight() > 0 {
                 tokio::time::sleep(Duration::from_millis(2)).await;
             }

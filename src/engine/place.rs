@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::catalog::Offer;
 use super::refill::Refilled;
@@ -15,7 +15,7 @@ use super::writer::{Job, Recorded};
 use super::{Engine, gate_trouble, ledger_trouble};
 use crate::admission::{Admitted, Seat};
 use crate::clock::UnixMs;
-use crate::gate::{Ask, Held, May, No};
+use crate::gate::{Ask, At, Held, May, No};
 use crate::ledger::Appended;
 use crate::limits;
 use crate::order::{
@@ -76,17 +76,20 @@ impl Engine {
         let offer = self.catalog.get(request.sale_id).ok_or(Code::SaleNotFound)?;
         let hold = self.identify(&offer, request)?;
         trace.order_no = Some(hold.order_no);
+        if offer.sale.skus.get(usize::from(hold.sku)).is_none() {
+            return Err(self.sku_not_found(&offer, &hold).await);
+        }
         let deadline = Instant::now() + request.wait;
 
         for _ in 0..TURNS_MAX {
             let step = self.reserve(&offer, hold).await?;
             trace.hit |= step.is_hit();
             match step {
-                Step::Queued(recorded) => match recorded.await.map_err(|_| Code::UnknownOutcome)? {
+                Step::Queued(recorded) => match answer(recorded).await? {
                     Recorded::Created { created_at } => {
                         return Ok(Outcome::Created(receipt(&offer, &hold, created_at)));
                     }
-                    Recorded::Known(order) => {
+                    Recorded::Known { order, .. } => {
                         trace.hit = true;
                         return repeat(&offer, &hold, order.fingerprint, order.created_at);
                     }
@@ -112,9 +115,11 @@ impl Engine {
                         No::SegmentEmpty => self.more_units(&offer, &hold).await?,
                     }
                 }
-                Step::Held(Held::StaleEpoch) => self.reload(&offer, hold.user).await?,
+                Step::Stale(at) => self.reload(&offer, at).await?,
                 Step::NoNew(code) => return Err(code.into()),
-                Step::Held(Held::Reserved { .. } | Held::Unfamiliar) => return Err(Code::Overloaded.into()),
+                Step::Held(Held::Reserved { .. } | Held::Unfamiliar | Held::StaleEpoch) => {
+                    return Err(Code::Overloaded.into());
+                }
             }
         }
         Err(Code::Overloaded.into())
@@ -138,7 +143,8 @@ impl Engine {
         let created_at = self.clock.now_ms();
         let identity = Identity::of(sale.rules.boundary, key, request.sku_id, created_at);
         let identity = identity.ok_or(Code::IdempotencyKeyMissing)?;
-        let (sku, _) = sale.sku(request.sku_id).ok_or(Code::SkuNotFound)?;
+        // A sku that is not there is a content like any other until it is known that the operation is a new one.
+        let sku = sale.sku(request.sku_id).map_or(u16::MAX, |(sku, _)| sku);
         let (salt, id) = (&sale.salt, sale.id.as_str());
         Ok(Hold {
             order_no: OrderNo::derive(salt, id, request.user, identity),
@@ -175,14 +181,15 @@ impl Engine {
         let held = self.gate.reserve(at, self.clock.now_ms(), &[ask]).await;
         let held = held.map_err(|error| gate_trouble(&error))?.pop().ok_or(Code::GateUnavailable)?;
         match (held, seat) {
-            (Held::Reserved { created_at, resumed }, Some(seat)) => {
+            (Held::Reserved { created_at, .. }, Some(seat)) => {
                 let (answer, recorded) = oneshot::channel();
                 let hold = Hold { created_at, ..hold };
-                let job = Job { offer, at, hold, resumed, seat, answer: Some(answer) };
+                let job = Job { offer, at, hold, seat, answer: Some(answer) };
                 // Cannot fail while the engine runs: the queue has a place for every seat.
                 self.queue.try_send(job).map_err(|_| Code::UnknownOutcome)?;
                 Ok(Step::Queued(recorded))
             }
+            (Held::StaleEpoch, _) => Ok(Step::Stale(at)),
             (Held::Unfamiliar, _) => Ok(Step::NoNew(no_new.unwrap_or(Code::Overloaded))),
             (held, _) => Ok(Step::Held(held)),
         }
@@ -216,6 +223,20 @@ impl Engine {
         Ok(held.first() == Some(&Held::InFlight))
     }
 
+    /// The answer to a sku that the sale does not have: a new operation fails for that, a known one for its content.
+    async fn sku_not_found(&self, offer: &Offer, hold: &Hold) -> Refusal {
+        let at = offer.at(hold.user.shard(offer.sale.rules.shards));
+        let look = [Ask { hold: *hold, may: May::Look }];
+        let in_gate = self.gate.reserve(at, self.clock.now_ms(), &look).await;
+        let in_gate = in_gate.is_ok_and(|held| held.first() == Some(&Held::OtherContent));
+        match self.known_to_ledger(offer, hold).await {
+            _ if in_gate => Code::IdempotencyKeyReused.into(),
+            Ok(Some(_)) => Code::IdempotencyKeyReused.into(),
+            Ok(None) => Code::SkuNotFound.into(),
+            Err(refusal) => refusal,
+        }
+    }
+
     /// Asks the ledger whether the order exists, for a gate that does not remember every order.
     async fn known_to_ledger(&self, offer: &Offer, hold: &Hold) -> Result<Option<Result<Outcome, Refusal>>, Refusal> {
         let found = self.ledger.find(Some(hold.user), hold.order_no).await.map_err(|error| ledger_trouble(&error))?;
@@ -229,7 +250,9 @@ impl Engine {
             return Err(Code::SoldOut.into());
         }
         let shard = hold.user.shard(offer.sale.rules.shards);
-        let refill = self.clone().refill(offer.clone(), shard, hold.sku, hold.quantity);
+        // The right is waited for here, where a client that hangs up leaves nothing behind.
+        let moving = self.right_to_move(offer, hold.sku).await?;
+        let refill = self.clone().refill(offer.clone(), moving, shard, hold.sku, hold.quantity);
         match self.detached(refill).await?? {
             Refilled::TryAgain => Ok(()),
             Refilled::SoldOut => Err(Code::SoldOut.into()),
@@ -245,12 +268,20 @@ enum Step {
     Held(Held),
     /// New orders are not taken now.
     NoNew(Code),
+    /// The gate does not know this epoch.
+    Stale(At),
 }
 
 impl Step {
     fn is_hit(&self) -> bool {
         matches!(self, Step::Held(Held::Recorded { .. } | Held::InFlight | Held::OtherContent))
     }
+}
+
+/// What the writer says. A ledger that takes for ever is an unknown outcome, like one that broke: the order goes on.
+async fn answer(recorded: oneshot::Receiver<Recorded>) -> Result<Recorded, Refusal> {
+    let answered = timeout(Duration::from_millis(limits::ANSWER_MS_MAX), recorded).await;
+    answered.ok().and_then(Result::ok).ok_or(Code::UnknownOutcome.into())
 }
 
 /// The answer to an operation that has made its order.

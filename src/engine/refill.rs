@@ -1,12 +1,15 @@
 //! Units for a shard that has run out: taken from a donor's gate, moved in the ledger, put into this gate. One refill
-//! per sku at a time. A crash in between leaves units outside every gate, which is safe, until the next epoch.
+//! per sku at a time. A crash in between takes the gate with it, and the next epoch counts from the ledger.
 
 use std::sync::Arc;
 
+use tokio::sync::OwnedMutexGuard;
+
 use super::catalog::Offer;
-use super::{Engine, gate_trouble, ledger_trouble};
+use super::moves::{Move, Moving};
+use super::{Engine, gate_trouble};
 use crate::gate::At;
-use crate::ledger::{self, Transfer};
+use crate::ledger::{Restocked, Transfer};
 use crate::order::{Code, Refusal, SkuNo};
 
 /// What a refill came to.
@@ -17,23 +20,21 @@ pub(super) enum Refilled {
     SoldOut,
 }
 
-/// Attempts to learn whether a move was recorded.
-const SETTLE_ATTEMPTS: usize = 3;
-
 impl Engine {
     /// Gathers at least `quantity` units of a sku in `shard`. Runs to completion when detached.
     pub(super) async fn refill(
         self: Arc<Self>,
         offer: Offer,
+        mut moving: OwnedMutexGuard<Moving>,
         shard: u16,
         sku: u16,
         quantity: u32,
     ) -> Result<Refilled, Refusal> {
+        self.settle_move(&offer, sku, &mut moving).await?;
         let (Some(live), Some(sku_no)) = (offer.live.sku(sku), offer.sale.skus.get(usize::from(sku)).map(|sku| sku.no))
         else {
             return Err(Code::SkuNotFound.into());
         };
-        let _alone = live.moving.lock().await;
         let returns = live.latch.returns();
         let mut donors = self.available(&offer, sku).await?;
         let quantity = i64::from(quantity);
@@ -56,9 +57,9 @@ impl Engine {
             for donor in &mut donors {
                 let units = plan.ask_of(donor, half);
                 if units > 0 {
-                    let moved = self.move_units(donor.at, offer.at(shard), sku, sku_no, units).await?;
+                    let (from, to) = (donor.at, offer.at(shard));
                     donor.units -= units;
-                    plan.got(moved);
+                    plan.got(self.move_units(&offer, &mut moving, from, to, sku, sku_no, units).await?);
                 }
             }
         }
@@ -77,43 +78,26 @@ impl Engine {
     }
 
     /// Moves up to `units` from one shard to another; answers how many arrived.
-    async fn move_units(&self, from: At, to: At, sku: u16, sku_no: SkuNo, units: i64) -> Result<i64, Refusal> {
+    #[allow(clippy::too_many_arguments, reason = "from, to and what are all there is to a move")]
+    async fn move_units(
+        &self,
+        offer: &Offer,
+        moving: &mut Moving,
+        from: At,
+        to: At,
+        sku: u16,
+        sku_no: SkuNo,
+        units: i64,
+    ) -> Result<i64, Refusal> {
+        let id = random_id()?;
         let taken = self.gate.adjust(from, sku, -units).await.map_err(|error| gate_trouble(&error))?;
         if taken == 0 {
             return Ok(0);
         }
-        let id = random_id()?;
         let now_ms = self.clock.now_ms();
         let transfer = Transfer { id, sku: sku_no, from: from.shard, to: to.shard, units: taken, now_ms };
-        match self.settle_transfer(transfer).await {
-            Ok(true) => {
-                self.metrics.transfers.add(1);
-                Ok(self.gate.adjust(to, sku, taken).await.map_err(|error| gate_trouble(&error))?)
-            }
-            // The donor's gate had units that its ledger segment does not have: they are not put anywhere.
-            Ok(false) => Ok(0),
-            Err(error @ (ledger::Error::Unavailable(_) | ledger::Error::Busy | ledger::Error::Corrupt(_))) => {
-                self.gate.adjust(from, sku, taken).await.map_err(|error| gate_trouble(&error))?;
-                Err(ledger_trouble(&error).into())
-            }
-            Err(error @ ledger::Error::Unknown(_)) => {
-                tracing::error!(%error, units = taken, "units are in no shard until the next start");
-                self.metrics.stranded_units.add(u64::try_from(taken).unwrap_or(0));
-                Err(ledger_trouble(&error).into())
-            }
-        }
-    }
-
-    /// Records a move; the same id again settles an unknown outcome.
-    async fn settle_transfer(&self, transfer: Transfer) -> Result<bool, ledger::Error> {
-        let mut outcome = self.ledger.transfer(transfer).await;
-        for _ in 1..SETTLE_ATTEMPTS {
-            match outcome {
-                Err(ledger::Error::Unknown(_)) => outcome = self.ledger.transfer(transfer).await,
-                known => return known,
-            }
-        }
-        outcome
+        let outcome = self.carry_out(offer, sku, moving, Move::Transfer { transfer, from, to }).await?;
+        Ok(if outcome == Restocked::Applied { taken } else { 0 })
     }
 }
 

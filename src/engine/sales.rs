@@ -4,8 +4,10 @@
 use std::sync::Arc;
 
 use super::catalog::Offer;
+use super::moves::Move;
 use super::{Engine, gate_trouble, ledger_trouble};
-use crate::ledger::{self, Restock, Restocked, SaleCreated};
+use crate::gate::At;
+use crate::ledger::{Restock, Restocked, SaleCreated};
 use crate::limits;
 use crate::order::{Code, Name, NewSale, Refusal, SaleState, SaleView, Salt, Switch, even_split};
 
@@ -19,9 +21,6 @@ pub struct RestockSale {
     /// Units, negative to take unsold ones away; never 0.
     pub units: i64,
 }
-
-/// Attempts to learn whether a change was recorded.
-const SETTLE_ATTEMPTS: usize = 3;
 
 impl Engine {
     /// Makes a sale; `true` if it is new, `false` if the same one existed. Runs to completion.
@@ -86,8 +85,8 @@ impl Engine {
         let (sku, found) = offer.sale.sku(change.sku_id.as_str()).ok_or(Code::SkuNotFound)?;
         let sku_no = found.no;
         let _alone = offer.live.changing.lock().await;
-        let live = offer.live.sku(sku).ok_or(Code::SkuNotFound)?;
-        let _still = live.moving.lock().await;
+        let mut moving = self.right_to_move(offer, sku).await?;
+        self.settle_move(offer, sku, &mut moving).await?;
 
         let before = self.ledger.restocked(offer.sale.no, change.change_id.clone()).await;
         match before.map_err(|error| ledger_trouble(&error))? {
@@ -107,51 +106,18 @@ impl Engine {
             change_id: change.change_id,
             sku: sku_no,
             units: change.units,
-            by_shard: by_shard.clone(),
+            by_shard,
             now_ms: self.clock.now_ms(),
         };
-        let answer = match self.settle_restock(restock).await {
-            Ok(Restocked::Applied) => {
-                if change.units > 0 {
-                    self.put(offer, sku, &by_shard).await?;
-                    offer.units_came_back(sku);
-                }
-                return Ok(());
-            }
-            // Another engine applied it since we asked: the units we took are not the change's.
-            Ok(Restocked::Before) => Ok(()),
-            Ok(Restocked::Different) => Err(Code::ChangeExists.into()),
-            Ok(Restocked::NotPossible) if change.units > 0 => {
+        match self.carry_out(offer, sku, &mut moving, Move::Restock(restock)).await? {
+            Restocked::Applied | Restocked::Before => Ok(()),
+            Restocked::Different => Err(Code::ChangeExists.into()),
+            Restocked::NotPossible if change.units > 0 => {
                 let detail = format!("a sku holds at most {} units", limits::STOCK_UNITS_MAX);
                 Err(Refusal::because(Code::MalformedRequest, detail))
             }
-            Ok(Restocked::NotPossible) => Err(Code::NotEnoughStock.into()),
-            // Nothing may be put back while it is not known: those units wait for the next start.
-            Err(error @ ledger::Error::Unknown(_)) => return Err(ledger_trouble(&error).into()),
-            Err(error) => Err(ledger_trouble(&error).into()),
-        };
-        if change.units < 0 {
-            self.put_back(offer, sku, &by_shard).await?;
+            Restocked::NotPossible => Err(Code::NotEnoughStock.into()),
         }
-        answer
-    }
-
-    /// Records a change; the same id again settles an unknown outcome.
-    async fn settle_restock(&self, restock: Restock) -> Result<Restocked, ledger::Error> {
-        let mut outcome = self.ledger.restock(restock.clone()).await;
-        for _ in 1..SETTLE_ATTEMPTS {
-            match outcome {
-                Err(ledger::Error::Unknown(_)) => {
-                    // Found recorded, it was recorded by the attempt before: applied now, as far as the gate goes.
-                    outcome = self.ledger.restock(restock.clone()).await.map(|found| match found {
-                        Restocked::Before => Restocked::Applied,
-                        other => other,
-                    });
-                }
-                known => return known,
-            }
-        }
-        outcome
     }
 
     /// Takes `units` unsold units out of the gate, wherever they are; answers them by shard, as negative numbers.
@@ -169,24 +135,10 @@ impl Engine {
             }
         }
         if missing > 0 {
-            self.put_back(offer, sku, &taken).await?;
+            let back: Vec<(At, i64)> = taken.iter().map(|(shard, units)| (offer.at(*shard), -units)).collect();
+            self.put(offer, sku, &back).await?;
             return Err(Code::NotEnoughStock.into());
         }
         Ok(taken)
-    }
-
-    /// Undoes [`Engine::take_unsold`].
-    async fn put_back(&self, offer: &Offer, sku: u16, taken: &[(u16, i64)]) -> Result<(), Refusal> {
-        let back: Vec<(u16, i64)> = taken.iter().map(|(shard, units)| (*shard, -units)).collect();
-        self.put(offer, sku, &back).await?;
-        offer.units_came_back(sku);
-        Ok(())
-    }
-
-    async fn put(&self, offer: &Offer, sku: u16, by_shard: &[(u16, i64)]) -> Result<(), Refusal> {
-        for (shard, units) in by_shard {
-            self.gate.adjust(offer.at(*shard), sku, *units).await.map_err(|error| gate_trouble(&error))?;
-        }
-        Ok(())
     }
 }

@@ -29,6 +29,9 @@ impl Engine {
             for at in offer.shards() {
                 found += self.sweep_shard(&offer, at).await;
             }
+            self.settle_moves(&offer).await;
+            // A gate in memory answers at once: thousands of sales must not keep a worker to themselves.
+            tokio::task::yield_now().await;
         }
         // With nothing left to try again, the next new order has to find out how the ledger is.
         if found == 0 && !self.admission.is_ledger_well() && self.admission.in_flight() == 0 {
@@ -50,7 +53,7 @@ impl Engine {
             // Without a seat the reservation waits for its next lease to run out.
             let Some(seat) = self.admission.seat() else { break };
             self.metrics.rolled_forward.add(1);
-            let job = Job { offer: offer.clone(), at, hold, resumed: true, seat, answer: None };
+            let job = Job { offer: offer.clone(), at, hold, seat, answer: None };
             if self.queue.try_send(job).is_err() {
                 break;
             }

@@ -21,8 +21,6 @@ pub(super) struct Job {
     pub(super) offer: Offer,
     pub(super) at: At,
     pub(super) hold: Hold,
-    /// Whether an earlier attempt may be under way, so that the batch may hold the order twice.
-    pub(super) resumed: bool,
     /// Given back when the order is answered.
     pub(super) seat: Seat,
     /// Who waits for it; nobody, if the sweeper found it.
@@ -32,10 +30,11 @@ pub(super) struct Job {
 /// What came of a [`Job`].
 #[derive(Debug)]
 pub(super) enum Recorded {
-    /// It was recorded by this attempt, or by an earlier one of the same reservation.
+    /// It was recorded by this attempt.
     Created { created_at: UnixMs },
-    /// It was recorded before this reservation was made.
-    Known(Order),
+    /// It was recorded before: by an earlier attempt of this reservation, whose units are `spent` then, or before this
+    /// reservation was made.
+    Known { order: Order, spent: bool },
     /// The ledger said no.
     Refused(Appended),
     /// The ledger did not say.
@@ -52,22 +51,17 @@ pub(super) async fn run(engine: Arc<Engine>, mut jobs: mpsc::Receiver<Job>) {
             // Told to stop only when no order is in flight, so there is nothing left to gather.
             () = engine.stopping.cancelled() => return,
         }
-        let resumed = batch.iter().any(|job| job.resumed);
-        if resumed {
-            for turn in one_of_each(std::mem::take(&mut batch)) {
-                engine.record(turn).await;
-            }
-        } else {
-            engine.record(std::mem::take(&mut batch)).await;
+        for turn in one_of_each(batch.drain(..)) {
+            engine.record(turn).await;
         }
     }
 }
 
 /// Splits jobs into batches in which no order stands twice. An order that was taken over may still be queued from
 /// its first attempt.
-fn one_of_each(jobs: Vec<Job>) -> Vec<Vec<Job>> {
-    let mut seen: HashMap<OrderNo, usize> = HashMap::new();
-    let mut batches: Vec<Vec<Job>> = Vec::new();
+fn one_of_each(jobs: impl ExactSizeIterator<Item = Job>) -> Vec<Vec<Job>> {
+    let mut seen: HashMap<OrderNo, usize, foldhash::fast::RandomState> = HashMap::default();
+    let mut batches = vec![Vec::with_capacity(jobs.len())];
     for job in jobs {
         let turn = seen.entry(job.hold.order_no).and_modify(|turn| *turn += 1).or_insert(0);
         match batches.get_mut(*turn) {
@@ -83,7 +77,9 @@ impl Engine {
     async fn record(&self, jobs: Vec<Job>) {
         let entries = jobs.iter().map(Job::entry).collect();
         let started = Instant::now();
+        self.appending.begin();
         let appended = self.append(entries).await;
+        self.appending.end();
         self.metrics.append_seconds.observe(started.elapsed().as_secs_f64());
         self.metrics.batch_orders.observe(f64::from(u32::try_from(jobs.len()).unwrap_or(u32::MAX)));
 
@@ -140,7 +136,7 @@ impl Engine {
             }
         }
         for (job, recorded) in jobs.iter().zip(recorded) {
-            if let Recorded::Known(_) | Recorded::Refused(_) = recorded {
+            if let Recorded::Known { spent: false, .. } | Recorded::Refused(_) = recorded {
                 job.offer.units_came_back(job.hold.sku);
             }
         }
@@ -155,8 +151,7 @@ impl Job {
     fn recorded(&self, appended: &Result<Appended, ledger::Error>) -> Recorded {
         match appended {
             Ok(Appended::Created) => Recorded::Created { created_at: self.hold.created_at },
-            Ok(Appended::Exists(order)) if self.made(order) => Recorded::Created { created_at: order.created_at },
-            Ok(Appended::Exists(order)) => Recorded::Known(*order),
+            Ok(Appended::Exists(order)) => Recorded::Known { order: *order, spent: self.made(order) },
             Ok(no) => Recorded::Refused(*no),
             Err(error) => Recorded::Trouble(ledger_trouble(error)),
         }
@@ -173,7 +168,8 @@ impl Job {
         let order_no = self.hold.order_no;
         match recorded {
             Recorded::Created { created_at } => Settlement::Recorded { order_no, created_at: *created_at },
-            Recorded::Known(order) => {
+            Recorded::Known { order, spent: true } => Settlement::Recorded { order_no, created_at: order.created_at },
+            Recorded::Known { order, spent: false } => {
                 Settlement::KnownBefore { order_no, fingerprint: order.fingerprint, created_at: order.created_at }
             }
             Recorded::Refused(Appended::SoldOut) => Settlement::Void { order_no },

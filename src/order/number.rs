@@ -135,7 +135,7 @@ impl fmt::Debug for OrderNo {
 
 /// Hash input in which no two field lists write the same bytes: each field stands behind its length.
 ///
-/// It gathers on the stack: most inputs are under 200 bytes, and one update of BLAKE3 is cheaper than ten.
+/// It gathers before it hashes: most inputs are under 200 bytes, and one update of BLAKE3 is cheaper than ten.
 pub(super) struct Input {
     bytes: Vec<u8>,
 }

@@ -15,24 +15,29 @@ fn page(code: &str) -> Option<String> {
     } else {
         "No: repeating it as it is only adds load. See what to do instead."
     };
+    let (code_text, status, title) = (code.as_str(), super::status(code).as_u16(), code.title());
+    let (when, act) = (when(code), act(code));
     Some(format!(
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"><title>{code} – rushgate</title>\
-         <style>:root{{color-scheme:light dark}}body{{font:16px/1.6 system-ui,sans-serif;max-width:42rem;margin:3rem auto;padding:0 1rem;color:#1c2330}}\
-         h1{{font-size:1.5rem;margin-bottom:0}}code{{font-family:ui-monospace,monospace;background:#eef1f5;\
-         padding:.1em .3em;border-radius:3px}}.status{{color:#5a6675;margin-top:.2rem}}h2{{font-size:1rem;\
-         margin:1.6rem 0 .2rem}}p{{margin:.2rem 0}}@media(prefers-color-scheme:dark){{body{{background:#14181f;\
-         color:#dde3ea}}a{{color:#8ab4f8}}code{{background:#232a34}}.status{{color:#97a3b3}}}}</style></head>\
-         <body><h1><code>{code}</code></h1><p class=\"status\">HTTP {status}</p><p>{title}.</p>\
-         <h2>When</h2><p>{when}</p><h2>Is a retry worth it?</h2><p>{retry}</p><h2>What to do</h2><p>{act}</p>\
-         </body></html>\n",
-        code = code.as_str(),
-        status = super::status(code).as_u16(),
-        title = code.title(),
-        when = when(code),
-        act = act(code),
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\
+         <title>{code_text} – rushgate</title><style>{STYLE}</style></head><body>\
+         <h1><code>{code_text}</code></h1><p class=\"status\">HTTP {status}</p><p>{title}.</p>\
+         <h2>When</h2><p>{when}</p>\
+         <h2>Is a retry worth it?</h2><p>{retry}</p>\
+         <h2>What to do</h2><p>{act}</p></body></html>\n"
     ))
 }
+
+const STYLE: &str = "\
+    :root{color-scheme:light dark}\
+    body{font:16px/1.6 system-ui,sans-serif;max-width:42rem;margin:3rem auto;padding:0 1rem;color:#1c2330}\
+    h1{font-size:1.5rem;margin-bottom:0}\
+    h2{font-size:1rem;margin:1.6rem 0 .2rem}\
+    p{margin:.2rem 0}\
+    code{font-family:ui-monospace,monospace;background:#eef1f5;padding:.1em .3em;border-radius:3px}\
+    .status{color:#5a6675;margin-top:.2rem}\
+    @media(prefers-color-scheme:dark){\
+    body{background:#14181f;color:#dde3ea}a{color:#8ab4f8}code{background:#232a34}.status{color:#97a3b3}}";
 
 /// When the code is sent.
 fn when(code: Code) -> &'static str {

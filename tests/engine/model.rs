@@ -123,7 +123,7 @@ async fn run(rules: Rules, stock: [i64; 2], program: &[Step]) -> Result<(), Stri
     if !findings.is_empty() {
         return Err(format!("the books do not balance: {findings:?}"));
     }
-    assert!(world.engine.drain(PATIENCE).await);
+    assert!(world.engine.drain(tokio::time::Instant::now() + PATIENCE).await);
     Ok(())
 }
 

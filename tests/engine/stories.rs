@@ -31,6 +31,7 @@ stories! {
     ledger_trouble
     ledger_trouble_and_restart
     moves_in_trouble
+    moves_unknown_then_refused
     other_content
     pause_resume_end
     restart

@@ -99,7 +99,7 @@ impl World {
 
     /// Stops the engine as SIGTERM does and starts another on the same directory, with an empty gate.
     pub(crate) async fn restart(&mut self) {
-        assert!(self.engine.drain(PATIENCE).await, "the engine did not drain");
+        assert!(self.engine.drain(tokio::time::Instant::now() + PATIENCE).await, "the engine did not drain");
         self.gate = Arc::new(MemoryGate::default());
         self.ledger = FaultyLedger::new(open(&self.directory));
         self.engine = start(self.ledger.clone(), self.gate.clone(), self.clock.clone()).await;

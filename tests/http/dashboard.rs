@@ -44,7 +44,7 @@ fn the_page_reads_metrics_that_there_are() {
         let sample = format!("rushgate_{name}");
         assert!(metrics.lines().any(|line| line.split(['{', ' ']).next() == Some(&*sample)), "no {sample}");
     }
-    for name in ["ledger_append_failures", "handler_panics", "stranded_units", "rolled_forward_orders"] {
+    for name in ["ledger_append_failures", "handler_panics", "unsettled_moves", "rolled_forward_orders"] {
         assert!(page.contains(&format!("'{name}'")), "the page does not read {name}");
         assert!(metrics.contains(&format!("\nrushgate_{name}_total ")), "no {name}");
     }

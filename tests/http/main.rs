@@ -13,6 +13,7 @@
     reason = "a test fails by panicking, and these are all tests"
 )]
 
+mod cli;
 mod client;
 mod contract;
 mod random;

@@ -32,6 +32,7 @@ pub(crate) struct Launch {
     home: Arc<tempfile::TempDir>,
     data_dir: PathBuf,
     listen: String,
+    admin_listen: String,
     args: Vec<String>,
     file_blocks_max: Option<u32>,
 }
@@ -46,12 +47,18 @@ impl Launch {
         }
         let data_dir = home.path().join("data");
         let listen = "127.0.0.1:0".to_owned();
-        Launch { home: Arc::new(home), data_dir, listen, args: Vec::new(), file_blocks_max: None }
+        let admin_listen = listen.clone();
+        Launch { home: Arc::new(home), data_dir, listen, admin_listen, args: Vec::new(), file_blocks_max: None }
     }
 
     /// Another public address.
     pub(crate) fn listen(self, listen: &str) -> Self {
         Launch { listen: listen.into(), ..self }
+    }
+
+    /// Another admin address.
+    pub(crate) fn admin_listen(self, admin_listen: &str) -> Self {
+        Launch { admin_listen: admin_listen.into(), ..self }
     }
 
     pub(crate) fn arg(mut self, arg: &str) -> Self {
@@ -130,7 +137,7 @@ impl Launch {
                 shell
             }
         };
-        command.args(["serve", "--listen", &self.listen, "--admin-listen", "127.0.0.1:0", "--data-dir"]);
+        command.args(["serve", "--listen", &self.listen, "--admin-listen", &self.admin_listen, "--data-dir"]);
         command.arg(&self.data_dir).args(&self.args);
         // The settings of whoever runs the tests are not ours.
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("RUSHGATE_")) {
@@ -227,6 +234,11 @@ impl Server {
     pub(crate) fn finish_after_trouble(mut self) {
         self.end();
         self.assert_no_panic();
+    }
+
+    /// The log so far.
+    pub(crate) fn log(&self) -> String {
+        self.log.lock().all()
     }
 
     /// Fails if the log holds a WARN, an ERROR, or a line that is no JSON (as a panic prints).

@@ -32,9 +32,11 @@ const CHECKS: &[Query] = &[
     Query {
         name: "segments_add_up",
         fine: "the segments of every sku add up to its total",
-        findings: "SELECT 'sku ' || k.id || ': segments ' || sum(s.total) || ', total ' || k.total \
-             FROM skus k JOIN segments s ON s.sku_no = k.no \
-             WHERE (:sale IS NULL OR k.sale_no = :sale) GROUP BY k.no HAVING sum(s.total) <> k.total",
+        findings: "SELECT 'sku ' || k.id || ': ' || count(s.shard) || ' segments with ' || coalesce(sum(s.total), 0) \
+             || ', total ' || k.total || ' in ' || a.shards || ' shards' \
+             FROM skus k JOIN sales a ON a.no = k.sale_no LEFT JOIN segments s ON s.sku_no = k.no \
+             WHERE (:sale IS NULL OR k.sale_no = :sale) GROUP BY k.no \
+             HAVING coalesce(sum(s.total), 0) <> k.total OR count(s.shard) <> a.shards",
     },
     Query {
         name: "restocks_add_up",
@@ -91,7 +93,11 @@ const CHECKS: &[Query] = &[
              || coalesce(b.units, 0) || ', limit ' || a.user_limit \
              FROM counted c JOIN skus k ON k.no = c.sku_no JOIN sales a ON a.no = k.sale_no \
              LEFT JOIN buyers b ON b.sku_no = c.sku_no AND b.user_id = c.user_id \
-             WHERE c.units > a.user_limit OR c.units <> coalesce(b.units, 0)",
+             WHERE c.units > a.user_limit OR c.units <> coalesce(b.units, 0) \
+             UNION ALL SELECT 'user ' || b.user_id || ' sku ' || k.id || ': has 0, counter ' || b.units \
+             FROM buyers b JOIN skus k ON k.no = b.sku_no \
+             LEFT JOIN counted c ON c.sku_no = b.sku_no AND c.user_id = b.user_id \
+             WHERE (:sale IS NULL OR k.sale_no = :sale) AND c.units IS NULL AND b.units <> 0",
     },
 ];
 

@@ -18,6 +18,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use futures_util::future::{BoxFuture, FutureExt};
 use parking_lot::Mutex;
 use rusqlite::Connection;
+use tokio::sync::Semaphore;
 
 use self::numbers::Numbers;
 pub use self::open::OpenError;
@@ -32,12 +33,21 @@ pub struct SqliteLedger {
     writer: ConnectionThread,
     readers: Vec<ConnectionThread>,
     next_reader: AtomicUsize,
+    /// Audits read every order: on a thread of their own they keep nobody waiting.
+    auditor: ConnectionThread,
+    /// Writes other than orders, which are never turned away because many skus are refilled at once.
+    other_writes: Semaphore,
     numbers: Arc<Numbers>,
     /// Held for as long as the ledger is open: a second process is refused.
     lock: Mutex<Option<File>>,
 }
 
 impl SqliteLedger {
+    /// Opens the ledger file `path`, which must be there, as [`SqliteLedger::open`] does. Blocks.
+    pub fn open_existing(path: &Path) -> Result<Self, OpenError> {
+        if path.is_file() { SqliteLedger::open(path) } else { Err(OpenError::Missing(path.display().to_string())) }
+    }
+
     /// Opens the ledger file `path`, creating and migrating it as needed, and takes its process lock. Blocks.
     pub fn open(path: &Path) -> Result<Self, OpenError> {
         let lock = open::lock(path)?;
@@ -54,7 +64,20 @@ impl SqliteLedger {
                 ConnectionThread::start("ledger-reader", reader, queued_max, |_, _| false).map_err(threads)
             })
             .collect::<Result<_, _>>()?;
-        Ok(SqliteLedger { writer, readers, next_reader: AtomicUsize::new(0), numbers, lock: Mutex::new(Some(lock)) })
+        let auditor =
+            ConnectionThread::start("ledger-audit", open::reader(path)?, limits::SQLITE_AUDITS_QUEUED_MAX, |_, _| {
+                false
+            })
+            .map_err(threads)?;
+        Ok(SqliteLedger {
+            writer,
+            readers,
+            next_reader: AtomicUsize::new(0),
+            auditor,
+            other_writes: Semaphore::new(limits::SQLITE_OTHER_WRITES_MAX),
+            numbers,
+            lock: Mutex::new(Some(lock)),
+        })
     }
 
     /// The number of schema changes that the open file has.
@@ -66,6 +89,7 @@ impl SqliteLedger {
         &self,
         work: impl FnOnce(&Connection) -> Result<T, rusqlite::Error> + Send + 'static,
     ) -> Result<T, Error> {
+        let _place = self.other_writes.acquire().await.map_err(|_| Error::Busy)?;
         self.writer.run(move |connection| write(connection, work)).await
     }
 
@@ -98,8 +122,12 @@ impl Ledger for SqliteLedger {
         let numbers = self.numbers.clone();
         let work = move |connection: &mut Connection| {
             let appended = write(connection, |connection| append::append(connection, &batch))?;
-            let recorded = batch.iter().zip(&appended);
-            let recorded = recorded.filter(|(_, appended)| matches!(appended, Appended::Created | Appended::Exists(_)));
+            let recorded = batch.iter().zip(&appended).filter(|(_, appended)| match appended {
+                Appended::Created => true,
+                // Recorded by an attempt whose commit failed to say so, it may be missing in memory.
+                Appended::Exists(order) => !numbers.has(order),
+                Appended::SoldOut | Appended::LimitReached | Appended::Closed => false,
+            });
             numbers.remember(recorded.map(|(entry, _)| (entry.hold.order_no, entry.hold.user)));
             Ok(appended)
         };
@@ -152,12 +180,13 @@ impl Ledger for SqliteLedger {
     }
 
     fn audit(&self, sale: Option<SaleNo>) -> BoxFuture<'_, Result<Vec<Check>, Error>> {
-        self.read(move |connection| audit::audit(connection, sale)).boxed()
+        self.auditor.run(move |connection| audit::audit(connection, sale).map_err(not_done)).boxed()
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {
         // The writer closes last: SQLite then folds the log into the file and removes it.
-        self.readers.iter().for_each(ConnectionThread::stop);
+        self.readers.iter().chain([&self.auditor]).for_each(ConnectionThread::interrupt);
+        self.readers.iter().chain([&self.auditor]).for_each(ConnectionThread::stop);
         self.writer.stop();
         drop(self.lock.lock().take());
         std::future::ready(()).boxed()

@@ -5,6 +5,7 @@
 //! and go into their table when the writer is idle, or when too many have gathered.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use parking_lot::Mutex;
 use rusqlite::{Connection, OptionalExtension, params};
@@ -12,16 +13,19 @@ use rusqlite::{Connection, OptionalExtension, params};
 use super::thread::write;
 use crate::ledger::Error;
 use crate::limits;
-use crate::order::{OrderNo, UserId};
+use crate::order::{Order, OrderNo, UserId};
 
 /// The numbers that are not in their table yet.
 #[derive(Default)]
 pub(super) struct Numbers {
     recent: Mutex<HashMap<OrderNo, UserId, foldhash::fast::RandomState>>,
+    /// Every order up to this seq stands in the table. Only the writer thread changes it.
+    upto: AtomicI64,
 }
 
 const SELECT_RECENT: &str = "SELECT seq, order_no, user_id FROM orders \
      WHERE seq > (SELECT seq FROM order_numbers_upto) ORDER BY seq LIMIT ?1";
+const SELECT_UPTO: &str = "SELECT seq FROM order_numbers_upto";
 const SELECT_USER: &str = "SELECT user_id FROM order_numbers WHERE order_no = ?1";
 const INSERT_NUMBER: &str = "INSERT OR IGNORE INTO order_numbers (order_no, user_id) VALUES (?1, ?2)";
 const UPDATE_UPTO: &str = "UPDATE order_numbers_upto SET seq = ?1";
@@ -30,6 +34,7 @@ impl Numbers {
     /// Reads the numbers that the last process left behind.
     pub(super) fn load(connection: &Connection) -> Result<Self, rusqlite::Error> {
         let numbers = Numbers::default();
+        numbers.upto.store(connection.query_row(SELECT_UPTO, [], |row| row.get(0))?, Ordering::Relaxed);
         let left = recent(connection, i64::MAX)?;
         numbers.remember(left.iter().map(|(_, order_no, user)| (*order_no, *user)));
         Ok(numbers)
@@ -38,6 +43,11 @@ impl Numbers {
     /// Keeps numbers that were just recorded. To be called before anybody is told of them.
     pub(super) fn remember(&self, orders: impl Iterator<Item = (OrderNo, UserId)>) {
         self.recent.lock().extend(orders);
+    }
+
+    /// Whether the order's number stands in the table.
+    pub(super) fn has(&self, order: &Order) -> bool {
+        order.seq <= self.upto.load(Ordering::Relaxed)
     }
 
     /// Whose order this is. Memory first: a number leaves it only when its row has been committed.
@@ -73,11 +83,13 @@ impl Numbers {
             connection.prepare_cached(UPDATE_UPTO)?.execute([upto])?;
             Ok(moved)
         })?;
+        let Some(upto) = moved.iter().map(|(seq, ..)| *seq).max() else { return Ok(false) };
+        self.upto.store(upto, Ordering::Relaxed);
         let mut recent = self.recent.lock();
         for (_, order_no, _) in &moved {
             recent.remove(order_no);
         }
-        Ok(!moved.is_empty())
+        Ok(true)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Opening the ledger: the process lock, the settings that durability rests on (set, then read back), migrations.
 
 use std::fs::{File, OpenOptions};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
 use rusqlite::{Connection, OpenFlags};
@@ -13,6 +14,9 @@ pub enum OpenError {
     /// The folder or its lock file cannot be made.
     #[error("cannot use the data directory {0}: {1}; give another with --data-dir, or make this one writable")]
     Directory(String, std::io::Error),
+    /// There is no such file.
+    #[error("there is no ledger {0}; name another with --data-dir or --ledger")]
+    Missing(String),
     /// Somebody else has it.
     #[error(
         "another rushgate process uses {0}; one ledger file has one writer, so stop that process or give another --data-dir"
@@ -47,7 +51,9 @@ const SQLITE_VERSION_MIN: i32 = 3_051_003;
 pub(super) fn lock(path: &Path) -> Result<File, OpenError> {
     let directory = path.parent().unwrap_or(Path::new("."));
     let named = || directory.display().to_string();
-    std::fs::create_dir_all(directory).map_err(|error| OpenError::Directory(named(), error))?;
+    // What is in it concerns nobody else on this machine: orders, and the salts that number them.
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory);
+    made.map_err(|error| OpenError::Directory(named(), error))?;
     let mut lock_path = path.as_os_str().to_owned();
     lock_path.push(".lock");
     let file = OpenOptions::new()

@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use rusqlite::Connection;
+use rusqlite::{Connection, InterruptHandle};
 use tokio::sync::oneshot;
 
 use crate::ledger::Error;
@@ -19,6 +19,7 @@ type Work = Box<dyn FnOnce(&mut Connection) + Send>;
 pub(super) struct ConnectionThread {
     queue: Mutex<Option<SyncSender<Work>>>,
     thread: Mutex<Option<JoinHandle<()>>>,
+    interrupt: InterruptHandle,
 }
 
 impl ConnectionThread {
@@ -31,11 +32,12 @@ impl ConnectionThread {
         background: impl FnMut(&mut Connection, Moment) -> bool + Send + 'static,
     ) -> Result<Self, Error> {
         let (queue, jobs) = sync_channel::<Work>(queued_max);
+        let interrupt = connection.get_interrupt_handle();
         let thread = std::thread::Builder::new()
             .name(name.to_owned())
             .spawn(move || work_off(connection, &jobs, background))
             .map_err(|error| Error::Unavailable(format!("start ledger thread: {error}")))?;
-        Ok(ConnectionThread { queue: Mutex::new(Some(queue)), thread: Mutex::new(Some(thread)) })
+        Ok(ConnectionThread { queue: Mutex::new(Some(queue)), thread: Mutex::new(Some(thread)), interrupt })
     }
 
     /// Runs `work` on the thread. Runs to completion even if this future is dropped.
@@ -57,6 +59,11 @@ impl ConnectionThread {
             Err(TrySendError::Full(_)) => Err(Error::Busy),
             Err(TrySendError::Disconnected(_)) => Err(Error::Unavailable("the ledger thread is gone".to_owned())),
         }
+    }
+
+    /// Ends the query that runs now with an error. For readers only: an order is never interrupted.
+    pub(super) fn interrupt(&self) {
+        self.interrupt.interrupt();
     }
 
     /// Lets the queued work finish, closes the connection and waits for both. Blocks.
@@ -124,6 +131,8 @@ pub(super) fn write<T>(
     connection: &mut Connection,
     work: impl FnOnce(&Connection) -> Result<T, rusqlite::Error>,
 ) -> Result<T, Error> {
+    // A roll-back that failed once must not keep the ledger out of reach for ever.
+    roll_back(connection)?;
     connection.execute_batch("BEGIN IMMEDIATE").map_err(not_done)?;
     let done = work(connection);
     let value = match done {
@@ -155,9 +164,10 @@ fn roll_back(connection: &Connection) -> Result<(), Error> {
 pub(super) fn not_done(error: rusqlite::Error) -> Error {
     use rusqlite::ErrorCode;
     match error.sqlite_error_code() {
-        Some(ErrorCode::ConstraintViolation | ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+        // Without a code of SQLite's own, a row did not read as it must.
+        None | Some(ErrorCode::ConstraintViolation | ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
             Error::Corrupt(error.to_string())
         }
-        _ => Error::Unavailable(error.to_string()),
+        Some(_) => Error::Unavailable(error.to_string()),
     }
 }

@@ -51,6 +51,8 @@ async fn an_audit_names_what_is_broken() {
         ("segments_add_up", "UPDATE segments SET total = total + 1 WHERE sku_no = 1 AND shard = 0"),
         ("segments_add_up", "DELETE FROM segments WHERE sku_no = 2 AND shard = 1"),
         ("restocks_add_up", "UPDATE skus SET total = total + 1; UPDATE segments SET total = total + 1 WHERE shard = 0"),
+        ("segments_add_up", "DELETE FROM segments WHERE sku_no = 1"),
+        ("user_limits_hold", "INSERT INTO buyers VALUES (1, 999, 5)"),
         ("restocks_add_up", "INSERT INTO restocks VALUES (1, 'c', 1, 5, 0)"),
         ("orders_match_stock", "DELETE FROM orders WHERE user_id = 3"),
         ("orders_match_stock", "UPDATE orders SET quantity = 1 WHERE user_id = 3"),

@@ -53,8 +53,7 @@ async fn play(round: usize, random: &mut Random) {
     world.ledger.mend();
     world.quiet().await;
 
-    // Units whose move stayed unknown are in no shard until the next start.
-    if world.engine.metrics().stranded_units.get() > 0 || random.percent(30) {
+    if random.percent(30) {
         world.restart().await;
     }
     settle_everything(&world, &heard, &about).await;
@@ -104,13 +103,11 @@ async fn poll_some<T>(mut order: std::pin::Pin<&mut impl Future<Output = T>>, po
 
 /// Plans faults, restocks and sets the clock, until it is dropped.
 async fn trouble(world: &World, mut random: Random) -> ! {
-    // Either moves fail for sure, or their outcome is unknown: a round has one kind of trouble with them.
-    let move_faults = if random.percent(50) { &Fault::ALL[..1] } else { &Fault::ALL[1..] };
     let pick = |random: &mut Random, faults: &[Fault]| faults[random.below(faults.len() as u64) as usize];
     for change in 0_u64.. {
         match random.below(8) {
             0 | 1 => world.ledger.plan([pick(&mut random, &Fault::ALL)]),
-            2 => world.ledger.plan_moves([pick(&mut random, move_faults)]),
+            2 => world.ledger.plan_moves([pick(&mut random, &Fault::ALL)]),
             3 => world.clock.advance(random.below(20_000) as i64 - 10_000),
             4 if random.percent(30) => {
                 let units = 1 + random.below(4) as i64;

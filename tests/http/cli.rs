@@ -1,0 +1,123 @@
+//! The command line against a running server and against the store: what it prints, and its exit codes.
+
+use std::process::{Command, Output};
+
+use crate::client::{Client, get, post};
+use crate::contract::assert_refused;
+use crate::server::{Launch, Server};
+use crate::shop::{persist, place, wish};
+
+fn rushgate(args: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_rushgate"));
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("RUSHGATE_")) {
+        command.env_remove(name);
+    }
+    command.args(args).output().unwrap()
+}
+
+/// Runs a command that must end with this code, and answers what it printed.
+fn run(args: &[&str], code: i32) -> String {
+    let output = rushgate(args);
+    let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert_eq!(output.status.code(), Some(code), "{args:?}\n{text}");
+    text
+}
+
+#[test]
+fn an_operator_runs_a_sale_from_the_command_line() {
+    let server = Server::start();
+    let admin = format!("http://{}", server.admin);
+    let call = |args: &[&str], code| run(&[args, &["--server", &admin]].concat(), code);
+
+    let create = ["sale", "create", "s", "--sku", "sku-1:5:1999:CNY", "--shards", "2"];
+    assert!(call(&create, 0).contains("created"));
+    assert!(call(&create, 0).contains("there already"), "twice is once");
+    assert!(call(&["sale", "create", "s", "--sku", "sku-1:6:1999:CNY"], 1).contains("sale_exists"));
+    assert!(call(&["sale", "list"], 0).contains("open"));
+    call(&["sale", "restock", "s", "--sku", "sku-1", "--quantity", "3", "--change-id", "c1"], 0);
+    assert!(call(&["sale", "show", "s"], 0).lines().any(|line| line.contains("sku-1") && line.contains('8')));
+
+    let order = persist(&mut server.buyer(42), &place("k", &wish("s", 1))).json();
+    let order_no = order["order_no"].as_str().unwrap();
+    assert!(call(&["order", "find", "--sale", "s", "--user", "42", "--key", "k"], 0).contains(order_no));
+    assert!(call(&["order", "show", order_no], 0).contains("pending_payment"));
+    assert!(call(&["order", "find", "--sale", "s", "--user", "43", "--key", "k"], 1).contains("order_not_found"));
+
+    for (step, state) in [("pause", "paused"), ("resume", "open"), ("end", "ended")] {
+        assert!(call(&["sale", step, "s"], 0).contains(state), "{step}");
+    }
+    assert!(call(&["sale", "resume", "s"], 1).contains("invalid_transition"));
+    assert!(call(&["verify"], 0).contains("books balance"));
+    assert!(call(&["verify", "--sale", "s"], 0).contains("books balance"));
+    server.finish();
+}
+
+#[test]
+fn the_store_is_audited_where_it_is_and_never_made_up() {
+    let launch = Launch::new();
+    let mut server = launch.start();
+    server.operator().send(post("/admin/v1/sales").json(&serde_json::json!({
+        "sale_id": "s", "skus": [{"sku_id": "sku-1", "stock": 5, "unit_price": 1, "currency": "CNY"}]
+    })));
+    persist(&mut server.buyer(1), &place("k", &wish("s", 1)));
+    let data_dir = launch.home().join("data");
+    let data_dir = data_dir.to_str().unwrap();
+    assert!(run(&["verify", "--data-dir", data_dir], 1).contains("another rushgate process"), "a ledger has one owner");
+    server.sigterm();
+    assert!(server.wait().success());
+    assert!(run(&["verify", "--data-dir", data_dir], 0).contains("books balance"));
+    assert!(run(&["migrate", "--data-dir", data_dir], 0).contains("newest"));
+
+    let nowhere = launch.home().join("typo");
+    assert!(run(&["verify", "--data-dir", nowhere.to_str().unwrap()], 1).contains("no ledger"));
+    assert!(!nowhere.exists(), "an audit makes nothing");
+}
+
+#[test]
+fn what_cannot_work_is_said_at_once() {
+    assert!(run(&["sale", "list", "--server", "http://127.0.0.1:1"], 3).contains("rushgate serve"));
+    assert!(run(&["serve", "--listen", "0.0.0.0:0"], 2).contains("--insecure-no-auth"));
+    assert!(run(&["serve", "--admin-listen", "0.0.0.0:0"], 2).contains("RUSHGATE_ADMIN_TOKEN"));
+    assert!(run(&["serve", "--gate", "redis://localhost"], 2).contains("memory"));
+    assert!(run(&["serve", "--shard", "3"], 2).contains("--shards"));
+    assert!(run(&["config", "print"], 0).contains("admin_listen"));
+    run(&["config", "check"], 0);
+    for shell in ["bash", "zsh", "fish"] {
+        assert!(run(&["completions", shell], 0).contains("rushgate"));
+    }
+}
+
+#[test]
+fn beyond_loopback_the_admin_listener_asks_for_its_token() {
+    let token = "0123456789abcdef";
+    let server = Launch::new().admin_listen("0.0.0.0:0").arg("--admin-token").arg(token).start();
+    let mut operator = Client::new(([127, 0, 0, 1], server.admin.port()).into(), None);
+    assert_refused(&operator.send(get("/admin/v1/sales")), "unauthenticated");
+    for wrong in ["Bearer 0123456789abcdeg", "Bearer", "Basic 0123456789abcdef", token] {
+        let answer = operator.send(get("/metrics").header("Authorization", wrong));
+        assert_refused(&answer, "unauthenticated");
+        assert!(answer.header("WWW-Authenticate").is_some(), "{answer}");
+    }
+    for right in [format!("Bearer {token}"), format!("bearer {token}")] {
+        assert_eq!(operator.send(get("/admin/v1/sales").header("Authorization", right)).status, 200);
+    }
+    for open in ["/healthz", "/readyz", "/", "/problems/unauthenticated"] {
+        assert_eq!(operator.send(get(open)).status, 200, "{open} tells nothing");
+    }
+    let log = server.log();
+    assert!(!log.contains(token), "the token is a secret: {log}");
+    server.finish();
+}
+
+#[test]
+fn pages_of_other_sites_are_kept_out_of_the_admin_listener() {
+    let server = Server::start();
+    let mut operator = server.operator();
+    let end = || post("/admin/v1/sales/none/end");
+    for origin in ["https://evil.example", "null", "http://127.0.0.1:1"] {
+        assert_refused(&operator.send(end().header("Origin", origin)), "forbidden");
+    }
+    let own = "http://rushgate.test";
+    assert_refused(&operator.send(end().header("Origin", own)), "sale_not_found");
+    server.finish();
+}
