@@ -30,11 +30,10 @@ use criterion::{BatchSize, BenchmarkGroup, BenchmarkId, Criterion, Throughput, m
 use futures_util::FutureExt;
 use rushgate::gate::{Ask, At, Gate, Held, May, MemoryGate, No, Settlement};
 use rushgate::order::{
-    Boundary, Currency, DERIVATION, Fingerprint, Hold, Identity, Key, Name, OnDuplicate, OrderNo, Rules, Sale, SaleNo,
-    Salt, Sku, SkuNo, Switch,
+    Currency, DERIVATION, Fingerprint, Hold, Identity, Key, Name, OrderNo, Sale, SaleNo, Salt, Sku, SkuNo, Switch,
 };
 
-use common::{NOW, Orders, size};
+use common::{NOW, Orders, rules, size};
 
 const BATCHES: [usize; 4] = [1, 8, 64, 256];
 /// A sku with stock, and one without.
@@ -123,6 +122,8 @@ fn identity(criterion: &mut Criterion) {
     group.finish();
 }
 
+type IsExpected<'a> = &'a dyn Fn(&Held) -> bool;
+
 /// Asks that leave the gate as it is.
 fn repeated(group: &mut BenchmarkGroup<'_, WallTime>, known: usize) {
     let mut orders = Orders::new(3);
@@ -132,7 +133,7 @@ fn repeated(group: &mut BenchmarkGroup<'_, WallTime>, known: usize) {
 
     let reused = |ask: &Ask| Ask { hold: Hold { fingerprint: Fingerprint::from_bytes([7; 16]), ..ask.hold }, ..*ask };
     let is_no = |held: &Held| matches!(held, Held::Refused { why: No::SegmentEmpty, .. });
-    let cases: [(&str, Vec<Ask>, &dyn Fn(&Held) -> bool); 3] = [
+    let cases: [(&str, Vec<Ask>, IsExpected<'_>); 3] = [
         ("other_fingerprint", recorded.iter().map(reused).collect(), &|held| *held == Held::OtherContent),
         ("duplicate", recorded, &|held| matches!(held, Held::Recorded { .. })),
         ("sold_out", (0..known).map(|_| ask(orders.next(EMPTY))).collect(), &is_no),
@@ -195,23 +196,13 @@ const CHUNK: u64 = 4096;
 fn sale() -> Sale {
     let name = |text| Name::parse(text).unwrap();
     let sku = |no, id| Sku { no: SkuNo(no), id: name(id), unit_price: 1999, currency: Currency::parse("CNY").unwrap() };
-    let rules = Rules {
-        starts_at: None,
-        ends_at: None,
-        boundary: Boundary::Request,
-        user_limit: None,
-        payment_timeout_s: Some(900),
-        on_duplicate: OnDuplicate::Replay,
-        require_token: false,
-        shards: 1,
-    };
     Sale {
         no: AT.sale,
         id: name("bench"),
-        rules,
+        rules: rules(),
         salt: Salt::new([9; 32]),
         derivation: DERIVATION,
-        switch: Switch::Open,
+        switch: Switch::Running,
         skus: vec![sku(1, "sku-1"), sku(2, "sku-2")],
     }
 }

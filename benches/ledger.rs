@@ -12,21 +12,18 @@
 
 mod common;
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use criterion::{BatchSize, BenchmarkGroup, BenchmarkId, Criterion, SamplingMode, Throughput, measurement::WallTime};
-use rushgate::ledger::{Appended, Entry, Ledger, SaleCreated, SqliteLedger};
-use rushgate::order::{Boundary, Currency, Hold, Name, NewSale, NewSku, OnDuplicate, Rules, Sale, Salt, State};
+use rushgate::ledger::{Appended, Entry, Ledger};
+use rushgate::order::{Hold, Sale, State};
 use rusqlite::{Connection, params};
-use tempfile::TempDir;
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::Builder;
 
-use common::{CHECKPOINT_PAGES, MIGRATIONS, NOW, Orders, size};
+use common::{Orders, connection, directory, ledger, size, tables};
 
 const BATCHES: [usize; 6] = [1, 8, 32, 64, 256, 512];
-const STOCK: i64 = 1_000_000_000;
 
 fn main() {
     let mut criterion = Criterion::default().configure_from_args();
@@ -44,8 +41,7 @@ fn main() {
 fn append(group: &mut BenchmarkGroup<'_, WallTime>, batch: usize, rows: usize) {
     let directory = directory();
     let runtime = Builder::new_current_thread().build().unwrap();
-    let ledger = SqliteLedger::open(&directory.path().join("rushgate.db")).unwrap();
-    let sale = sale(&runtime, &ledger);
+    let (ledger, sale) = ledger(&runtime, &directory.path().join("rushgate.db"));
     let mut orders = Orders::new(1);
     let mut entries = |count| -> Vec<Entry> { (0..count).map(|_| entry(&sale, orders.next(0))).collect() };
     for left in (0..rows).step_by(1000) {
@@ -63,10 +59,12 @@ fn append(group: &mut BenchmarkGroup<'_, WallTime>, batch: usize, rows: usize) {
     runtime.block_on(ledger.close());
 }
 
-/// The reference: an order and its unit, alone in a transaction.
+/// The reference: an order and its unit, alone in a transaction, in the same tables. It has no index of order numbers,
+/// which the ledger fills when it has nothing else to do.
 fn row_per_transaction(group: &mut BenchmarkGroup<'_, WallTime>, rows: usize) {
     let directory = directory();
-    let connection = with_tables(&directory.path().join("reference.db"));
+    let runtime = Builder::new_current_thread().build().unwrap();
+    let connection = connection(&tables(&runtime, directory.path().join("reference.db")));
     let mut orders = Orders::new(1);
     connection.execute_batch("BEGIN").unwrap();
     (0..rows).for_each(|_| insert(&connection, &orders.next(0)));
@@ -82,23 +80,6 @@ fn row_per_transaction(group: &mut BenchmarkGroup<'_, WallTime>, rows: usize) {
         bencher.iter_batched(|| orders.next(0), run, BatchSize::SmallInput);
     });
     connection.close().unwrap();
-}
-
-fn with_tables(path: &Path) -> Connection {
-    let connection = Connection::open(path).unwrap();
-    let settings = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON";
-    connection.execute_batch(&format!("{settings}; PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")).unwrap();
-    MIGRATIONS.iter().for_each(|statements| connection.execute_batch(statements).unwrap());
-    connection
-        .execute_batch(&format!(
-            "INSERT INTO sales (no, id, boundary, on_duplicate, require_token, shards, salt, derivation, switch, \
-             created_at) VALUES (1, 'bench', 'request', 'replay', 0, 1, zeroblob(32), 1, 'open', {NOW}); \
-             INSERT INTO skus (no, sale_no, position, id, unit_price, currency, created, total) \
-             VALUES (1, 1, 0, 'sku-1', 1999, 'CNY', {STOCK}, {STOCK}); \
-             INSERT INTO segments (sku_no, shard, total, held, sold) VALUES (1, 0, {STOCK}, 0, 0)"
-        ))
-        .unwrap();
-    connection
 }
 
 const TAKE_UNIT: &str = "UPDATE segments SET held = held + ?1 WHERE sku_no = 1 AND shard = 0 \
@@ -124,36 +105,6 @@ fn insert(connection: &Connection, hold: &Hold) {
     assert_eq!((taken, inserted), (1, 1));
 }
 
-fn sale(runtime: &Runtime, ledger: &SqliteLedger) -> Arc<Sale> {
-    let sku = NewSku {
-        id: Name::parse("sku-1").unwrap(),
-        stock: STOCK,
-        unit_price: 1999,
-        currency: Currency::parse("CNY").unwrap(),
-    };
-    let rules = Rules {
-        starts_at: None,
-        ends_at: None,
-        boundary: Boundary::Request,
-        user_limit: None,
-        payment_timeout_s: Some(900),
-        on_duplicate: OnDuplicate::Replay,
-        require_token: false,
-        shards: 1,
-    };
-    let new = NewSale { id: Name::parse("bench").unwrap(), rules, shards_named: true, skus: vec![sku] };
-    match runtime.block_on(ledger.create_sale(new, Salt::new([9; 32]), NOW)).unwrap() {
-        SaleCreated::New(sale) => Arc::new(sale),
-        other => panic!("{other:?}"),
-    }
-}
-
 fn entry(sale: &Arc<Sale>, hold: Hold) -> Entry {
     Entry { sale: sale.clone(), shard: 0, epoch: 1, hold }
-}
-
-/// Not the system's temporary directory: that one may be memory, where a commit costs nothing.
-fn directory() -> TempDir {
-    std::fs::create_dir_all(env!("CARGO_TARGET_TMPDIR")).unwrap();
-    TempDir::with_prefix_in("bench-ledger-", env!("CARGO_TARGET_TMPDIR")).unwrap()
 }

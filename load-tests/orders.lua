@@ -1,0 +1,85 @@
+-- Orders for wrk, one path at a time:
+--
+--   wrk -t2 -c64 -d5s -s load-tests/orders.lua http://127.0.0.1:8080 -- PATH SALE RUN KEYS
+--
+-- PATH   accepted, sold_out  every request is a new user with a new key
+--        replay              KEYS orders that were made before, in turn: user N with key RUN-N
+--        reused              the same, with another quantity: 422
+--        storm               one user, one key; who comes while the order is being recorded waits for it
+--        malformed           half a body: 400
+-- SALE   the sale to order from, sku sku-1
+-- RUN    makes the keys of this run different from those of every other
+--
+-- No `response` function, which would be called for every reply: statuses are counted by wrk, outcomes by the server.
+
+local threads = 0
+
+function setup(thread)
+  thread:set("thread_no", threads)
+  threads = threads + 1
+end
+
+-- A request cut in pieces at its two marks, so that each one costs a concatenation. Which mark comes first is up to
+-- the Lua table that holds the headers.
+local function cut(request)
+  local user_at, user_end = request:find("@user@", 1, true)
+  local key_at, key_end = request:find("@key@", 1, true)
+  local user_first = user_at < key_at
+  if not user_first then
+    user_at, user_end, key_at, key_end = key_at, key_end, user_at, user_end
+  end
+  return user_first, { request:sub(1, user_at - 1), request:sub(user_end + 1, key_at - 1), request:sub(key_end + 1) }
+end
+
+function init(args)
+  local path, sale = args[1] or "accepted", args[2] or "demo"
+  local run, keys = args[3] or tostring(os.time()), tonumber(args[4] or 1000)
+  local bodies = {
+    reused = '{"sale_id":"' .. sale .. '","sku_id":"sku-1","quantity":2}',
+    malformed = '{"sale_id":"' .. sale .. '","sku_id":"sk',
+  }
+  local body = bodies[path] or '{"sale_id":"' .. sale .. '","sku_id":"sku-1","quantity":1}'
+  local headers = { ["Content-Type"] = "application/json", ["X-User-Id"] = "@user@", ["Idempotency-Key"] = "@key@" }
+  if path == "storm" then
+    headers["Prefer"] = "wait=5"
+  end
+  local user_first, parts = cut(wrk.format("POST", "/v1/orders", headers, body))
+  local function order(user, key)
+    if user_first then
+      return parts[1] .. user .. parts[2] .. key .. parts[3]
+    end
+    return parts[1] .. key .. parts[2] .. user .. parts[3]
+  end
+
+  local sent = 0
+  if path == "replay" or path == "reused" then
+    -- The threads start at different places.
+    sent = thread_no * 997
+    request = function()
+      sent = sent % keys + 1
+      return order(sent, run .. "-" .. sent)
+    end
+  elseif path == "storm" then
+    local the_one = order(42, run)
+    request = function() return the_one end
+  else
+    local seed = thread_no
+    for at = 1, #run do
+      seed = (seed * 31 + run:byte(at)) % 0x7fffffff
+    end
+    math.randomseed(seed)
+    local mine = run .. "-" .. thread_no .. "-"
+    request = function()
+      sent = sent + 1
+      return order(math.random(1, 0x7fffffff), mine .. sent)
+    end
+  end
+end
+
+-- One line that a script can read.
+function done(summary, latency)
+  local errors = summary.errors
+  io.write(string.format("measured requests=%d microseconds=%d p50=%d p99=%d refused=%d broken=%d\n",
+    summary.requests, summary.duration, latency:percentile(50), latency:percentile(99), errors.status,
+    errors.connect + errors.read + errors.write + errors.timeout))
+end
