@@ -12,7 +12,7 @@ use crate::order::Code;
 /// Everything that is counted, per process.
 #[derive(Debug)]
 pub struct Metrics {
-    /// Orders that a request made.
+    /// Orders that were recorded, whether or not their client still waited.
     pub created: Counter,
     /// Answers that were given again.
     pub replayed: Counter,

@@ -64,7 +64,8 @@ impl Engine {
         let answer = self.walk(request, &mut trace).await;
         self.metrics.place_seconds.observe(started.elapsed().as_secs_f64());
         match &answer {
-            Ok(Outcome::Created(_)) => self.metrics.created.add(1),
+            // Counted by the writer, whether or not anybody still waits for the answer.
+            Ok(Outcome::Created(_)) => {}
             Ok(Outcome::Replayed(_)) => self.metrics.replayed.add(1),
             // Refusals are counted where they are answered, together with those that never came this far.
             Err(refusal) => log(request, &trace, refusal),

@@ -85,6 +85,8 @@ impl Engine {
 
         let recorded: Vec<Recorded> =
             jobs.iter().zip(appended).map(|(job, appended)| job.recorded(&appended)).collect();
+        let created = recorded.iter().filter(|recorded| matches!(recorded, Recorded::Created { .. })).count();
+        self.metrics.created.add(u64::try_from(created).unwrap_or(0));
         self.settle(&jobs, &recorded).await;
         for (job, recorded) in jobs.into_iter().zip(recorded) {
             self.bells.ring(&job.hold.order_no);
