@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use rusqlite::{Connection, Error, params};
+use rusqlite::{CachedStatement, Connection, Error, params};
 
 use crate::ledger::{Appended, Entry};
 use crate::order::{Order, SaleNo, SkuNo, State, Switch};
@@ -12,17 +12,19 @@ use crate::order::{Order, SaleNo, SkuNo, State, Switch};
 /// The order of the checks is the contract's: an order that exists is recognised before the end of the sale, the
 /// stock or the limit is looked at.
 pub(super) fn append(connection: &Connection, batch: &[Entry]) -> Result<Vec<Appended>, Error> {
-    let mut books = Books { connection, segments: HashMap::new(), ended: HashMap::new() };
+    let insert = connection.prepare_cached(INSERT_ORDER)?;
+    let mut books = Books { connection, insert, segments: HashMap::default(), ended: HashMap::default() };
     let answers = batch.iter().map(|entry| books.append_one(entry)).collect::<Result<_, _>>()?;
     books.write_back()?;
     Ok(answers)
 }
 
-/// The rows that the batch touches more than once, read once and written once.
+/// The statement that every order runs, and the rows that the batch touches more than once, read once and written once.
 struct Books<'a> {
     connection: &'a Connection,
-    segments: HashMap<(SkuNo, u16), Segment>,
-    ended: HashMap<SaleNo, bool>,
+    insert: CachedStatement<'a>,
+    segments: HashMap<(SkuNo, u16), Segment, foldhash::fast::RandomState>,
+    ended: HashMap<SaleNo, bool, foldhash::fast::RandomState>,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -73,7 +75,7 @@ impl Books<'_> {
         let hold = &entry.hold;
         let sku_no = sku_no(entry)?;
         let state = entry.sale.rules.first_state();
-        let inserted = self.connection.prepare_cached(INSERT_ORDER)?.execute(params![
+        let inserted = self.insert.execute(params![
             hold.user.get(),
             hold.order_no.as_bytes(),
             entry.sale.no.0,
