@@ -19,7 +19,7 @@ use crate::gate::MemoryGate;
 use crate::intake::Intake;
 use crate::ledger::{Check, Ledger, OpenError, SqliteLedger};
 use crate::metrics::Metrics;
-use crate::order::{Boundary, Currency, Name, NewSale, NewSku, OnDuplicate, Rules};
+use crate::order::{Currency, Name, NewSale, NewSku, Rules};
 use crate::{server, telemetry};
 
 /// Runs the engine until SIGTERM or SIGINT, drains, and returns. With `demo`, an open sale `demo` is there.
@@ -197,16 +197,7 @@ async fn make_demo_sale(engine: &Arc<Engine>, shards: u16) -> anyhow::Result<()>
         unit_price: 1999,
         currency: Currency::parse("CNY").map_err(invalid)?,
     };
-    let rules = Rules {
-        starts_at: None,
-        ends_at: None,
-        boundary: Boundary::Request,
-        user_limit: None,
-        payment_timeout_s: Some(900),
-        on_duplicate: OnDuplicate::Replay,
-        require_token: false,
-        shards,
-    };
+    let rules = Rules { shards, ..Rules::default() };
     let new = NewSale { id: Name::parse("demo").map_err(invalid)?, rules, shards_named: false, skus: vec![sku] };
     engine.create_sale(new).await.map_err(|refusal| anyhow!("make the demo sale: {}", refusal.code.as_str()))?;
     Ok(())

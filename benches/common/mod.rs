@@ -6,9 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rushgate::ledger::{Ledger, SaleCreated, SqliteLedger};
-use rushgate::order::{
-    Boundary, Currency, Fingerprint, Hold, Name, NewSale, NewSku, OnDuplicate, OrderNo, Rules, Sale, Salt, UserId,
-};
+use rushgate::order::{Currency, Fingerprint, Hold, Name, NewSale, NewSku, OrderNo, Rules, Sale, Salt, UserId};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
@@ -109,14 +107,5 @@ pub(crate) fn directory() -> TempDir {
 
 /// The rules of every sale here.
 pub(crate) fn rules() -> Rules {
-    Rules {
-        starts_at: None,
-        ends_at: None,
-        boundary: Boundary::Request,
-        user_limit: None,
-        payment_timeout_s: Some(900),
-        on_duplicate: OnDuplicate::Replay,
-        require_token: false,
-        shards: 1,
-    }
+    Rules::default()
 }

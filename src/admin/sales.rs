@@ -15,9 +15,6 @@ use crate::order::{Boundary, Code, Currency, Name, NewSale, NewSku, OnDuplicate,
 use crate::reply::{self, Answer};
 use crate::server::{MediaType, Object, parse, read_json};
 
-/// Time to pay where a sale names none, in seconds.
-const PAYMENT_TIMEOUT_S_DEFAULT: u32 = 900;
-
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct SaleBody {
@@ -125,7 +122,7 @@ fn new_sale(body: SaleBody, default_shards: u16) -> Result<NewSale, Refusal> {
         return Err(malformed("ends_at must be later than starts_at"));
     }
     let payment_timeout_s = match body.payment_timeout_s {
-        None => Some(PAYMENT_TIMEOUT_S_DEFAULT),
+        None => Rules::default().payment_timeout_s,
         Some(None) => None,
         Some(Some(seconds)) => Some(in_range("payment_timeout_s", seconds, limits::PAYMENT_TIMEOUT_S_MAX)?),
     };

@@ -64,6 +64,22 @@ pub struct Rules {
     pub shards: u16,
 }
 
+impl Default for Rules {
+    /// What the contract says of rules that are left out.
+    fn default() -> Self {
+        Rules {
+            starts_at: None,
+            ends_at: None,
+            boundary: Boundary::default(),
+            user_limit: None,
+            payment_timeout_s: Some(900),
+            on_duplicate: OnDuplicate::default(),
+            require_token: false,
+            shards: 1,
+        }
+    }
+}
+
 /// What counts as the same operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Boundary {
@@ -253,16 +269,7 @@ mod tests {
 
     #[test]
     fn a_sale_is_scheduled_open_paused_or_ended() {
-        let rules = Rules {
-            starts_at: Some(100),
-            ends_at: Some(200),
-            boundary: Boundary::Request,
-            user_limit: None,
-            payment_timeout_s: Some(900),
-            on_duplicate: OnDuplicate::Replay,
-            require_token: false,
-            shards: 1,
-        };
+        let rules = Rules { starts_at: Some(100), ends_at: Some(200), ..Rules::default() };
         let table = [
             (Switch::Running, 99, SaleState::Scheduled(100)),
             (Switch::Running, 100, SaleState::Open),

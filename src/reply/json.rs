@@ -312,19 +312,10 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::order::{Boundary, Code, Currency, Name, OnDuplicate, Rules, SaleNo, Salt, SkuNo, Switch};
+    use crate::order::{Code, Currency, Name, Rules, SaleNo, Salt, SkuNo, Switch};
 
     fn receipt(payment_timeout_s: Option<u32>) -> Receipt {
-        let rules = Rules {
-            starts_at: None,
-            ends_at: None,
-            boundary: Boundary::Request,
-            user_limit: None,
-            payment_timeout_s,
-            on_duplicate: OnDuplicate::Replay,
-            require_token: false,
-            shards: 1,
-        };
+        let rules = Rules { payment_timeout_s, ..Rules::default() };
         let sku = Sku {
             no: SkuNo(1),
             id: Name::parse("sku-1").unwrap(),

@@ -9,8 +9,8 @@ use rushgate::gate::{At, Gate, MemoryGate};
 use rushgate::ledger::{Check, Ledger, SaleCreated, SqliteLedger};
 use rushgate::metrics::Metrics;
 use rushgate::order::{
-    Boundary, Currency, Fingerprint, Hold, Identity, Key, Name, NewSale, NewSku, OnDuplicate, OrderNo, Outcome,
-    Refusal, Rules, Sale, Salt, UserId,
+    Currency, Fingerprint, Hold, Identity, Key, Name, NewSale, NewSku, OrderNo, Outcome, Refusal, Rules, Sale, Salt,
+    UserId,
 };
 use tempfile::TempDir;
 
@@ -34,16 +34,7 @@ pub(crate) fn key(text: &str) -> Key {
 }
 
 pub(crate) fn rules(shards: u16) -> Rules {
-    Rules {
-        starts_at: None,
-        ends_at: None,
-        boundary: Boundary::Request,
-        user_limit: None,
-        payment_timeout_s: Some(900),
-        on_duplicate: OnDuplicate::Replay,
-        require_token: false,
-        shards,
-    }
+    Rules { shards, ..Rules::default() }
 }
 
 /// A sale with these skus and stocks.
