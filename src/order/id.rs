@@ -98,8 +98,8 @@ impl Currency {
 
     /// The three letters.
     pub fn as_str(&self) -> &str {
-        // Three ASCII letters always read; ISO 4217 writes "no currency" so.
-        std::str::from_utf8(&self.0).unwrap_or("XXX")
+        // Three ASCII letters always read.
+        std::str::from_utf8(&self.0).unwrap_or_default()
     }
 }
 

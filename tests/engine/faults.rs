@@ -20,6 +20,8 @@ pub(crate) enum Fault {
     DoneUnknown,
     /// It does not happen, and the answer is lost.
     NotDoneUnknown,
+    /// It never comes back, like a disk that hangs. Not among the random ones: nothing ends it.
+    Never,
 }
 
 impl Fault {
@@ -92,6 +94,7 @@ fn meet<T: Send + 'static>(
             None => work.await,
             Some(Fault::NotDone) => Err(Error::Unavailable("planned".to_owned())),
             Some(Fault::NotDoneUnknown) => Err(Error::Unknown("planned, not done".to_owned())),
+            Some(Fault::Never) => std::future::pending().await,
             Some(Fault::DoneUnknown) => {
                 work.await?;
                 Err(Error::Unknown("planned, done".to_owned()))

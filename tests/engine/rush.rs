@@ -5,9 +5,11 @@ use std::pin::pin;
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use rushgate::ledger::Ledger;
 use rushgate::limits::LEASE_MS;
-use rushgate::order::{Code, Key, OrderNo, Outcome, Refusal};
+use rushgate::order::{Code, Key, OrderNo, Outcome, Refusal, Switch};
 
+use crate::faults::Fault;
 use crate::world::{PATIENCE, World, key, new_sale, place, place_and_wait, rules, user, word};
 
 /// Places an order until the answer is one that a retry would not change.
@@ -191,4 +193,42 @@ async fn a_crowd_that_hangs_up_is_in_the_books() {
     assert!(sold > 200, "only {sold} of those that hung up were finished: most found units in their own shard");
     assert_eq!(world.levels("s", "a").await, (0, 300, 0));
     assert_eq!(world.findings(None).await, []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_ledger_that_hangs_is_an_unknown_outcome_and_not_ready() {
+    let world = World::new().await;
+    world.create(new_sale("s", rules(1), &[("a", 1)])).await;
+    assert!(world.engine.is_ready().await);
+    world.ledger.plan([Fault::Never]);
+    // Time stands still but for waiting: the answer comes when the bound is reached, not when the ledger speaks.
+    let answer = place(&world.engine, "s", 1, "k", "a", 1).await;
+    assert_eq!(word(&answer).0, "unknown_outcome");
+    assert!(!world.engine.is_ready().await, "a transaction has been running for longer than any should");
+    assert_eq!(
+        word(&place(&world.engine, "s", 1, "k", "a", 1).await).0,
+        "idempotency_in_progress",
+        "nothing was released"
+    );
+    assert_eq!(word(&place(&world.engine, "s", 2, "k", "a", 1).await).0, "sold_out");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_crowd_before_an_unloaded_sale_loads_it_once() {
+    let mut world = World::new().await;
+    world.create(new_sale("s", rules(8), &[("a", 9)])).await;
+    let made = word(&place(&world.engine, "s", 1, "k", "a", 1).await);
+    world.engine.switch_sale("s", Switch::Ended).await.unwrap();
+    world.restart().await;
+    let answers = all_at_once((1..=200).map(|user_id| {
+        let engine = world.engine.clone();
+        async move { word(&place(&engine, "s", user_id, "k", "a", 1).await) }
+    }))
+    .await;
+    assert_eq!(answers[0], ("replayed", made.1), "an order of an ended sale is still known");
+    assert!(answers[1..].iter().all(|answer| answer.0 == "sale_ended"), "{answers:?}");
+    let sale = world.engine.sale("s").await.unwrap().sale.no;
+    let epochs = world.ledger.begin_epochs(sale, 0..8).await.unwrap();
+    // One when it was made, one for the crowd, and this one.
+    assert!(epochs.iter().all(|epoch| epoch.epoch == 3), "{epochs:?}");
 }

@@ -107,3 +107,52 @@ fn recent(connection: &Connection, max: i64) -> Result<Vec<(i64, OrderNo, UserId
 fn user(user_id: i64) -> Option<UserId> {
     u64::try_from(user_id).ok().and_then(|id| UserId::new(id).ok())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A ledger of one table, as far as numbers go.
+    fn orders(count: i64) -> Connection {
+        let connection = Connection::open_in_memory().unwrap();
+        connection.execute_batch("PRAGMA foreign_keys = OFF").unwrap();
+        connection.execute_batch(include_str!("migrations/0001_ledger.sql")).unwrap();
+        for n in 1..=count {
+            let number = u128::try_from(n).unwrap().to_be_bytes();
+            let insert = "INSERT INTO orders VALUES (?1, ?1, ?2, 1, 1, 1, 0, 1, ?2, 1, 0, 0)";
+            connection.execute(insert, params![n, number]).unwrap();
+        }
+        connection
+    }
+
+    fn number(n: u128) -> OrderNo {
+        OrderNo::from_bytes(n.to_be_bytes())
+    }
+
+    #[test]
+    fn numbers_move_into_their_table_and_leave_nothing_in_memory() {
+        let count = limits::SQLITE_NUMBERS_PER_STEP + 1;
+        let mut connection = orders(count);
+        let numbers = Numbers::load(&connection).unwrap();
+        let waiting = |numbers: &Numbers| i64::try_from(numbers.recent.lock().len()).unwrap();
+        assert_eq!(waiting(&numbers), count, "what the last process left behind is read back");
+        assert!(numbers.catch_up(&mut connection).unwrap());
+        assert_eq!(waiting(&numbers), 1, "a step is bounded");
+        assert_eq!(numbers.user_of(&connection, number(1)).unwrap(), user(1), "from the table");
+        assert_eq!(
+            numbers.user_of(&connection, number(count.unsigned_abs().into())).unwrap(),
+            user(count),
+            "from memory"
+        );
+        assert!(numbers.catch_up(&mut connection).unwrap());
+        assert!(!numbers.catch_up(&mut connection).unwrap(), "nothing is left to do");
+        assert_eq!(waiting(&numbers), 0);
+        // A repeat of an order whose number stands in the table must not be kept a second time, or memory would grow
+        // with every retry.
+        let known = super::super::read::find(&connection, user(7).unwrap(), number(7)).unwrap().unwrap();
+        assert!(numbers.has(&known));
+        assert!(!numbers.has(&Order { seq: count + 1, ..known }));
+        assert_eq!(numbers.user_of(&connection, number(0)).unwrap(), None);
+        assert_eq!(waiting(&Numbers::load(&connection).unwrap()), 0);
+    }
+}
