@@ -25,6 +25,7 @@ use std::cell::Cell;
 use std::collections::{HashMap, VecDeque};
 use std::hint::black_box;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use criterion::{BatchSize, BenchmarkGroup, BenchmarkId, Criterion, Throughput, measurement::WallTime};
 use futures_util::FutureExt;
@@ -204,6 +205,7 @@ fn sale() -> Sale {
         derivation: DERIVATION,
         switch: Switch::Running,
         skus: vec![sku(1, "sku-1"), sku(2, "sku-2")],
+        revision: 1,
     }
 }
 
@@ -215,7 +217,8 @@ fn gate() -> MemoryGate {
 }
 
 fn ask(hold: Hold) -> Ask {
-    Ask { hold, may: May::Create }
+    static BY: AtomicU64 = AtomicU64::new(0);
+    Ask { hold, may: May::Create, by: BY.fetch_add(1, Ordering::Relaxed) }
 }
 
 fn key_text(hold: &Hold) -> String {

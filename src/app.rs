@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::admin::Admin;
 use crate::clock::Clock;
 use crate::config::{self, Config};
-use crate::engine::Engine;
+use crate::engine::{Engine, OnGateFailure};
 use crate::gate::MemoryGate;
 use crate::intake::Intake;
 use crate::ledger::{Check, Ledger, OpenError, SqliteLedger};
@@ -60,7 +60,7 @@ async fn audit(ledger: &SqliteLedger, sale_id: Option<&str>) -> anyhow::Result<V
     let sale = match sale_id {
         None => None,
         Some(id) => {
-            let sales = ledger.sales().await?;
+            let sales = ledger.sales(0).await?;
             let found = sales.iter().find(|sale| sale.id.as_str() == id).map(|sale| sale.no);
             Some(found.ok_or_else(|| anyhow!("there is no sale {id} in this ledger"))?)
         }
@@ -93,7 +93,14 @@ async fn run(config: Config, demo: bool) -> anyhow::Result<()> {
     // Asked for before anything is open, so that a signal during start-up is not lost.
     let mut stop = Stop::new()?;
     let ledger: Arc<dyn Ledger> = Arc::new(open_ledger(&config, SqliteLedger::open)?);
-    let engine = Engine::start(Arc::new(gate(&config)?), ledger, Clock::System, Arc::new(Metrics::default())).await?;
+    let engine = Engine::start(
+        Arc::new(gate(&config)?),
+        ledger,
+        Clock::System,
+        Arc::new(Metrics::default()),
+        OnGateFailure::Ledger,
+    )
+    .await?;
 
     let intake = Arc::new(Intake::new(engine.clone())?);
     let token = config.admin.token.as_ref().filter(|_| !config::is_loopback(config.admin_listen));

@@ -65,10 +65,36 @@ pub const APPEND_SLOW_MS: u64 = 5_000;
 /// How long a reservation may stay unrecorded before anyone may complete it, in ms: far above a slow commit, far
 /// below a client's patience.
 pub const LEASE_MS: i64 = 5_000;
+/// How far the clocks of two engines may be apart, in ms, before one takes over the reservations of the other for nothing.
+/// Nothing worse can happen.
+pub const CLOCKS_APART_MS: i64 = 5_000;
 /// How often the sweeper looks for reservations past their lease, in ms.
 pub const SWEEP_MS: u64 = 250;
 /// Most reservations the sweeper takes from one shard at a time.
 pub const SWEEP_ORDERS_MAX: usize = 512;
+/// Every how many sweeps gate and ledger are compared where something happened: once a second.
+pub const SWEEPS_COMPARE: u64 = 4;
+/// Every how many sweeps the sales are visited too in which this engine did nothing: every five seconds.
+pub const SWEEPS_WIDE: u64 = 20;
+/// Shards of a sale that are swept at once.
+pub const SHARDS_SWEPT_AT_ONCE: usize = 64;
+/// How long units may be in no gate before that is no move between shards any more but a loss, in ms: a move takes two
+/// calls of a gate and a transaction.
+pub const STRANDED_MS: u64 = 300;
+/// How long "sold out" is believed before one request counts again, in ms: what another engine puts on sale must be
+/// on sale here within a second.
+pub const LATCH_MS: i64 = 400;
+/// How often an engine asks the ledger for sales that others made or changed, in ms; a quarter of the promised second.
+pub const REFRESH_MS: u64 = 250;
+/// Orders in flight that go to the ledger past a gate that is out, per process: enough for four full batches, few enough
+/// for a ledger that was not made for a crowd.
+pub const UNGATED_IN_FLIGHT_MAX: usize = 1_024;
+/// Sales that are loaded at once at start.
+pub const SALES_LOADED_AT_ONCE: usize = 16;
+/// Times the epochs of a sale are looked at again while other engines load it.
+pub const LOAD_ATTEMPTS_MAX: usize = 8;
+/// How long an engine waits for another one to load a shard, in ms, before it does so itself.
+pub const LOAD_PAUSE_MS: u64 = 25;
 /// Places in the row of wake-up bells for requests that wait for an order in flight.
 pub const BELLS: usize = 256;
 /// Requests that may wait for an order in flight at once, per process.

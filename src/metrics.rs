@@ -32,6 +32,12 @@ pub struct Metrics {
     pub transfers: Counter,
     /// Moves and restocks whose outcome was not known at once; their units are in no shard until it is.
     pub unsettled_moves: Counter,
+    /// Orders that went to the ledger past a gate that was out.
+    pub ungated: Counter,
+    /// Shards that were loaded anew because gate and ledger did not fit.
+    pub reconciled: Counter,
+    /// Batches whose outcome the gate could not be told; their leases run out.
+    pub settles_lost: Counter,
     /// Handlers that panicked.
     pub panics: Counter,
 }
@@ -49,6 +55,9 @@ impl Default for Metrics {
             rolled_forward: Counter::default(),
             transfers: Counter::default(),
             unsettled_moves: Counter::default(),
+            ungated: Counter::default(),
+            reconciled: Counter::default(),
+            settles_lost: Counter::default(),
             panics: Counter::default(),
         }
     }

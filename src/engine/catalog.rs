@@ -2,12 +2,14 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 use parking_lot::RwLock;
 
-use super::moves::{Moving, SharedMoving};
+use super::moves::SharedMoving;
+use crate::clock::UnixMs;
 use crate::gate::At;
+use crate::limits;
 use crate::order::{Name, Sale, SaleNo};
 
 /// Every sale by id. Looked up once per request.
@@ -26,12 +28,33 @@ pub(super) struct Offer {
 
 /// What the engine keeps beside a sale.
 pub(super) struct Live {
-    /// The gate epoch per shard; 0 before the first load.
-    epochs: Vec<AtomicI64>,
+    shards: Vec<LiveShard>,
     /// Held while the sale is loaded, switched or restocked: one of them at a time. Taken before any
     /// [`LiveSku::moving`].
     pub(super) changing: tokio::sync::Mutex<()>,
+    /// Whether anything may have happened in the sale since it was last found in order.
+    stirred: AtomicBool,
+    /// What did not fit when gate and ledger were last compared.
+    pub(super) misfits: parking_lot::Mutex<Misfits>,
     skus: Vec<LiveSku>,
+}
+
+/// Shards whose gate and ledger did not fit at one look. Looks are not instants: what moves may seem not to fit.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Misfits {
+    /// The ledger has units that the gate neither sells nor holds.
+    pub(super) stranded: Vec<u16>,
+    /// The gate sells units that the ledger does not have.
+    pub(super) excess: Vec<u16>,
+}
+
+/// What the engine keeps beside a shard.
+#[derive(Default)]
+struct LiveShard {
+    /// Its gate epoch; 0 before the first load.
+    epoch: AtomicI64,
+    /// Whether its gate is left aside, because it failed or orders went past it: it needs a new epoch.
+    out: AtomicBool,
 }
 
 /// What the engine keeps beside a sku.
@@ -45,20 +68,34 @@ pub(super) struct LiveSku {
 /// Remembers that all shards together are down to a few units, so that a sold-out sku costs no search.
 pub(super) struct Latch {
     left_at_most: AtomicI64,
+    /// When it was last counted, or given to somebody to count.
+    counted_at: AtomicI64,
     /// Counts the times units came back.
     returns: AtomicU64,
 }
 
 impl Default for Latch {
     fn default() -> Self {
-        Latch { left_at_most: AtomicI64::new(i64::MAX), returns: AtomicU64::new(0) }
+        Latch {
+            left_at_most: AtomicI64::new(i64::MAX),
+            counted_at: AtomicI64::new(UnixMs::MIN),
+            returns: AtomicU64::new(0),
+        }
     }
 }
 
 impl Latch {
-    /// Whether fewer than `quantity` units are known to be left.
-    pub(super) fn is_sold_out(&self, quantity: u32) -> bool {
-        self.left_at_most.load(Ordering::SeqCst) < i64::from(quantity)
+    /// Whether fewer than `quantity` units are known to be left. Units may come back through another engine, so now and
+    /// then one caller is told "no" and has to count again, while the others go on with what is known.
+    pub(super) fn is_sold_out(&self, quantity: u32, now_ms: UnixMs) -> bool {
+        if self.left_at_most.load(Ordering::SeqCst) >= i64::from(quantity) {
+            return false;
+        }
+        let counted_at = self.counted_at.load(Ordering::SeqCst);
+        let age_ms = now_ms.saturating_sub(counted_at);
+        let is_fresh = (0..limits::LATCH_MS).contains(&age_ms);
+        let mine = || self.counted_at.compare_exchange(counted_at, now_ms, Ordering::SeqCst, Ordering::SeqCst).is_ok();
+        is_fresh || !mine()
     }
 
     /// To be read before the units are counted.
@@ -67,7 +104,8 @@ impl Latch {
     }
 
     /// Sets the latch to a count that began when [`Latch::returns`] was `returns`, unless units came back since.
-    pub(super) fn set(&self, left: i64, returns: u64) {
+    pub(super) fn set(&self, left: i64, returns: u64, now_ms: UnixMs) {
+        self.counted_at.store(now_ms, Ordering::SeqCst);
         self.left_at_most.store(left, Ordering::SeqCst);
         if self.returns() != returns {
             self.left_at_most.store(i64::MAX, Ordering::SeqCst);
@@ -117,8 +155,10 @@ impl Catalog {
 impl Live {
     fn new(sale: &Sale) -> Self {
         Live {
-            epochs: (0..sale.rules.shards).map(|_| AtomicI64::new(0)).collect(),
+            shards: (0..sale.rules.shards).map(|_| LiveShard::default()).collect(),
             changing: tokio::sync::Mutex::default(),
+            stirred: AtomicBool::new(true),
+            misfits: parking_lot::Mutex::default(),
             skus: sale.skus.iter().map(|_| LiveSku::default()).collect(),
         }
     }
@@ -131,32 +171,57 @@ impl Live {
         self.skus.get(usize::from(sku))
     }
 
-    /// Keeps the units of every sku where they are. To be taken after `changing`, never before.
-    pub(super) async fn hold_still(&self) -> Vec<tokio::sync::MutexGuard<'_, Moving>> {
-        let mut guards = Vec::with_capacity(self.skus.len());
-        for sku in &self.skus {
-            guards.push(sku.moving.lock().await);
+    pub(super) fn set_epoch(&self, shard: u16, epoch: i64) {
+        if let Some(shard) = self.shards.get(usize::from(shard)) {
+            shard.epoch.store(epoch, Ordering::SeqCst);
         }
-        guards
     }
 
-    pub(super) fn set_epoch(&self, shard: u16, epoch: i64) {
-        if let Some(place) = self.epochs.get(usize::from(shard)) {
-            place.store(epoch, Ordering::SeqCst);
+    /// Whether a shard's gate is left aside.
+    pub(super) fn is_out(&self, shard: u16) -> bool {
+        self.shards.get(usize::from(shard)).is_some_and(|shard| shard.out.load(Ordering::SeqCst))
+    }
+
+    /// Leaves a shard's gate aside, or uses it again.
+    pub(super) fn set_out(&self, shard: u16, out: bool) {
+        if let Some(shard) = self.shards.get(usize::from(shard)) {
+            shard.out.store(out, Ordering::SeqCst);
         }
+    }
+
+    /// Shards whose gate is left aside.
+    pub(super) fn shards_out(&self) -> usize {
+        self.shards.iter().filter(|shard| shard.out.load(Ordering::SeqCst)).count()
+    }
+
+    /// Something happens in the sale.
+    pub(super) fn stir(&self) {
+        // Most of the time it is set: a plain load does not take the cache line from the other cores.
+        if !self.stirred.load(Ordering::Relaxed) {
+            self.stirred.store(true, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn is_stirred(&self) -> bool {
+        self.stirred.load(Ordering::Relaxed)
+    }
+
+    /// The sale is about to be looked at; what happens from now on stirs it again.
+    pub(super) fn calm(&self) {
+        self.stirred.store(false, Ordering::Relaxed);
     }
 }
 
 impl Offer {
     /// One shard of the sale, in the epoch that the engine believes in.
     pub(super) fn at(&self, shard: u16) -> At {
-        let epoch = self.live.epochs.get(usize::from(shard)).map_or(0, |epoch| epoch.load(Ordering::SeqCst));
+        let epoch = self.live.shards.get(usize::from(shard)).map_or(0, |shard| shard.epoch.load(Ordering::SeqCst));
         At { sale: self.sale.no, shard, epoch }
     }
 
-    /// Whether the gate was ever loaded with this sale.
+    /// Whether the gate was ever loaded with this sale, or is known to be out.
     pub(super) fn is_loaded(&self) -> bool {
-        self.at(0).epoch > 0
+        self.at(0).epoch > 0 || self.live.is_out(0)
     }
 
     /// Every shard of the sale.
@@ -169,5 +234,10 @@ impl Offer {
         if let Some(sku) = self.live.sku(sku) {
             sku.latch.clear();
         }
+    }
+
+    /// Units of any sku may have come back on sale.
+    pub(super) fn all_units_came_back(&self) {
+        self.live.skus.iter().for_each(|sku| sku.latch.clear());
     }
 }

@@ -1,63 +1,150 @@
-//! Filling the gate from the ledger, in a new epoch: at start, and whenever a shard is found stale.
+//! Filling the gate from the ledger, in a new epoch: at start, when a shard is found empty, and after orders went past
+//! its gate. Keys are not loaded, only stock: it takes one transaction and one call per shard, while traffic runs.
 
-use super::catalog::Offer;
-use super::{Engine, gate_trouble, ledger_trouble};
-use crate::gate::At;
-use crate::ledger;
-use crate::order::{Code, Refusal, SaleState, SkuLevel};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use futures_util::stream::{self, StreamExt};
+
+use super::catalog::{Catalog, Offer};
+use super::{Engine, ledger_trouble};
+use crate::gate::{self, At, Gate, Level};
+use crate::ledger::{self, Begin, Begun, Epoch, Ledger};
+use crate::limits;
+use crate::order::{Refusal, Sale, SaleState};
 
 impl Engine {
-    /// Loads every sale that has not ended, so that its first order finds a warm gate.
+    /// Loads every sale that has not ended, so that its first order finds a warm gate. A gate that cannot be reached is
+    /// no reason not to start.
     pub(super) async fn load_open_sales(&self) -> Result<(), ledger::Error> {
-        for offer in self.catalog.all() {
-            if offer.sale.state(self.clock.now_ms()) != SaleState::Ended {
-                let loaded = self.load(&offer).await;
-                if let Err(refusal) = loaded {
-                    let text = format!("load sale {}: {}", offer.sale.id, refusal.code.as_str());
-                    return Err(ledger::Error::Unavailable(text));
-                }
-            }
-        }
-        Ok(())
+        let now_ms = self.clock.now_ms();
+        let open = self.catalog.all().into_iter().filter(|offer| offer.sale.state(now_ms) != SaleState::Ended);
+        let loads = stream::iter(open).map(|offer| async move {
+            let _alone = offer.live.changing.lock().await;
+            load_shards(self.gate.as_ref(), self.ledger.as_ref(), &offer, &[]).await
+        });
+        let loaded: Vec<_> = loads.buffer_unordered(limits::SALES_LOADED_AT_ONCE).collect().await;
+        loaded.into_iter().collect()
     }
 
-    /// Loads a sale of which `stale` was refused by the gate, unless somebody else has done so since.
-    pub(super) async fn reload(&self, offer: &Offer, stale: At) -> Result<(), Refusal> {
-        let _alone = offer.live.changing.lock().await;
-        if offer.at(stale.shard) == stale { self.load_all(offer).await } else { Ok(()) }
+    /// Loads what is stale in a sale of which the gate refused `stale`, unless somebody else has done so since. Runs to
+    /// completion.
+    pub(super) async fn reload(self: &Arc<Self>, offer: &Offer, stale: At) -> Result<(), Refusal> {
+        let (engine, offer) = (self.clone(), offer.clone());
+        self.detached(async move {
+            let _alone = offer.live.changing.lock().await;
+            if offer.at(stale.shard) == stale { engine.load_stale(&offer, &[]).await } else { Ok(()) }
+        })
+        .await?
     }
 
     /// Loads a sale that was never loaded.
     pub(super) async fn load(&self, offer: &Offer) -> Result<(), Refusal> {
         let _alone = offer.live.changing.lock().await;
-        if offer.is_loaded() { Ok(()) } else { self.load_all(offer).await }
+        if offer.is_loaded() { Ok(()) } else { self.load_stale(offer, &[]).await }
     }
 
-    /// Begins a new epoch in every shard: the gate forgets, and sells what the ledger has not.
-    async fn load_all(&self, offer: &Offer) -> Result<(), Refusal> {
-        // Units that move between shards would be counted where they were.
+    /// Loads every shard that is stale or out, and those in `anew` in any case. To be called under
+    /// [`super::catalog::Live::changing`].
+    pub(super) async fn load_stale(&self, offer: &Offer, anew: &[u16]) -> Result<(), Refusal> {
+        // Units that this engine moves between shards would be counted where they were.
         let mut still = Vec::with_capacity(offer.sale.skus.len());
-        for sku in 0..u16::try_from(offer.sale.skus.len()).map_err(|_| Code::SkuNotFound)? {
+        for (sku, _) in (0..).zip(&offer.sale.skus) {
             let mut moving = self.right_to_move(offer, sku).await?;
             self.settle_move(offer, sku, &mut moving).await?;
             still.push(moving);
         }
-        let shards = 0..offer.sale.rules.shards;
-        let epochs = self.ledger.begin_epochs(offer.sale.no, shards.clone()).await;
-        let epochs = epochs.map_err(|error| ledger_trouble(&error))?;
-        // The sale may have been switched since this offer was looked up.
-        let sale = self.catalog.by_no(offer.sale.no).map_or_else(|| offer.sale.clone(), |offer| offer.sale);
-        for (shard, epoch) in shards.zip(epochs) {
-            let available: Vec<i64> = epoch.levels.iter().map(SkuLevel::available).collect();
-            let at = At { epoch: epoch.epoch, ..offer.at(shard) };
-            self.gate.load(at, &sale, &available, epoch.first).await.map_err(|error| gate_trouble(&error))?;
-            // Only now: who is refused for the old epoch waits for the load instead of beginning another.
-            offer.live.set_epoch(shard, epoch.epoch);
-        }
-        for sku in 0..u16::try_from(sale.skus.len()).map_err(|_| Code::SkuNotFound)? {
-            offer.units_came_back(sku);
-        }
-        tracing::info!(sale = %sale.id, shards = sale.rules.shards, "gate loaded from the ledger");
+        let loaded = load_shards(self.gate.as_ref(), self.ledger.as_ref(), offer, anew).await;
+        loaded.map_err(|error| ledger_trouble(&error))?;
+        offer.all_units_came_back();
         Ok(())
+    }
+}
+
+/// Loads every shard of every sale that has not ended anew, for an operator. Running engines notice by themselves.
+/// Answers each sale with its shards, and how many of those could not be loaded.
+pub async fn rebuild(
+    gate: &dyn Gate,
+    ledger: &dyn Ledger,
+    now_ms: crate::clock::UnixMs,
+) -> Result<Vec<(Arc<Sale>, usize)>, ledger::Error> {
+    let catalog = Catalog::default();
+    let mut rebuilt = Vec::new();
+    for sale in ledger.sales(0).await? {
+        if sale.state(now_ms) == SaleState::Ended {
+            continue;
+        }
+        let offer = catalog.put(sale);
+        let every: Vec<u16> = (0..offer.sale.rules.shards).collect();
+        load_shards(gate, ledger, &offer, &every).await?;
+        rebuilt.push((offer.sale.clone(), offer.live.shards_out()));
+    }
+    Ok(rebuilt)
+}
+
+/// What every shard of a sale holds, asked all at once.
+pub(super) async fn levels(gate: &dyn Gate, offer: &Offer) -> Vec<Result<Level, gate::Error>> {
+    join_all(offer.shards().map(|at| gate.level(at))).await
+}
+
+/// Brings the epochs that this engine believes in, the ledger's and the gate's together. Of several engines that find
+/// the same shard stale, the ledger lets one begin the new epoch; the others take it over and wait for the load.
+async fn load_shards(gate: &dyn Gate, ledger: &dyn Ledger, offer: &Offer, anew: &[u16]) -> Result<(), ledger::Error> {
+    let mut anew: BTreeSet<u16> = anew.iter().copied().collect();
+    let mut loaded = 0;
+    for _ in 0..limits::LOAD_ATTEMPTS_MAX {
+        let mut begins = Vec::new();
+        for (at, level) in offer.shards().zip(levels(gate, offer).await) {
+            let fits = level.as_ref().is_ok_and(|level| at.epoch > 0 && level.epoch == at.epoch);
+            match level {
+                Ok(_) if fits && !anew.contains(&at.shard) && !offer.live.is_out(at.shard) => {}
+                Ok(_) => begins.push(Begin { shard: at.shard, after: at.epoch }),
+                Err(_) => offer.live.set_out(at.shard, true),
+            }
+        }
+        if begins.is_empty() {
+            break;
+        }
+        let shards: Vec<u16> = begins.iter().map(|begin| begin.shard).collect();
+        let epochs = ledger.begin_epochs(offer.sale.no, begins).await?;
+        let others = epochs.iter().any(|epoch| epoch.begun.is_none());
+        let loads = shards.iter().zip(&epochs).map(|(shard, epoch)| load_one(gate, offer, *shard, epoch));
+        for shard in join_all(loads).await.into_iter().flatten() {
+            anew.remove(&shard);
+            loaded += 1;
+        }
+        if !others {
+            break;
+        }
+        // Whoever began those epochs is loading them; asking at once would begin the next ones over their heads.
+        tokio::time::sleep(Duration::from_millis(limits::LOAD_PAUSE_MS)).await;
+    }
+    if loaded > 0 {
+        tracing::info!(sale = %offer.sale.id, shards = loaded, "gate loaded from the ledger");
+    }
+    Ok(())
+}
+
+/// Loads one shard if its epoch was begun for us; answers the shard if that went well.
+async fn load_one(gate: &dyn Gate, offer: &Offer, shard: u16, epoch: &Epoch) -> Option<u16> {
+    let at = At { epoch: epoch.epoch, ..offer.at(shard) };
+    let Some(Begun { levels, switch }) = &epoch.begun else {
+        offer.live.set_epoch(shard, epoch.epoch);
+        return None;
+    };
+    let available: Vec<i64> = levels.iter().map(crate::order::SkuLevel::available).collect();
+    let sale = Sale { switch: *switch, ..offer.sale.as_ref().clone() };
+    let loaded = gate.load(at, &sale, &available, epoch.is_first()).await;
+    // Only now: who is refused for the old epoch waits for the load instead of beginning another.
+    offer.live.set_epoch(shard, epoch.epoch);
+    offer.live.set_out(shard, loaded.is_err());
+    match loaded {
+        Ok(()) => Some(shard),
+        Err(error) => {
+            tracing::warn!(%error, sale = %offer.sale.id, shard, "load the gate");
+            None
+        }
     }
 }

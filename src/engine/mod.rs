@@ -1,7 +1,9 @@
 //! The engine: walks an order from admission to the ledger's commit, and keeps gate and ledger together.
 //!
 //! `place.rs` is the path and reads top to bottom; `writer.rs` commits in groups; `refill.rs` moves units between
-//! shards by the rules of `moves.rs`; `sweep.rs` completes what was left behind; `sales.rs` is what operators do; `reading.rs` only looks.
+//! shards by the rules of `moves.rs`; `load.rs` fills the gate, `ungated.rs` does without; `sweep.rs` completes what was left
+//! behind, `reconcile.rs` finds what does not fit; `refresh.rs` learns what other engines did; `sales.rs` is what operators
+//! do; `reading.rs` only looks.
 //! The edges call it; it knows the ports, not the adapters.
 
 mod appending;
@@ -11,28 +13,33 @@ mod load;
 mod moves;
 mod place;
 mod reading;
+mod reconcile;
 mod refill;
+mod refresh;
 mod sales;
 mod sweep;
+mod ungated;
 mod writer;
 
+pub use load::rebuild;
 pub use place::PlaceOrder;
 pub use sales::RestockSale;
+pub use ungated::OnGateFailure;
 
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::task::Poll;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use self::appending::Appending;
 use self::bells::Bells;
 use self::catalog::Catalog;
-use self::writer::Job;
+use self::writer::Writer;
 use crate::admission::Admission;
 use crate::clock::Clock;
 use crate::gate::Gate;
@@ -49,10 +56,13 @@ pub struct Engine {
     catalog: Catalog,
     admission: Admission,
     bells: Bells,
-    appending: Appending,
+    writers: Vec<Writer>,
+    on_gate_failure: OnGateFailure,
+    /// Places for orders that go past the gate.
+    ungated: Arc<Semaphore>,
+    /// Numbers the asks of this engine, from a random start: see [`crate::gate::Ask::by`].
+    asked: AtomicU64,
     metrics: Arc<Metrics>,
-    /// Orders on their way to a writer. It has a place for every seat, so a seated order is never turned away.
-    queue: mpsc::Sender<Job>,
     tasks: TaskTracker,
     stopping: CancellationToken,
     /// A task without which no order is recorded has panicked.
@@ -67,9 +77,12 @@ impl Engine {
         ledger: Arc<dyn Ledger>,
         clock: Clock,
         metrics: Arc<Metrics>,
+        on_gate_failure: OnGateFailure,
     ) -> Result<Arc<Engine>, ledger::Error> {
-        let sales = ledger.sales().await?;
-        let (queue, jobs) = mpsc::channel(limits::ORDERS_IN_FLIGHT_MAX);
+        let sales = ledger.sales(0).await?;
+        let (writers, jobs) = writer::writers(ledger.as_ref());
+        let first_ask =
+            getrandom::u64().map_err(|error| ledger::Error::Unavailable(format!("no random numbers: {error}")))?;
         let engine = Arc::new(Engine {
             gate,
             ledger,
@@ -77,19 +90,26 @@ impl Engine {
             catalog: Catalog::default(),
             admission: Admission::default(),
             bells: Bells::default(),
-            appending: Appending::default(),
+            writers,
+            on_gate_failure,
+            ungated: Arc::new(Semaphore::new(limits::UNGATED_IN_FLIGHT_MAX)),
+            asked: AtomicU64::new(first_ask),
             metrics,
-            queue,
             tasks: TaskTracker::new(),
             stopping: CancellationToken::new(),
             failed: CancellationToken::new(),
         });
+        let mut seen = 0;
         for sale in sales {
+            seen = seen.max(sale.revision);
             engine.catalog.put(sale);
         }
         engine.load_open_sales().await?;
-        engine.keep(writer::run(engine.clone(), jobs));
+        for (writer, jobs) in jobs.into_iter().enumerate() {
+            engine.keep(writer::run(engine.clone(), writer, jobs));
+        }
         engine.keep(sweep::run(engine.clone()));
+        engine.keep(refresh::run(engine.clone(), seen));
         Ok(engine)
     }
 
@@ -118,7 +138,8 @@ impl Engine {
     /// Whether the ledger takes orders and can be read. Cancel-safe.
     pub async fn is_ready(&self) -> bool {
         // No sale has this number: the answer is empty, and it is the cheapest one there is.
-        let writes = self.is_well() && !self.appending.is_stuck() && !self.failed.is_cancelled();
+        let stuck = self.writers.iter().any(|writer| writer.appending.is_stuck());
+        let writes = self.is_well() && !stuck && !self.failed.is_cancelled();
         writes && self.ledger.stock(SaleNo(0)).await.is_ok()
     }
 
@@ -186,5 +207,6 @@ fn gate_trouble(error: &crate::gate::Error) -> Code {
     match error {
         crate::gate::Error::Unavailable(_) => Code::GateUnavailable,
         crate::gate::Error::Unknown(_) => Code::UnknownOutcome,
+        crate::gate::Error::Busy => Code::Overloaded,
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::sync::OwnedMutexGuard;
 
 use super::catalog::Offer;
-use super::{Engine, gate_trouble, ledger_trouble};
+use super::{Engine, ledger_trouble};
 use crate::gate::At;
 use crate::ledger::{self, Restock, Restocked, Transfer};
 use crate::order::{Code, Refusal};
@@ -138,8 +138,13 @@ impl Engine {
     /// Puts units on sale.
     pub(super) async fn put(&self, offer: &Offer, sku: u16, units: &[(At, i64)]) -> Result<(), Refusal> {
         for (at, units) in units {
-            self.gate.adjust(*at, sku, *units).await.map_err(|error| gate_trouble(&error))?;
+            if let Err(error) = self.gate.adjust(*at, sku, *units).await {
+                // The ledger has them; the gate is counted from it before it is used again.
+                tracing::warn!(%error, sale = %offer.sale.id, shard = at.shard, "put units on sale");
+                offer.live.set_out(at.shard, true);
+            }
         }
+        offer.live.stir();
         offer.units_came_back(sku);
         Ok(())
     }

@@ -4,6 +4,7 @@
 //! belongs to the engine's own tasks and a client that hangs up loses only its answer.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -12,10 +13,10 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::catalog::Offer;
 use super::refill::Refilled;
 use super::writer::{Job, Recorded};
-use super::{Engine, gate_trouble, ledger_trouble};
+use super::{Engine, ledger_trouble};
 use crate::admission::{Admitted, Seat};
 use crate::clock::UnixMs;
-use crate::gate::{Ask, At, Held, May, No};
+use crate::gate::{self, Ask, At, Held, May, No};
 use crate::ledger::Appended;
 use crate::limits;
 use crate::order::{
@@ -86,8 +87,8 @@ impl Engine {
             let step = self.reserve(&offer, hold).await?;
             trace.hit |= step.is_hit();
             match step {
-                Step::Queued(recorded) => match answer(recorded).await? {
-                    Recorded::Created { created_at } => {
+                Step::Queued { recorded, gated } => match answer(recorded).await? {
+                    Recorded::Created { created_at, .. } => {
                         return Ok(Outcome::Created(receipt(&offer, &hold, created_at)));
                     }
                     Recorded::Known { order, .. } => {
@@ -95,7 +96,8 @@ impl Engine {
                         return repeat(&offer, &hold, order.fingerprint, order.created_at);
                     }
                     // The gate believed in units that the ledger does not have; it has been told.
-                    Recorded::Refused(Appended::SoldOut) => {}
+                    Recorded::Refused(Appended::SoldOut) if gated => {}
+                    Recorded::Refused(Appended::SoldOut) => self.more_units(&offer, &hold).await?,
                     Recorded::Refused(Appended::Closed) => return Err(Code::SaleEnded.into()),
                     Recorded::Refused(_) => return Err(limit_reached(&offer)),
                     Recorded::Trouble(code) => return Err(code.into()),
@@ -173,27 +175,41 @@ impl Engine {
         no_new: Option<Code>,
     ) -> Result<Step, Refusal> {
         let at = offer.at(hold.user.shard(offer.sale.rules.shards));
+        offer.live.stir();
+        if offer.live.is_out(at.shard) {
+            return self.without_gate(offer, at, hold, seat, no_new, None);
+        }
         let may = match (&no_new, &seat) {
             (None, Some(_)) => May::Create,
             (Some(_), Some(_)) => May::Resume,
             (_, None) => May::Look,
         };
-        let ask = Ask { hold, may };
-        let held = self.gate.reserve(at, self.clock.now_ms(), &[ask]).await;
-        let held = held.map_err(|error| gate_trouble(&error))?.pop().ok_or(Code::GateUnavailable)?;
+        let held = match self.ask(at, hold, may).await {
+            Ok(held) => held,
+            Err(gate::Error::Busy) => return Err(Code::Overloaded.into()),
+            Err(error) => return self.without_gate(offer, at, hold, seat, no_new, Some(error)),
+        };
         match (held, seat) {
             (Held::Reserved { created_at, .. }, Some(seat)) => {
                 let (answer, recorded) = oneshot::channel();
                 let hold = Hold { created_at, ..hold };
-                let job = Job { offer, at, hold, seat, answer: Some(answer) };
-                // Cannot fail while the engine runs: the queue has a place for every seat.
-                self.queue.try_send(job).map_err(|_| Code::UnknownOutcome)?;
-                Ok(Step::Queued(recorded))
+                self.queue(Job { offer, at, hold, seat, ungated: None, answer: Some(answer) })?;
+                Ok(Step::Queued { recorded, gated: true })
             }
             (Held::StaleEpoch, _) => Ok(Step::Stale(at)),
             (Held::Unfamiliar, _) => Ok(Step::NoNew(no_new.unwrap_or(Code::Overloaded))),
             (held, _) => Ok(Step::Held(held)),
         }
+    }
+
+    /// Asks the gate; if its answer is lost, once more: it knows who asks and answers the same.
+    async fn ask(&self, at: At, hold: Hold, may: May) -> Result<Held, gate::Error> {
+        let ask = [Ask { hold, may, by: self.asked.fetch_add(1, Ordering::Relaxed) }];
+        let held = match self.gate.reserve(at, self.clock.now_ms(), &ask).await {
+            Err(gate::Error::Unknown(_)) => self.gate.reserve(at, self.clock.now_ms(), &ask).await?,
+            held => held?,
+        };
+        held.first().copied().ok_or_else(|| gate::Error::Unknown("no answer among the answers".to_owned()))
     }
 
     /// Waits until the order in flight is settled; refuses when the client did not ask to wait, or waited in vain.
@@ -203,7 +219,7 @@ impl Engine {
             let ring = self.bells.next_ring(&hold.order_no).ok_or(Code::IdempotencyInProgress)?;
             tokio::pin!(ring);
             ring.as_mut().enable();
-            if !self.is_in_flight(offer, hold).await? {
+            if !self.is_in_flight(offer, hold).await {
                 return Ok(());
             }
             let now = Instant::now();
@@ -216,20 +232,19 @@ impl Engine {
         }
     }
 
-    /// Whether somebody is getting the order recorded. Only looks: an order past its lease is not taken over.
-    async fn is_in_flight(&self, offer: &Offer, hold: &Hold) -> Result<bool, Refusal> {
-        let at = offer.at(hold.user.shard(offer.sale.rules.shards));
-        let ask = Ask { hold: *hold, may: May::Look };
-        let held = self.gate.reserve(at, self.clock.now_ms(), &[ask]).await.map_err(|error| gate_trouble(&error))?;
-        Ok(held.first() == Some(&Held::InFlight))
+    /// Whether somebody is getting the order recorded. Only looks: an order past its lease is not taken over. A gate
+    /// that fails holds nobody up.
+    async fn is_in_flight(&self, offer: &Offer, hold: &Hold) -> bool {
+        self.look(offer, hold).await.is_ok_and(|held| held == Held::InFlight)
+    }
+
+    async fn look(&self, offer: &Offer, hold: &Hold) -> Result<Held, gate::Error> {
+        self.ask(offer.at(hold.user.shard(offer.sale.rules.shards)), *hold, May::Look).await
     }
 
     /// The answer to a sku that the sale does not have: a new operation fails for that, a known one for its content.
     async fn sku_not_found(&self, offer: &Offer, hold: &Hold) -> Refusal {
-        let at = offer.at(hold.user.shard(offer.sale.rules.shards));
-        let look = [Ask { hold: *hold, may: May::Look }];
-        let in_gate = self.gate.reserve(at, self.clock.now_ms(), &look).await;
-        let in_gate = in_gate.is_ok_and(|held| held.first() == Some(&Held::OtherContent));
+        let in_gate = self.look(offer, hold).await == Ok(Held::OtherContent);
         match self.known_to_ledger(offer, hold).await {
             _ if in_gate => Code::IdempotencyKeyReused.into(),
             Ok(Some(_)) => Code::IdempotencyKeyReused.into(),
@@ -247,7 +262,7 @@ impl Engine {
     /// Brings units into the user's shard, or refuses because all shards together have too few.
     async fn more_units(self: &Arc<Self>, offer: &Offer, hold: &Hold) -> Result<(), Refusal> {
         let latch = offer.live.sku(hold.sku).map(|sku| &sku.latch);
-        if offer.sale.rules.shards == 1 || latch.is_some_and(|latch| latch.is_sold_out(hold.quantity)) {
+        if latch.is_some_and(|latch| latch.is_sold_out(hold.quantity, self.clock.now_ms())) {
             return Err(Code::SoldOut.into());
         }
         let shard = hold.user.shard(offer.sale.rules.shards);
@@ -257,14 +272,15 @@ impl Engine {
         match self.detached(refill).await?? {
             Refilled::TryAgain => Ok(()),
             Refilled::SoldOut => Err(Code::SoldOut.into()),
+            Refilled::Stranded => self.detached(self.clone().free_stranded(offer.clone())).await?,
         }
     }
 }
 
 /// Where the gate left the request.
-enum Step {
-    /// Reserved, and on its way to the ledger.
-    Queued(oneshot::Receiver<Recorded>),
+pub(super) enum Step {
+    /// On its way to the ledger, reserved if a gate could be asked.
+    Queued { recorded: oneshot::Receiver<Recorded>, gated: bool },
     /// Not reserved by this request.
     Held(Held),
     /// New orders are not taken now.

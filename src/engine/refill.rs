@@ -1,5 +1,6 @@
 //! Units for a shard that has run out: taken from a donor's gate, moved in the ledger, put into this gate. One refill
-//! per sku at a time. A crash in between takes the gate with it, and the next epoch counts from the ledger.
+//! per sku and engine at a time; those of other engines are kept apart by the ledger. A crash in between leaves units in no
+//! gate, where `reconcile.rs` finds them.
 
 use std::sync::Arc;
 
@@ -7,7 +8,7 @@ use tokio::sync::OwnedMutexGuard;
 
 use super::catalog::Offer;
 use super::moves::{Move, Moving};
-use super::{Engine, gate_trouble};
+use super::{Engine, OnGateFailure, gate_trouble, ledger_trouble};
 use crate::gate::At;
 use crate::ledger::{Restocked, Transfer};
 use crate::order::{Code, Refusal, SkuNo};
@@ -18,6 +19,8 @@ pub(super) enum Refilled {
     TryAgain,
     /// All shards together have fewer units than were asked for.
     SoldOut,
+    /// The gates have too few, but the ledger has units that no gate knows of.
+    Stranded,
 }
 
 impl Engine {
@@ -36,15 +39,19 @@ impl Engine {
             return Err(Code::SkuNotFound.into());
         };
         let returns = live.latch.returns();
-        let mut donors = self.available(&offer, sku).await?;
+        let now_ms = self.clock.now_ms();
+        let Stock { mut donors, stranded } = self.stock_by_shard(&offer, sku).await?;
         let quantity = i64::from(quantity);
         let total: i64 = donors.iter().map(|donor| donor.units).sum();
         let own = donors.iter().find(|donor| donor.at.shard == shard).map_or(0, |donor| donor.units);
         if own >= quantity {
             return Ok(Refilled::TryAgain);
         }
+        if total < quantity && total + stranded >= quantity {
+            return Ok(Refilled::Stranded);
+        }
         if total < quantity {
-            live.latch.set(total, returns);
+            live.latch.set(total, returns, now_ms);
             return Ok(Refilled::SoldOut);
         }
         // An even share, so that the next customers of this shard need no refill, but at least what is needed now.
@@ -66,15 +73,36 @@ impl Engine {
         Ok(Refilled::TryAgain)
     }
 
-    /// What every shard has of a sku.
-    async fn available(&self, offer: &Offer, sku: u16) -> Result<Vec<Donor>, Refusal> {
-        let mut donors = Vec::with_capacity(usize::from(offer.sale.rules.shards));
-        for at in offer.shards() {
-            let level = self.gate.level(at).await.map_err(|error| gate_trouble(&error))?;
-            let units = level.available.get(usize::from(sku)).copied().unwrap_or(0);
-            donors.push(Donor { at, units });
+    /// What every shard can still sell of a sku: by its gate, or by the ledger where the gate is out.
+    async fn stock_by_shard(&self, offer: &Offer, sku: u16) -> Result<Stock, Refusal> {
+        // The gates first: what they hold and have not sold then is at most what the ledger still has now, unless
+        // units are in no gate.
+        let levels = super::load::levels(self.gate.as_ref(), offer).await;
+        let ledger = self.ledger.stock(offer.sale.no).await.map_err(|error| ledger_trouble(&error))?;
+        let in_ledger = ledger.into_iter().nth(usize::from(sku)).unwrap_or_default();
+        let mut stock = Stock::default();
+        for ((at, level), in_ledger) in offer.shards().zip(levels).zip(in_ledger) {
+            let in_ledger = in_ledger.available();
+            let is_out = offer.live.is_out(at.shard);
+            let units = match level {
+                Ok(level) if !is_out && level.epoch == at.epoch => {
+                    let of_sku = |units: &[i64]| units.get(usize::from(sku)).copied().unwrap_or(0);
+                    let (available, held) = (of_sku(&level.available), of_sku(&level.held));
+                    stock.stranded += (in_ledger - available - held).max(0);
+                    available
+                }
+                // It is being loaded, by this engine or another: until then nothing is known of it.
+                Ok(_) if !is_out => {
+                    stock.stranded += in_ledger;
+                    0
+                }
+                _ if self.on_gate_failure == OnGateFailure::Ledger => in_ledger,
+                _ if in_ledger > 0 => return Err(Code::GateUnavailable.into()),
+                _ => 0,
+            };
+            stock.donors.push(Donor { at, units });
         }
-        Ok(donors)
+        Ok(stock)
     }
 
     /// Moves up to `units` from one shard to another; answers how many arrived.
@@ -90,7 +118,12 @@ impl Engine {
         units: i64,
     ) -> Result<i64, Refusal> {
         let id = random_id()?;
-        let taken = self.gate.adjust(from, sku, -units).await.map_err(|error| gate_trouble(&error))?;
+        let taken = if offer.live.is_out(from.shard) {
+            // Its gate is loaded anew before it sells again.
+            units
+        } else {
+            self.gate.adjust(from, sku, -units).await.map_err(|error| gate_trouble(&error))?
+        };
         if taken == 0 {
             return Ok(0);
         }
@@ -99,6 +132,14 @@ impl Engine {
         let outcome = self.carry_out(offer, sku, moving, Move::Transfer { transfer, from, to }).await?;
         Ok(if outcome == Restocked::Applied { taken } else { 0 })
     }
+}
+
+/// What there is of a sku.
+#[derive(Default)]
+struct Stock {
+    donors: Vec<Donor>,
+    /// Units that the ledger has and no gate sells or holds, over all shards.
+    stranded: i64,
 }
 
 struct Donor {

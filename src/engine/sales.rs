@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use futures_util::future::join_all;
+
 use super::catalog::Offer;
 use super::moves::Move;
 use super::{Engine, gate_trouble, ledger_trouble};
@@ -62,11 +64,20 @@ impl Engine {
         // The ledger first: what it says survives a crash, and it refuses orders of an ended sale by itself.
         self.ledger.switch(now.sale.no, switch).await.map_err(|error| ledger_trouble(&error))?;
         let switched = self.catalog.put(crate::order::Sale { switch, ..now.sale.as_ref().clone() });
-        for at in switched.shards() {
-            self.gate.switch(at, switch).await.map_err(|error| gate_trouble(&error))?;
-        }
+        self.switch_gates(&switched, switch).await;
         tracing::info!(sale = %switched.sale.id, switch = switch.as_str(), "sale switched");
         self.view_sale(&switched).await
+    }
+
+    /// Switches every gate shard. One that cannot be told is left aside until it is loaded anew, switch included.
+    pub(super) async fn switch_gates(&self, offer: &Offer, switch: Switch) {
+        let told = join_all(offer.shards().map(|at| async move { (at.shard, self.gate.switch(at, switch).await) }));
+        for (shard, told) in told.await {
+            if let Err(error) = told {
+                tracing::warn!(%error, sale = %offer.sale.id, shard, "switch the gate");
+                offer.live.set_out(shard, true);
+            }
+        }
     }
 
     /// Changes the stock of a sku, once per `change_id`. Runs to completion.

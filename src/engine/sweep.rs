@@ -1,36 +1,52 @@
 //! Rolls forward: reservations past their lease are handed to the writer again. Appending the same order twice is
-//! harmless, so this needs no lock and no fence, and any number of engines may do it.
+//! harmless, so this needs no lock and no fence, and any number of engines may do it. On its rounds the sweeper also
+//! settles moves, brings gates back that were out, and compares gate and ledger.
 
 use std::sync::Arc;
 use std::time::Duration;
+
+use futures_util::stream::{self, StreamExt};
 
 use super::Engine;
 use super::catalog::Offer;
 use super::writer::Job;
 use crate::gate::At;
 use crate::limits;
+use crate::order::SaleState;
 
 /// Sweeps until the engine stops.
 pub(super) async fn run(engine: Arc<Engine>) {
     let mut tick = tokio::time::interval(Duration::from_millis(limits::SWEEP_MS));
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let (mut round, mut out_before) = (0_u64, 0);
     loop {
         tokio::select! {
-            _ = tick.tick() => engine.sweep().await,
+            _ = tick.tick() => engine.sweep(round).await,
             () = engine.stopping.cancelled() => return,
         }
+        round += 1;
+        out_before = engine.tell_of_gates(out_before);
     }
 }
 
 impl Engine {
-    async fn sweep(&self) {
+    async fn sweep(&self, round: u64) {
         let mut found = 0;
+        let (wide, compare) = (round.is_multiple_of(limits::SWEEPS_WIDE), round.is_multiple_of(limits::SWEEPS_COMPARE));
         for offer in self.catalog.all() {
-            for at in offer.shards() {
-                found += self.sweep_shard(&offer, at).await;
-            }
+            self.bring_back(&offer).await;
             self.settle_moves(&offer).await;
-            // A gate in memory answers at once: thousands of sales must not keep a worker to themselves.
+            let idle = !offer.live.is_stirred();
+            // Where this engine did nothing, another one may have died in the middle of something.
+            if idle && !(wide && offer.sale.state(self.clock.now_ms()) != SaleState::Ended) {
+                continue;
+            }
+            found += self.sweep_sale(&offer).await;
+            if compare && !idle || wide {
+                self.reconcile(&offer).await;
+            }
+            // A memory gate never waits, so without this a sweep would be one long step between two awaits: it must not
+            // keep a thread from the requests for longer than one sale's shards take.
             tokio::task::yield_now().await;
         }
         // With nothing left to try again, the next new order has to find out how the ledger is.
@@ -39,25 +55,42 @@ impl Engine {
         }
     }
 
+    async fn sweep_sale(&self, offer: &Offer) -> usize {
+        let shards = stream::iter(offer.shards()).map(|at| self.sweep_shard(offer, at));
+        shards
+            .buffer_unordered(limits::SHARDS_SWEPT_AT_ONCE)
+            .fold(0, |sum, found| std::future::ready(sum + found))
+            .await
+    }
+
     async fn sweep_shard(&self, offer: &Offer, at: At) -> usize {
+        if at.epoch == 0 || offer.live.is_out(at.shard) {
+            return 0;
+        }
         let now_ms = self.clock.now_ms();
-        let holds = match self.gate.overdue(at, now_ms, limits::SWEEP_ORDERS_MAX).await {
-            Ok(holds) => holds,
-            Err(error) => {
-                tracing::warn!(%error, sale = %offer.sale.id, shard = at.shard, "look for overdue reservations");
-                return 0;
-            }
-        };
+        // A gate that fails here fails orders too, and is told of there.
+        let Ok(holds) = self.gate.overdue(at, now_ms, limits::SWEEP_ORDERS_MAX).await else { return 0 };
         let found = holds.len();
         for hold in holds {
             // Without a seat the reservation waits for its next lease to run out.
             let Some(seat) = self.admission.seat() else { break };
             self.metrics.rolled_forward.add(1);
-            let job = Job { offer: offer.clone(), at, hold, seat, answer: None };
-            if self.queue.try_send(job).is_err() {
+            let job = Job { offer: offer.clone(), at, hold, seat, ungated: None, answer: None };
+            if self.queue(job).is_err() {
                 break;
             }
         }
         found
+    }
+
+    /// One line when gates are left aside, and one when all are in use again.
+    fn tell_of_gates(&self, out_before: usize) -> usize {
+        let out = self.shards_out();
+        match (out_before, out) {
+            (0, 1..) => tracing::error!(shards = out, mode = ?self.on_gate_failure, "gate shards are out"),
+            (1.., 0) => tracing::info!("every gate shard is in use again"),
+            _ => {}
+        }
+        out
     }
 }

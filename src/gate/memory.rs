@@ -52,6 +52,7 @@ impl Gate for MemoryGate {
     ) -> BoxFuture<'a, Result<(), Error>> {
         let segment = Segment {
             epoch: at.epoch,
+            held: vec![0; available.len()],
             rules: sale.rules.clone(),
             switch: sale.switch,
             available: available.to_vec(),
@@ -67,7 +68,10 @@ impl Gate for MemoryGate {
             .or_insert_with(|| (0..sale.rules.shards).map(|_| Segment::unloaded(sale)).collect())
             .clone();
         if let Some(place) = shards.get(usize::from(at.shard)) {
-            *place.lock() = segment;
+            let mut place = place.lock();
+            if place.epoch < at.epoch {
+                *place = segment;
+            }
         }
         ready(Ok(())).boxed()
     }
@@ -108,14 +112,19 @@ impl Gate for MemoryGate {
     }
 
     fn level<'a>(&'a self, at: At) -> BoxFuture<'a, Result<Level, Error>> {
-        let level = self.with(at, |segment| Level { available: segment.available.clone(), holds: segment.holds.len() });
+        let level = self.with(at, |segment| Level {
+            epoch: segment.epoch,
+            available: segment.available.clone(),
+            held: segment.held.clone(),
+            holds: segment.holds.len(),
+        });
         ready(Ok(level.unwrap_or_default())).boxed()
     }
 
     fn overdue<'a>(&'a self, at: At, now_ms: UnixMs, max: usize) -> BoxFuture<'a, Result<Vec<Hold>, Error>> {
         let holds = self.with(at, |segment| {
             let overdue = segment.holds.values_mut().filter(|held| !held.is_leased(now_ms)).take(max);
-            overdue.map(|held| held.renew(now_ms)).collect()
+            overdue.map(|held| held.renew(held.by, now_ms)).collect()
         });
         ready(Ok(holds.unwrap_or_default())).boxed()
     }
@@ -127,6 +136,8 @@ struct Segment {
     rules: Rules,
     switch: Switch,
     available: Vec<i64>,
+    /// Units of `holds`, per sku.
+    held: Vec<i64>,
     holds: HashMap<OrderNo, Leased, foldhash::fast::RandomState>,
     records: Records,
     /// Units per user and sku, kept only where the sale has a limit.
@@ -137,22 +148,25 @@ struct Segment {
 /// A reservation under its lease.
 struct Leased {
     hold: Hold,
+    /// Who asked for it: see [`Ask::by`].
+    by: u64,
     until_ms: UnixMs,
 }
 
 impl Leased {
-    fn new(hold: Hold, now_ms: UnixMs) -> Self {
-        Leased { hold, until_ms: now_ms.saturating_add(limits::LEASE_MS) }
+    fn new(hold: Hold, by: u64, now_ms: UnixMs) -> Self {
+        Leased { hold, by, until_ms: now_ms.saturating_add(limits::LEASE_MS) }
     }
 
-    /// A lease that ends further off than leases last was given before the clock was set back: it counts as over.
+    /// A lease that ends further off than leases last, even by the clock of an engine that is ahead, was given before the
+    /// clock was set back: it counts as over.
     fn is_leased(&self, now_ms: UnixMs) -> bool {
         let left_ms = self.until_ms.saturating_sub(now_ms);
-        0 < left_ms && left_ms <= limits::LEASE_MS
+        0 < left_ms && left_ms <= limits::LEASE_MS + limits::CLOCKS_APART_MS
     }
 
-    fn renew(&mut self, now_ms: UnixMs) -> Hold {
-        *self = Leased::new(self.hold, now_ms);
+    fn renew(&mut self, by: u64, now_ms: UnixMs) -> Hold {
+        *self = Leased::new(self.hold, by, now_ms);
         self.hold
     }
 }
@@ -160,7 +174,8 @@ impl Leased {
 impl Segment {
     fn unloaded(sale: &Sale) -> CachePadded<Mutex<Segment>> {
         CachePadded::new(Mutex::new(Segment {
-            epoch: -1,
+            epoch: 0,
+            held: Vec::new(),
             rules: sale.rules.clone(),
             switch: sale.switch,
             available: Vec::new(),
@@ -183,10 +198,13 @@ impl Segment {
         if let Some(held) = self.holds.get_mut(&hold.order_no) {
             return if held.hold.fingerprint != hold.fingerprint {
                 Held::OtherContent
+            } else if ask.may != May::Look && held.by == ask.by {
+                // Asked again, because the answer was lost on the way.
+                Held::Reserved { created_at: held.hold.created_at, resumed: false }
             } else if ask.may == May::Look || held.is_leased(now_ms) {
                 Held::InFlight
             } else {
-                Held::Reserved { created_at: held.renew(now_ms).created_at, resumed: true }
+                Held::Reserved { created_at: held.renew(ask.by, now_ms).created_at, resumed: true }
             };
         }
         if ask.may != May::Create {
@@ -194,7 +212,7 @@ impl Segment {
         }
         match self.take(hold, now_ms) {
             Ok(()) => {
-                self.holds.insert(hold.order_no, Leased::new(*hold, now_ms));
+                self.holds.insert(hold.order_no, Leased::new(*hold, ask.by, now_ms));
                 Held::Reserved { created_at: hold.created_at, resumed: false }
             }
             Err(why) => Held::Refused { why, remembers_all: self.remembers_all },
@@ -216,6 +234,7 @@ impl Segment {
             Some(available) if *available >= i64::from(hold.quantity) => *available -= i64::from(hold.quantity),
             _ => return Err(No::SegmentEmpty),
         }
+        self.add_held(hold, 1);
         if self.rules.user_limit.is_some() {
             self.user_units.insert(user, user_units);
         }
@@ -225,7 +244,7 @@ impl Segment {
     fn settle(&mut self, settlement: Settlement) {
         match settlement {
             Settlement::Recorded { order_no, created_at } => {
-                if let Some(held) = self.holds.remove(&order_no) {
+                if let Some(held) = self.end_hold(&order_no) {
                     self.remember(order_no, Record { fingerprint: held.hold.fingerprint, created_at });
                 }
             }
@@ -235,7 +254,7 @@ impl Segment {
             }
             Settlement::Refused { order_no } => self.give_back(&order_no),
             Settlement::Void { order_no } => {
-                if let Some(held) = self.holds.remove(&order_no) {
+                if let Some(held) = self.end_hold(&order_no) {
                     self.forget_user_units(&held.hold);
                 }
             }
@@ -247,6 +266,18 @@ impl Segment {
         }
     }
 
+    fn end_hold(&mut self, order_no: &OrderNo) -> Option<Leased> {
+        let held = self.holds.remove(order_no)?;
+        self.add_held(&held.hold, -1);
+        Some(held)
+    }
+
+    fn add_held(&mut self, hold: &Hold, sign: i64) {
+        if let Some(held) = self.held.get_mut(usize::from(hold.sku)) {
+            *held += sign * i64::from(hold.quantity);
+        }
+    }
+
     fn remember(&mut self, order_no: OrderNo, record: Record) {
         if self.records.insert(order_no, record) {
             self.remembers_all = false;
@@ -255,7 +286,7 @@ impl Segment {
 
     /// Ends a reservation and puts its units back on sale.
     fn give_back(&mut self, order_no: &OrderNo) {
-        let Some(Leased { hold, .. }) = self.holds.remove(order_no) else { return };
+        let Some(Leased { hold, .. }) = self.end_hold(order_no) else { return };
         if let Some(available) = self.available.get_mut(usize::from(hold.sku)) {
             *available += i64::from(hold.quantity);
         }

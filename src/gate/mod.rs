@@ -31,6 +31,8 @@ pub struct Ask {
     pub hold: Hold,
     /// How far the gate may go.
     pub may: May,
+    /// Drawn by whoever asks. Who asks again because the answer was lost is recognised by it, and gets the same answer.
+    pub by: u64,
 }
 
 /// How far the gate may go for an [`Ask`].
@@ -127,8 +129,12 @@ pub enum Settlement {
 /// What one shard holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Level {
-    /// Units for sale per sku, in the order of [`Sale::skus`].
+    /// The epoch it was loaded in; 0 if it never was, or has forgotten.
+    pub epoch: i64,
+    /// Units for sale per sku, in the order of [`Sale::skus`]; empty if the shard is not loaded.
     pub available: Vec<i64>,
+    /// Units of reservations that are not settled, per sku.
+    pub held: Vec<i64>,
     /// Reservations that are not settled.
     pub holds: usize,
 }
@@ -140,14 +146,18 @@ pub enum Error {
     #[error("gate unavailable: {0}")]
     Unavailable(String),
     /// Perhaps done.
-    #[error("gate did not answer in time: {0}")]
+    #[error("gate did not answer: {0}")]
     Unknown(String),
+    /// More is waiting than the gate takes: surely not done.
+    #[error("gate busy")]
+    Busy,
 }
 
 /// A gate. Every method runs to completion even if its future is dropped after the first poll, or has no effect.
 pub trait Gate: Send + Sync {
-    /// Starts `at.epoch` in one shard with `available` units per sku, forgetting everything of earlier epochs.
-    /// `remembers_all`: the ledger has no order of this shard yet, so nothing is forgotten.
+    /// Starts `at.epoch` in one shard with `available` units per sku, forgetting everything of earlier epochs. Does
+    /// nothing if the shard is in this epoch or a later one already. `remembers_all`: the ledger has no order of this
+    /// shard yet, so nothing is forgotten.
     fn load<'a>(
         &'a self,
         at: At,
@@ -156,7 +166,8 @@ pub trait Gate: Send + Sync {
         remembers_all: bool,
     ) -> BoxFuture<'a, Result<(), Error>>;
 
-    /// Decides each ask, in order. Known orders are recognised before the window, the limits and the stock are looked at.
+    /// Decides each ask, in order. Known orders are recognised before the window, the limits and the stock are looked
+    /// at. No two asks are for the same order.
     fn reserve<'a>(&'a self, at: At, now_ms: UnixMs, asks: &'a [Ask]) -> BoxFuture<'a, Result<Vec<Held>, Error>>;
 
     /// Says what became of reservations. A settlement of an unknown reservation or a stale epoch changes nothing.
@@ -168,8 +179,13 @@ pub trait Gate: Send + Sync {
     /// Puts `units` of one sku on sale, or takes up to `-units` away; answers how many were moved (0..=|units|).
     fn adjust<'a>(&'a self, at: At, sku: u16, units: i64) -> BoxFuture<'a, Result<i64, Error>>;
 
-    /// What the shard holds.
+    /// What the shard holds, in whatever epoch.
     fn level<'a>(&'a self, at: At) -> BoxFuture<'a, Result<Level, Error>>;
+
+    /// Servers of the gate that cannot be used now.
+    fn servers_down(&self) -> usize {
+        0
+    }
 
     /// Up to `max` reservations past their lease, with their lease renewed: the caller must get them recorded.
     fn overdue<'a>(&'a self, at: At, now_ms: UnixMs, max: usize) -> BoxFuture<'a, Result<Vec<Hold>, Error>>;

@@ -8,7 +8,6 @@ mod sqlite;
 
 pub use sqlite::{OpenError, SqliteLedger};
 
-use std::ops::Range;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
@@ -23,7 +22,7 @@ pub struct Entry {
     pub sale: Arc<Sale>,
     /// The buyer's shard.
     pub shard: u16,
-    /// The gate epoch under which the units are held.
+    /// The gate epoch under which the units are held; 0 if no gate holds them.
     pub epoch: i64,
     /// The order.
     pub hold: Hold,
@@ -33,7 +32,10 @@ pub struct Entry {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Appended {
     /// It is recorded, and will be found after any crash.
-    Created,
+    Created {
+        /// The shard's epoch at that moment. If it is not the entry's, the gate was loaded without these units.
+        epoch: i64,
+    },
     /// It was recorded before; here is the row.
     Exists(Order),
     /// The segment has fewer units.
@@ -102,15 +104,39 @@ pub struct Transfer {
     pub now_ms: UnixMs,
 }
 
-/// A fresh gate epoch of one shard, with what the ledger knows of its stock.
-#[derive(Clone, Debug)]
+/// A wish for a new gate epoch in one shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Begin {
+    /// The shard.
+    pub shard: u16,
+    /// Begin one only if this is still the newest epoch, 0 meaning none yet: of several engines that find a shard
+    /// empty, one loads it.
+    pub after: i64,
+}
+
+/// The newest gate epoch of one shard.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Epoch {
-    /// Higher than every epoch before it.
+    /// Its number, from 1; higher than every epoch before it.
     pub epoch: i64,
+    /// What to load it with, if it was begun just now; `None`: it was begun by somebody else, who loads it.
+    pub begun: Option<Begun>,
+}
+
+/// What the ledger knows of a shard at the moment an epoch begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Begun {
     /// Stock per sku, in the order of [`Sale::skus`].
     pub levels: Vec<SkuLevel>,
+    /// The sale's switch.
+    pub switch: Switch,
+}
+
+impl Epoch {
     /// Whether this is the first epoch of the shard, before which no order can exist.
-    pub first: bool,
+    pub fn is_first(&self) -> bool {
+        self.epoch == 1
+    }
 }
 
 /// A page of one user's orders.
@@ -166,8 +192,14 @@ pub trait Ledger: Send + Sync {
     /// A page of a user's orders, newest first.
     fn list(&self, page: PageOf) -> BoxFuture<'_, Result<Vec<Order>, Error>>;
 
-    /// Every sale.
-    fn sales(&self) -> BoxFuture<'_, Result<Vec<Sale>, Error>>;
+    /// A random number that this ledger has drawn once and keeps: what gates tell two ledgers apart by.
+    fn id(&self) -> BoxFuture<'_, Result<u64, Error>>;
+
+    /// How many appends at once are worth having; orders of one shard go into one of them.
+    fn appends_at_once(&self) -> usize;
+
+    /// Every sale with a [`Sale::revision`] above `after`, in the order of their revisions.
+    fn sales(&self, after: i64) -> BoxFuture<'_, Result<Vec<Sale>, Error>>;
 
     /// Makes a sale with its stock spread evenly over its shards. `salt` is used only if it is new.
     fn create_sale(&self, new: NewSale, salt: Salt, now_ms: UnixMs) -> BoxFuture<'_, Result<SaleCreated, Error>>;
@@ -184,8 +216,9 @@ pub trait Ledger: Send + Sync {
     /// Moves units between shards; answers whether they are moved, now or before: `false` if the donor has too few.
     fn transfer(&self, transfer: Transfer) -> BoxFuture<'_, Result<bool, Error>>;
 
-    /// Starts a new gate epoch in each of these shards and answers them in order.
-    fn begin_epochs(&self, sale: SaleNo, shards: Range<u16>) -> BoxFuture<'_, Result<Vec<Epoch>, Error>>;
+    /// Begins gate epochs and answers the newest one of each shard, in order. No order of such a shard is recorded
+    /// between the levels it answers and the epoch's beginning.
+    fn begin_epochs(&self, sale: SaleNo, shards: Vec<Begin>) -> BoxFuture<'_, Result<Vec<Epoch>, Error>>;
 
     /// Stock of every sku, in the order of [`Sale::skus`], by shard.
     fn stock(&self, sale: SaleNo) -> BoxFuture<'_, Result<Vec<Vec<SkuLevel>>, Error>>;

@@ -28,6 +28,8 @@ pub struct Sale {
     pub switch: Switch,
     /// The items, in the order they were given.
     pub skus: Vec<Sku>,
+    /// Grows, over all sales of the ledger, with every change of a sale or of its stock by an operator.
+    pub revision: i64,
 }
 
 /// One item of a sale.

@@ -329,6 +329,7 @@ mod tests {
             salt: Salt::new([0; 32]),
             derivation: 1,
             switch: Switch::Running,
+            revision: 1,
             skus: vec![sku],
         };
         Receipt {

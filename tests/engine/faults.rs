@@ -1,13 +1,12 @@
 //! A ledger that fails as told: before the effect, after it, or without it.
 
 use std::collections::{HashSet, VecDeque};
-use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
 use futures_util::future::{BoxFuture, FutureExt};
 use rushgate::clock::UnixMs;
 use rushgate::ledger::{
-    Appended, Check, Entry, Epoch, Error, Ledger, PageOf, Restock, Restocked, SaleCreated, Transfer,
+    Appended, Begin, Check, Entry, Epoch, Error, Ledger, PageOf, Restock, Restocked, SaleCreated, Transfer,
 };
 use rushgate::order::{Name, NewSale, Order, OrderNo, Sale, SaleNo, Salt, SkuLevel, SkuNo, Switch, UserId};
 
@@ -130,8 +129,16 @@ impl Ledger for FaultyLedger {
         self.inner.list(page)
     }
 
-    fn sales(&self) -> BoxFuture<'_, Result<Vec<Sale>, Error>> {
-        self.inner.sales()
+    fn id(&self) -> BoxFuture<'_, Result<u64, Error>> {
+        self.inner.id()
+    }
+
+    fn appends_at_once(&self) -> usize {
+        self.inner.appends_at_once()
+    }
+
+    fn sales(&self, after: i64) -> BoxFuture<'_, Result<Vec<Sale>, Error>> {
+        self.inner.sales(after)
     }
 
     fn create_sale(&self, new: NewSale, salt: Salt, now_ms: UnixMs) -> BoxFuture<'_, Result<SaleCreated, Error>> {
@@ -146,7 +153,7 @@ impl Ledger for FaultyLedger {
         self.inner.restocked(sale, change_id)
     }
 
-    fn begin_epochs(&self, sale: SaleNo, shards: Range<u16>) -> BoxFuture<'_, Result<Vec<Epoch>, Error>> {
+    fn begin_epochs(&self, sale: SaleNo, shards: Vec<Begin>) -> BoxFuture<'_, Result<Vec<Epoch>, Error>> {
         self.inner.begin_epochs(sale, shards)
     }
 

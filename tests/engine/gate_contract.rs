@@ -1,8 +1,9 @@
 //! What every gate must do. A new gate adds one line to [`gates`].
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use rushgate::gate::{Ask, At, Gate, Held, May, MemoryGate, No, Settlement};
+use rushgate::gate::{Ask, At, Gate, Held, Level, May, MemoryGate, No, Settlement};
 use rushgate::limits::LEASE_MS;
 use rushgate::order::{Hold, Rules, Sale, SaleNo, SaleState, Salt, Sku, SkuNo, Switch};
 
@@ -28,11 +29,18 @@ fn sale(rules: Rules) -> Sale {
         derivation: 1,
         switch: Switch::Running,
         skus: skus.collect(),
+        revision: 1,
     }
 }
 
 fn at(epoch: i64) -> At {
     At { sale: SaleNo(1), shard: 0, epoch }
+}
+
+/// An ask by somebody who has not asked before.
+fn asked(hold: Hold, may: May) -> Ask {
+    static BY: AtomicU64 = AtomicU64::new(1);
+    Ask { hold, may, by: BY.fetch_add(1, Ordering::Relaxed) }
 }
 
 /// A gate with one loaded shard, and short words for asking it.
@@ -53,7 +61,7 @@ impl Loaded {
     }
 
     async fn ask(&self, now_ms: i64, hold: Hold, may: May) -> Held {
-        self.gate.reserve(at(1), now_ms, &[Ask { hold, may }]).await.unwrap()[0]
+        self.gate.reserve(at(1), now_ms, &[asked(hold, may)]).await.unwrap()[0]
     }
 
     async fn reserve(&self, hold: Hold) -> Held {
@@ -122,9 +130,56 @@ async fn a_batch_is_decided_in_order() {
     for (name, gate) in gates() {
         let shard = Loaded::new(&gate, rules(1), [2, 0]).await;
         let (a, b) = (shard.hold(1, "a", 1), shard.hold(2, "b", 2));
-        let asks = [a, a, b, shard.hold(3, "c", 1)].map(|hold| Ask { hold, may: May::Create });
+        let asks = [a, b, shard.hold(3, "c", 1)].map(|hold| asked(hold, May::Create));
         let held = gate.reserve(at(1), NOON, &asks).await.unwrap();
-        assert_eq!(held, [RESERVED, Held::InFlight, refused(No::SegmentEmpty), RESERVED], "{name}");
+        assert_eq!(held, [RESERVED, refused(No::SegmentEmpty), RESERVED], "{name}");
+    }
+}
+
+#[tokio::test]
+async fn who_asks_again_gets_the_same_answer_and_nobody_else_does() {
+    for (name, gate) in gates() {
+        let shard = Loaded::new(&gate, rules(1), [5, 0]).await;
+        let mine = [asked(shard.hold(1, "k", 2), May::Create)];
+        for _ in 0..3 {
+            assert_eq!(gate.reserve(at(1), NOON + 9, &mine).await.unwrap(), [RESERVED], "{name}");
+        }
+        assert_eq!(shard.left().await, 3, "{name}: reserved once");
+        assert_eq!(shard.reserve(mine[0].hold).await, Held::InFlight, "{name}");
+        let look = [Ask { may: May::Look, ..mine[0] }];
+        assert_eq!(gate.reserve(at(1), NOON, &look).await.unwrap(), [Held::InFlight], "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_level_tells_epoch_stock_and_what_is_held() {
+    for (name, gate) in gates() {
+        let shard = Loaded::new(&gate, rules(1), [5, 7]).await;
+        let (mine, other) = (shard.hold(1, "k", 2), hold(&shard.sale, 2, "l", 1, 3));
+        assert_eq!(shard.reserve(mine).await, RESERVED, "{name}");
+        assert_eq!(shard.reserve(other).await, RESERVED, "{name}");
+        let level = async || gate.level(at(1)).await.unwrap();
+        let both = Level { epoch: 1, available: vec![3, 4], held: vec![2, 3], holds: 2 };
+        assert_eq!(level().await, both, "{name}");
+        shard.settle(Settlement::Recorded { order_no: mine.order_no, created_at: NOON }).await;
+        shard.settle(Settlement::Refused { order_no: other.order_no }).await;
+        let settled = Level { epoch: 1, available: vec![3, 7], held: vec![0, 0], holds: 0 };
+        assert_eq!(level().await, settled, "{name}");
+        let elsewhere = At { sale: SaleNo(77), ..at(1) };
+        assert_eq!(gate.level(elsewhere).await.unwrap(), Level::default(), "{name}: never loaded");
+    }
+}
+
+#[tokio::test]
+async fn an_older_load_or_the_same_again_changes_nothing() {
+    for (name, gate) in gates() {
+        let shard = Loaded::new(&gate, rules(1), [5, 0]).await;
+        gate.load(at(3), &shard.sale, &[4, 0], false).await.unwrap();
+        for late in [2, 3] {
+            gate.load(at(late), &shard.sale, &[9, 9], false).await.unwrap();
+            let level = gate.level(at(3)).await.unwrap();
+            assert_eq!((level.epoch, level.available), (3, vec![4, 0]), "{name}: {late}");
+        }
     }
 }
 
@@ -286,7 +341,7 @@ async fn a_new_epoch_forgets_and_an_old_one_is_refused() {
         let unloaded = At { shard: 0, sale: SaleNo(77), epoch: 1 };
         let shard = Loaded::new(&gate, rules(1), [5, 0]).await;
         let mine = shard.hold(1, "k", 2);
-        let ask = [Ask { hold: mine, may: May::Create }];
+        let ask = [asked(mine, May::Create)];
         assert_eq!(gate.reserve(unloaded, NOON, &ask).await.unwrap(), [Held::StaleEpoch], "{name}: never loaded");
         assert_eq!(shard.reserve(mine).await, RESERVED, "{name}");
 
@@ -295,7 +350,7 @@ async fn a_new_epoch_forgets_and_an_old_one_is_refused() {
         shard.settle(Settlement::Refused { order_no: mine.order_no }).await;
         assert_eq!(gate.level(at(2)).await.unwrap().available, [4, 0], "{name}: a stale settlement moves nothing");
         assert_eq!(gate.reserve(at(2), NOON, &ask).await.unwrap(), [RESERVED], "{name}");
-        let more = Ask { hold: shard.hold(2, "k", 9), may: May::Create };
+        let more = asked(shard.hold(2, "k", 9), May::Create);
         let held = gate.reserve(at(2), NOON, &[more]).await.unwrap();
         assert_eq!(held, [Held::Refused { why: No::SegmentEmpty, remembers_all: false }], "{name}");
     }

@@ -82,6 +82,9 @@ impl Books {
     }
 }
 
+/// Recorded, in a shard that no gate was ever loaded with.
+const CREATED: Appended = Appended::Created { epoch: 0 };
+
 fn limited(units: u32) -> Rules {
     Rules { user_limit: Some(units), ..rules(1) }
 }
@@ -91,7 +94,7 @@ async fn an_order_is_recorded_as_it_was_held() {
     for kind in ledgers() {
         let books = Books::new(kind, new_sale("s", rules(2), &[("a", 10), ("b", 10)])).await;
         let wish = books.entry(hold(&books.sale, 3, "k", 1, 4));
-        assert_eq!(books.append_one(&wish).await, Appended::Created, "{}", books.name);
+        assert_eq!(books.append_one(&wish).await, CREATED, "{}", books.name);
         let row = books.row(&wish).await;
         let expected = Order {
             seq: row.seq,
@@ -118,7 +121,7 @@ async fn a_repeat_gets_the_first_row_whatever_it_says() {
         let mut books = Books::new(kind, new_sale("s", rules(1), &[("a", 10), ("b", 10)])).await;
         let name = books.name;
         let first = books.wish(1, "k", 2);
-        assert_eq!(books.append_one(&first).await, Appended::Created, "{name}");
+        assert_eq!(books.append_one(&first).await, CREATED, "{name}");
         let exists = Appended::Exists(books.row(&first).await);
 
         let later = Entry { epoch: 7, hold: Hold { created_at: NOON + 99, ..first.hold }, ..first.clone() };
@@ -128,7 +131,7 @@ async fn a_repeat_gets_the_first_row_whatever_it_says() {
             assert_eq!(books.append_one(repeat).await, exists, "{name}");
         }
         let mixed = [books.wish(2, "k", 1), later.clone(), books.wish(1, "l", 1)];
-        assert_eq!(books.append(&mixed).await, [Appended::Created, exists, Appended::Created], "{name}: mixed");
+        assert_eq!(books.append(&mixed).await, [CREATED, exists, CREATED], "{name}: mixed");
         books.reopen().await;
         for repeat in [&first, &later, &other] {
             assert_eq!(books.append_one(repeat).await, exists, "{name}: reopened");
@@ -146,7 +149,7 @@ async fn sqlite_recognises_a_repeat_within_a_batch() {
     let (first, other) = (books.wish(1, "k", 2), books.wish(1, "k", 1));
     let answers = books.append(&[first.clone(), first.clone(), other]).await;
     let exists = Appended::Exists(books.row(&first).await);
-    assert_eq!(answers, [Appended::Created, exists, exists]);
+    assert_eq!(answers, [CREATED, exists, exists]);
     books.assert_balanced().await;
 }
 
@@ -164,15 +167,15 @@ async fn stock_is_sold_to_the_last_unit_and_not_beyond() {
             books.wish(1, "e", 3),
             books.wish(3, "f", 1),
         ];
-        use Appended::{Created, SoldOut};
-        let expected = [Created, SoldOut, Created, SoldOut, Created, SoldOut];
+        use Appended::SoldOut;
+        let expected = [CREATED, SoldOut, CREATED, SoldOut, CREATED, SoldOut];
         assert_eq!(books.append(&batch).await, expected, "{name}");
         assert_eq!(books.append_one(&books.wish(8, "g", 1)).await, SoldOut, "{name}: another batch");
         assert_eq!(books.level(0, 0).await, SkuLevel { total: 4, held: 4, sold: 0 }, "{name}");
         assert_eq!(books.level(0, 1).await, SkuLevel { total: 3, held: 3, sold: 0 }, "{name}");
         for (wish, answer) in batch.iter().zip(expected) {
             let found = books.ledger.find(None, wish.hold.order_no).await.unwrap();
-            assert_eq!(found.is_some(), answer == Created, "{name}: sold out leaves nothing");
+            assert_eq!(found.is_some(), answer == CREATED, "{name}: sold out leaves nothing");
         }
         books.assert_balanced().await;
     }
@@ -187,7 +190,7 @@ async fn a_key_that_met_sold_out_is_free_for_another_try() {
         let sku = books.sale.skus[0].no;
         let moved = Transfer { id: 1, sku, from: 1, to: 0, units: 1, now_ms: NOON };
         assert!(books.ledger.transfer(moved).await.unwrap(), "{}", books.name);
-        assert_eq!(books.append_one(&wish).await, Appended::Created, "{}", books.name);
+        assert_eq!(books.append_one(&wish).await, CREATED, "{}", books.name);
         books.assert_balanced().await;
     }
 }
@@ -197,7 +200,7 @@ async fn a_user_limit_counts_units_per_sku() {
     for kind in ledgers() {
         let mut books = Books::new(kind, new_sale("s", limited(3), &[("a", 99), ("b", 99)])).await;
         let name = books.name;
-        use Appended::{Created, LimitReached};
+        use Appended::LimitReached;
         let other_sku = books.entry(hold(&books.sale, 1, "e", 1, 3));
         let batch = [
             books.wish(1, "a", 4),
@@ -207,7 +210,7 @@ async fn a_user_limit_counts_units_per_sku() {
             other_sku,
             books.wish(2, "a", 3),
         ];
-        let expected = [LimitReached, Created, LimitReached, Created, Created, Created];
+        let expected = [LimitReached, CREATED, LimitReached, CREATED, CREATED, CREATED];
         assert_eq!(books.append(&batch).await, expected, "{name}");
         books.reopen().await;
         assert_eq!(books.append_one(&books.wish(1, "f", 1)).await, LimitReached, "{name}: reopened");
@@ -224,7 +227,7 @@ async fn an_ended_sale_takes_no_order_and_knows_its_orders() {
         let mut books = Books::new(kind, new_sale("s", rules(1), &[("a", 1)])).await;
         let name = books.name;
         let first = books.wish(1, "k", 1);
-        assert_eq!(books.append_one(&first).await, Appended::Created, "{name}");
+        assert_eq!(books.append_one(&first).await, CREATED, "{name}");
         books.ledger.switch(books.sale.no, Switch::Ended).await.unwrap();
         let exists = Appended::Exists(books.row(&first).await);
         for _ in 0..2 {
@@ -242,7 +245,7 @@ async fn a_pause_is_the_gates_business() {
         let books = Books::new(kind, new_sale("s", rules(1), &[("a", 1)])).await;
         books.ledger.switch(books.sale.no, Switch::Paused).await.unwrap();
         // What was reserved before the pause is recorded after it.
-        assert_eq!(books.append_one(&books.wish(1, "k", 1)).await, Appended::Created, "{}", books.name);
+        assert_eq!(books.append_one(&books.wish(1, "k", 1)).await, CREATED, "{}", books.name);
     }
 }
 
@@ -253,7 +256,7 @@ async fn the_first_state_says_where_the_units_count() {
         for (rules, state, held, sold) in [(rules(1), State::PendingPayment, 2, 0), (free, State::Confirmed, 0, 2)] {
             let books = Books::new(kind, new_sale("s", rules, &[("a", 5)])).await;
             let wish = books.wish(1, "k", 2);
-            assert_eq!(books.append_one(&wish).await, Appended::Created, "{}", books.name);
+            assert_eq!(books.append_one(&wish).await, CREATED, "{}", books.name);
             assert_eq!(books.row(&wish).await.state, state, "{}", books.name);
             assert_eq!(books.level(0, 0).await, SkuLevel { total: 5, held, sold }, "{}", books.name);
             books.assert_balanced().await;
@@ -324,7 +327,7 @@ async fn one_batch_may_serve_several_sales() {
         assert_ne!(here.hold.order_no, there.hold.order_no, "{}: sales share no number", books.name);
         books.ledger.switch(first.no, Switch::Ended).await.unwrap();
         let answers = books.append(&[here, there]).await;
-        assert_eq!(answers, [Appended::Closed, Appended::Created], "{}", books.name);
+        assert_eq!(answers, [Appended::Closed, CREATED], "{}", books.name);
         books.assert_balanced().await;
     }
 }

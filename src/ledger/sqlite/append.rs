@@ -13,7 +13,13 @@ use crate::order::{Order, SaleNo, SkuNo, State, Switch};
 /// stock or the limit is looked at.
 pub(super) fn append(connection: &Connection, batch: &[Entry]) -> Result<Vec<Appended>, Error> {
     let insert = connection.prepare_cached(INSERT_ORDER)?;
-    let mut books = Books { connection, insert, segments: HashMap::default(), ended: HashMap::default() };
+    let mut books = Books {
+        connection,
+        insert,
+        segments: HashMap::default(),
+        epochs: HashMap::default(),
+        ended: HashMap::default(),
+    };
     let answers = batch.iter().map(|entry| books.append_one(entry)).collect::<Result<_, _>>()?;
     books.write_back()?;
     Ok(answers)
@@ -24,6 +30,7 @@ struct Books<'a> {
     connection: &'a Connection,
     insert: CachedStatement<'a>,
     segments: HashMap<(SkuNo, u16), Segment, foldhash::fast::RandomState>,
+    epochs: HashMap<(SaleNo, u16), i64, foldhash::fast::RandomState>,
     ended: HashMap<SaleNo, bool, foldhash::fast::RandomState>,
 }
 
@@ -48,7 +55,7 @@ impl Books<'_> {
     fn append_one(&mut self, entry: &Entry) -> Result<Appended, Error> {
         match self.why_not(entry)? {
             // The insert itself tells whether the order exists: one look-up instead of two.
-            None if self.insert(entry)? => Ok(Appended::Created),
+            None if self.insert(entry)? => Ok(Appended::Created { epoch: self.epoch(entry)? }),
             None => self.existing(entry)?.map(Appended::Exists).ok_or(Error::QueryReturnedNoRows),
             Some(no) => Ok(self.existing(entry)?.map_or(no, Appended::Exists)),
         }
@@ -118,6 +125,16 @@ impl Books<'_> {
                 Ok(place.insert(Segment { available, ..Segment::default() }))
             }
         }
+    }
+
+    fn epoch(&mut self, entry: &Entry) -> Result<i64, Error> {
+        let shard = (entry.sale.no, entry.shard);
+        if let Some(epoch) = self.epochs.get(&shard) {
+            return Ok(*epoch);
+        }
+        let epoch = super::epochs::newest(self.connection, entry.sale.no, entry.shard)?;
+        self.epochs.insert(shard, epoch);
+        Ok(epoch)
     }
 
     fn user_units(&self, entry: &Entry) -> Result<i64, Error> {

@@ -3,6 +3,7 @@
 
 mod append;
 mod audit;
+mod epochs;
 mod numbers;
 mod open;
 mod read;
@@ -10,7 +11,6 @@ mod sales;
 mod thread;
 
 use std::fs::File;
-use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -23,7 +23,7 @@ use tokio::sync::Semaphore;
 use self::numbers::Numbers;
 pub use self::open::OpenError;
 use self::thread::{ConnectionThread, Moment, not_done, write};
-use super::{Appended, Check, Entry, Epoch, Error, Ledger, PageOf, Restock, Restocked, SaleCreated, Transfer};
+use super::{Appended, Begin, Check, Entry, Epoch, Error, Ledger, PageOf, Restock, Restocked, SaleCreated, Transfer};
 use crate::clock::UnixMs;
 use crate::limits;
 use crate::order::{Name, NewSale, Order, OrderNo, Sale, SaleNo, Salt, SkuLevel, SkuNo, Switch, UserId};
@@ -123,7 +123,7 @@ impl Ledger for SqliteLedger {
         let work = move |connection: &mut Connection| {
             let appended = write(connection, |connection| append::append(connection, &batch))?;
             let recorded = batch.iter().zip(&appended).filter(|(_, appended)| match appended {
-                Appended::Created => true,
+                Appended::Created { .. } => true,
                 // Recorded by an attempt whose commit failed to say so, it may be missing in memory.
                 Appended::Exists(order) => !numbers.has(order),
                 Appended::SoldOut | Appended::LimitReached | Appended::Closed => false,
@@ -147,8 +147,17 @@ impl Ledger for SqliteLedger {
         self.read(move |connection| read::page(connection, &page)).boxed()
     }
 
-    fn sales(&self) -> BoxFuture<'_, Result<Vec<Sale>, Error>> {
-        self.read(|connection| read::sales(connection)).boxed()
+    fn id(&self) -> BoxFuture<'_, Result<u64, Error>> {
+        self.read(|connection| read::ledger_id(connection)).boxed()
+    }
+
+    /// SQLite's commits do not overlap, and a second append would only halve the batches.
+    fn appends_at_once(&self) -> usize {
+        1
+    }
+
+    fn sales(&self, after: i64) -> BoxFuture<'_, Result<Vec<Sale>, Error>> {
+        self.read(move |connection| read::sales(connection, after)).boxed()
     }
 
     fn create_sale(&self, new: NewSale, salt: Salt, now_ms: UnixMs) -> BoxFuture<'_, Result<SaleCreated, Error>> {
@@ -171,8 +180,9 @@ impl Ledger for SqliteLedger {
         self.write(move |connection| sales::transfer(connection, &transfer)).boxed()
     }
 
-    fn begin_epochs(&self, sale: SaleNo, shards: Range<u16>) -> BoxFuture<'_, Result<Vec<Epoch>, Error>> {
-        self.write(move |connection| shards.map(|shard| sales::begin_epoch(connection, sale, shard)).collect()).boxed()
+    fn begin_epochs(&self, sale: SaleNo, shards: Vec<Begin>) -> BoxFuture<'_, Result<Vec<Epoch>, Error>> {
+        self.write(move |connection| shards.iter().map(|begin| epochs::begin(connection, sale, *begin)).collect())
+            .boxed()
     }
 
     fn stock(&self, sale: SaleNo) -> BoxFuture<'_, Result<Vec<Vec<SkuLevel>>, Error>> {

@@ -42,7 +42,8 @@ pub enum OpenError {
 }
 
 /// Schema changes in order, never edited once merged. The file's `user_version` counts those applied.
-const MIGRATIONS: &[&str] = &[include_str!("migrations/0001_ledger.sql")];
+const MIGRATIONS: &[&str] =
+    &[include_str!("migrations/0001_ledger.sql"), include_str!("migrations/0002_ledger_id.sql")];
 
 /// The oldest SQLite without the write-ahead-log reset bug.
 const SQLITE_VERSION_MIN: i32 = 3_051_003;

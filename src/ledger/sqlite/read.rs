@@ -53,14 +53,22 @@ fn order(row: &Row<'_>) -> Result<Order, Error> {
 }
 
 const SELECT_SALES: &str = "SELECT no, id, starts_at, ends_at, boundary, user_limit, payment_timeout_s, on_duplicate, \
-     require_token, shards, salt, derivation, switch FROM sales ORDER BY no";
+     require_token, shards, salt, derivation, switch FROM sales WHERE no > ?1 ORDER BY no";
+const SELECT_ID: &str = "SELECT id FROM ledger_id";
 const SELECT_SALE: &str = "SELECT no, id, starts_at, ends_at, boundary, user_limit, payment_timeout_s, on_duplicate, \
      require_token, shards, salt, derivation, switch FROM sales WHERE id = ?1";
 const SELECT_SKUS: &str = "SELECT no, id, unit_price, currency FROM skus WHERE sale_no = ?1 ORDER BY position";
 
-pub(super) fn sales(connection: &Connection) -> Result<Vec<Sale>, Error> {
+pub(super) fn ledger_id(connection: &Connection) -> Result<u64, Error> {
+    let id: i64 = connection.prepare_cached(SELECT_ID)?.query_row([], |row| row.get(0))?;
+    Ok(id.cast_unsigned())
+}
+
+/// Sales made after revision `after`. One process has the file, so what it changes itself it knows already: the number
+/// of a sale is all the revision it needs.
+pub(super) fn sales(connection: &Connection, after: i64) -> Result<Vec<Sale>, Error> {
     let mut select = connection.prepare_cached(SELECT_SALES)?;
-    select.query_map([], |row| sale(connection, row))?.collect()
+    select.query_map([after], |row| sale(connection, row))?.collect()
 }
 
 pub(super) fn sale_by_id(connection: &Connection, id: &Name) -> Result<Option<Sale>, Error> {
@@ -88,6 +96,7 @@ fn sale(connection: &Connection, row: &Row<'_>) -> Result<Sale, Error> {
         derivation: row.get(11)?,
         switch: word(row, 12, Switch::parse)?,
         skus: select_skus.query_map([no], sku)?.collect::<Result<_, _>>()?,
+        revision: no,
     })
 }
 

@@ -4,9 +4,9 @@ use rusqlite::{Connection, Error, OptionalExtension, params};
 
 use super::read;
 use crate::clock::UnixMs;
-use crate::ledger::{Epoch, Restock, Restocked, SaleCreated, Transfer};
+use crate::ledger::{Restock, Restocked, SaleCreated, Transfer};
 use crate::limits;
-use crate::order::{DERIVATION, Name, NewSale, NewSku, Sale, SaleNo, Salt, SkuLevel, SkuNo, Switch, even_split};
+use crate::order::{DERIVATION, Name, NewSale, NewSku, Sale, SaleNo, Salt, SkuNo, Switch, even_split};
 
 const INSERT_SALE: &str = "INSERT INTO sales (id, starts_at, ends_at, boundary, user_limit, payment_timeout_s, \
      on_duplicate, require_token, shards, salt, derivation, switch, created_at) \
@@ -162,20 +162,4 @@ pub(super) fn transfer(connection: &Connection, transfer: &Transfer) -> Result<b
         transfer.now_ms
     ])?;
     Ok(true)
-}
-
-const NEXT_EPOCH: &str = "INSERT INTO epochs (sale_no, shard, epoch) VALUES (?1, ?2, 1) \
-     ON CONFLICT (sale_no, shard) DO UPDATE SET epoch = epoch + 1 RETURNING epoch";
-const SELECT_LEVELS: &str = "SELECT s.total, s.held, s.sold FROM segments s JOIN skus k ON k.no = s.sku_no \
-     WHERE k.sale_no = ?1 AND s.shard = ?2 ORDER BY k.position";
-
-pub(super) fn begin_epoch(connection: &Connection, sale: SaleNo, shard: u16) -> Result<Epoch, Error> {
-    let epoch: i64 = connection.prepare_cached(NEXT_EPOCH)?.query_row(params![sale.0, shard], |row| row.get(0))?;
-    let mut select = connection.prepare_cached(SELECT_LEVELS)?;
-    let levels = select
-        .query_map(params![sale.0, shard], |row| {
-            Ok(SkuLevel { total: row.get(0)?, held: row.get(1)?, sold: row.get(2)? })
-        })?
-        .collect::<Result<_, _>>()?;
-    Ok(Epoch { epoch, levels, first: epoch == 1 })
 }

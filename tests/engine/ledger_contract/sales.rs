@@ -1,10 +1,10 @@
 //! Sales, their stock, and what operators and gates do to it.
 
-use rushgate::ledger::{Appended, Restock, Restocked, SaleCreated, Transfer};
+use rushgate::ledger::{Appended, Begin, Begun, Restock, Restocked, SaleCreated, Transfer};
 use rushgate::limits::STOCK_UNITS_MAX;
 use rushgate::order::{Boundary, NewSale, OnDuplicate, Rules, Sale, Salt, SkuLevel, SkuNo, Switch};
 
-use super::{Books, ledgers};
+use super::{Books, CREATED, ledgers};
 use crate::world::{NOON, SALT, name as parse, new_sale, rules};
 
 fn demo() -> NewSale {
@@ -34,7 +34,7 @@ async fn the_same_sale_is_made_once() {
                 assert_eq!(facts(&sale), facts(&books.sale), "{name}: as it was made first");
                 assert_eq!(sale.salt.as_bytes(), &SALT, "{name}: the salt never changes");
             }
-            assert_eq!(books.ledger.sales().await.unwrap().len(), 1, "{name}");
+            assert_eq!(books.ledger.sales(0).await.unwrap().len(), 1, "{name}");
             books.reopen().await;
         }
         books.assert_balanced().await;
@@ -70,7 +70,7 @@ async fn another_sale_under_the_same_id_is_told_apart() {
             let created = create(&books, new).await;
             assert!(matches!(created, SaleCreated::Different), "{}: {n}: {created:?}", books.name);
         }
-        let sales = books.ledger.sales().await.unwrap();
+        let sales = books.ledger.sales(0).await.unwrap();
         assert_eq!(facts(&sales[0]), facts(&books.sale), "{}", books.name);
     }
 }
@@ -105,7 +105,7 @@ async fn a_switch_is_kept_and_an_end_is_final() {
         {
             books.ledger.switch(books.sale.no, ask).await.unwrap();
             books.reopen().await;
-            assert_eq!(books.ledger.sales().await.unwrap()[0].switch, expected, "{}: {ask:?}", books.name);
+            assert_eq!(books.ledger.sales(0).await.unwrap()[0].switch, expected, "{}: {ask:?}", books.name);
         }
     }
 }
@@ -157,7 +157,7 @@ async fn a_restock_that_is_not_possible_changes_nothing() {
         let books = Books::new(kind, demo()).await;
         let name = books.name;
         let sold = books.wish(1, "k", 2);
-        assert_eq!(books.append_one(&sold).await, Appended::Created, "{name}");
+        assert_eq!(books.append_one(&sold).await, CREATED, "{name}");
         // Shard 1 has three units, two of them sold: two cannot be taken, even if another shard could give.
         for change in [
             restock(&books, "c", 0, -2, &[(1, -2)]),
@@ -196,7 +196,7 @@ async fn a_transfer_moves_unsold_units_once_per_id() {
         let name = books.name;
         let sku: SkuNo = books.sale.skus[0].no;
         let transfer = |id, units| Transfer { id, sku, from: 0, to: 2, units, now_ms: NOON };
-        assert_eq!(books.append_one(&books.wish(3, "k", 2)).await, Appended::Created, "{name}");
+        assert_eq!(books.append_one(&books.wish(3, "k", 2)).await, CREATED, "{name}");
         assert!(!books.ledger.transfer(transfer(1, 3)).await.unwrap(), "{name}: the donor has two");
         assert!(books.ledger.transfer(transfer(1, 2)).await.unwrap(), "{name}: a refusal uses no id up");
         books.reopen().await;
@@ -208,33 +208,92 @@ async fn a_transfer_moves_unsold_units_once_per_id() {
     }
 }
 
+fn begin(shard: u16, after: i64) -> Begin {
+    Begin { shard, after }
+}
+
 #[tokio::test]
 async fn epochs_increase_by_shard_and_one_is_the_first() {
     for kind in ledgers() {
         let mut books = Books::new(kind, demo()).await;
         let name = books.name;
-        let begin = async |books: &Books, shards| {
-            let epochs = books.ledger.begin_epochs(books.sale.no, shards).await.unwrap();
-            epochs.into_iter().map(|epoch| (epoch.epoch, epoch.first)).collect::<Vec<_>>()
+        let begun = async |books: &Books, begins: &[Begin]| {
+            let epochs = books.ledger.begin_epochs(books.sale.no, begins.to_vec()).await.unwrap();
+            epochs.iter().map(|epoch| (epoch.epoch, epoch.begun.is_some(), epoch.is_first())).collect::<Vec<_>>()
         };
-        assert_eq!(begin(&books, 1..2).await, [(1, true)], "{name}");
-        assert_eq!(begin(&books, 0..3).await, [(1, true), (2, false), (1, true)], "{name}");
+        assert_eq!(begun(&books, &[begin(1, 0)]).await, [(1, true, true)], "{name}");
+        let three = [begin(0, 0), begin(1, 1), begin(2, 0)];
+        assert_eq!(begun(&books, &three).await, [(1, true, true), (2, true, false), (1, true, true)], "{name}");
         books.reopen().await;
-        assert_eq!(begin(&books, 0..3).await, [(2, false), (3, false), (2, false)], "{name}");
-        assert_eq!(begin(&books, 0..0).await, [], "{name}");
+        assert_eq!(begun(&books, &[begin(0, 1), begin(2, 1)]).await, [(2, true, false), (2, true, false)], "{name}");
+        assert_eq!(begun(&books, &[]).await, [], "{name}");
     }
 }
 
 #[tokio::test]
-async fn an_epoch_tells_the_stock_of_its_shard() {
+async fn of_two_who_find_a_shard_stale_one_begins_the_epoch() {
+    for kind in ledgers() {
+        let books = Books::new(kind, demo()).await;
+        let ask = async |after| {
+            let epochs = books.ledger.begin_epochs(books.sale.no, vec![begin(1, after)]).await.unwrap();
+            (epochs[0].epoch, epochs[0].begun.is_some())
+        };
+        assert_eq!((ask(0).await, ask(0).await), ((1, true), (1, false)), "{}", books.name);
+        assert_eq!((ask(7).await, ask(1).await), ((1, false), (2, true)), "{}: any other epoch", books.name);
+    }
+}
+
+#[tokio::test]
+async fn an_epoch_tells_the_stock_of_its_shard_and_the_switch() {
     for kind in ledgers() {
         let books = Books::new(kind, demo()).await;
         books.append_one(&books.wish(1, "k", 2)).await;
-        let epochs = books.ledger.begin_epochs(books.sale.no, 0..3).await.unwrap();
+        books.ledger.switch(books.sale.no, Switch::Paused).await.unwrap();
+        let begins = (0..3).map(|shard| begin(shard, 0)).collect();
+        let epochs = books.ledger.begin_epochs(books.sale.no, begins).await.unwrap();
         let stock = books.ledger.stock(books.sale.no).await.unwrap();
-        for (shard, epoch) in epochs.iter().enumerate() {
-            assert_eq!(epoch.levels, [stock[0][shard], stock[1][shard]], "{}: shard {shard}", books.name);
+        for (shard, epoch) in epochs.into_iter().enumerate() {
+            let levels = vec![stock[0][shard], stock[1][shard]];
+            assert_eq!(epoch.begun, Some(Begun { levels, switch: Switch::Paused }), "{}: shard {shard}", books.name);
         }
-        assert_eq!(epochs[1].levels[0], SkuLevel { total: 3, held: 2, sold: 0 }, "{}", books.name);
+        assert_eq!(stock[0][1], SkuLevel { total: 3, held: 2, sold: 0 }, "{}", books.name);
+    }
+}
+
+#[tokio::test]
+async fn an_order_is_told_the_epoch_that_began_before_it() {
+    for kind in ledgers() {
+        let books = Books::new(kind, demo()).await;
+        assert_eq!(books.append_one(&books.wish(1, "a", 1)).await, CREATED, "{}", books.name);
+        books.ledger.begin_epochs(books.sale.no, vec![begin(1, 0)]).await.unwrap();
+        books.ledger.begin_epochs(books.sale.no, vec![begin(1, 1)]).await.unwrap();
+        let after = books.append(&[books.wish(1, "b", 1), books.wish(2, "c", 1)]).await;
+        assert_eq!(after, [Appended::Created { epoch: 2 }, CREATED], "{}", books.name);
+    }
+}
+
+#[tokio::test]
+async fn revisions_tell_what_is_new() {
+    for kind in ledgers() {
+        let books = Books::new(kind, demo()).await;
+        let SaleCreated::New(second) = create(&books, new_sale("t", rules(1), &[("a", 1)])).await else { panic!() };
+        let ids = async |after| {
+            let sales = books.ledger.sales(after).await.unwrap();
+            sales.into_iter().map(|sale| sale.id.as_str().to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(ids(0).await, [books.sale.id.as_str(), "t"], "{}", books.name);
+        assert_eq!(ids(books.sale.revision).await, ["t"], "{}", books.name);
+        assert_eq!(ids(second.revision).await, [""; 0], "{}", books.name);
+    }
+}
+
+#[tokio::test]
+async fn a_ledger_keeps_its_id_and_shares_it_with_none() {
+    for kind in ledgers() {
+        let mut books = Books::new(kind, demo()).await;
+        let id = books.ledger.id().await.unwrap();
+        books.reopen().await;
+        assert_eq!(books.ledger.id().await.unwrap(), id, "{}", books.name);
+        assert_ne!(Books::new(kind, demo()).await.ledger.id().await.unwrap(), id, "{}", books.name);
     }
 }

@@ -1,0 +1,109 @@
+//! Gate against ledger, while traffic runs. Units may be in no gate after a crash in the middle of a move, or in a gate
+//! and sold, when orders went past it. Neither harms a promise, the ledger decides; but the first would not sell, and the
+//! second makes buyers wait for a "no". A shard that does not fit at two looks gets a new epoch.
+//!
+//! The order of reading makes a look honest: units leave the gate before the ledger and reach it after, so a gate read
+//! *before* the ledger may only seem to have too much, and one read *after* it only too little.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::catalog::{Misfits, Offer};
+use super::load::levels;
+use super::{Engine, ledger_trouble};
+use crate::gate::Level;
+use crate::limits;
+use crate::order::{Refusal, SkuLevel};
+
+impl Engine {
+    /// Compares what happened in a sale since it was last found in order; loads anew what does not fit twice.
+    pub(super) async fn reconcile(&self, offer: &Offer) {
+        offer.live.calm();
+        let (now, holds) = match self.compare(offer).await {
+            Ok(seen) => seen,
+            // The ledger's trouble is told elsewhere; the next look finds out.
+            Err(_) => return offer.live.stir(),
+        };
+        let before = std::mem::replace(&mut *offer.live.misfits.lock(), now.clone());
+        if holds > 0 || now != Misfits::default() {
+            offer.live.stir();
+        }
+        let anew = now.seen_again(&before);
+        if !anew.is_empty()
+            && let Ok(_alone) = offer.live.changing.try_lock()
+        {
+            self.load_misfits(offer, &anew).await.unwrap_or_default();
+        }
+    }
+
+    /// Frees units that the ledger has and no gate knows of, if they are still there at a second look: until then they
+    /// may be on their way between two shards. Runs to completion when detached.
+    pub(super) async fn free_stranded(self: Arc<Self>, offer: Offer) -> Result<(), Refusal> {
+        let epochs: Vec<_> = offer.shards().collect();
+        let _alone = offer.live.changing.lock().await;
+        if !offer.shards().eq(epochs) {
+            return Ok(());
+        }
+        let (before, _) = self.compare(&offer).await?;
+        tokio::time::sleep(Duration::from_millis(limits::STRANDED_MS)).await;
+        let (now, _) = self.compare(&offer).await?;
+        // Also with none: a shard that is in another epoch than this engine believes fits no comparison.
+        self.load_misfits(&offer, &now.seen_again(&before)).await
+    }
+
+    async fn load_misfits(&self, offer: &Offer, anew: &[u16]) -> Result<(), Refusal> {
+        if !anew.is_empty() {
+            tracing::info!(sale = %offer.sale.id, shards = anew.len(), "gate and ledger do not fit: loading anew");
+        }
+        self.metrics.reconciled.add(u64::try_from(anew.len()).unwrap_or(0));
+        offer.live.misfits.lock().clone_from(&Misfits::default());
+        self.load_stale(offer, anew).await
+    }
+
+    /// One look at every shard whose gate is in use; also answers how many reservations are not settled.
+    pub(super) async fn compare(&self, offer: &Offer) -> Result<(Misfits, usize), Refusal> {
+        let before = levels(self.gate.as_ref(), offer).await;
+        let ledger = self.ledger.stock(offer.sale.no).await.map_err(|error| ledger_trouble(&error))?;
+        let after = levels(self.gate.as_ref(), offer).await;
+        let (mut misfits, mut holds) = (Misfits::default(), 0);
+        for ((at, before), after) in offer.shards().zip(before).zip(after) {
+            let (Ok(before), Ok(after)) = (before, after) else { continue };
+            holds += after.holds;
+            if offer.live.is_out(at.shard) || before.epoch != at.epoch || after.epoch != at.epoch {
+                continue;
+            }
+            let in_ledger: Vec<i64> =
+                ledger.iter().map(|shards| shards.get(usize::from(at.shard)).map_or(0, SkuLevel::available)).collect();
+            if is_stranded(&before, &in_ledger) {
+                misfits.stranded.push(at.shard);
+            }
+            if is_excess(&after, &in_ledger) {
+                misfits.excess.push(at.shard);
+            }
+        }
+        Ok((misfits, holds))
+    }
+}
+
+/// Whether the ledger has units that the gate, read before it, neither sells nor holds.
+fn is_stranded(gate: &Level, ledger: &[i64]) -> bool {
+    let known = gate.available.iter().zip(&gate.held).map(|(available, held)| available + held);
+    known.zip(ledger).any(|(known, units)| known < *units)
+}
+
+/// Whether the gate, read after the ledger, sells units that the ledger does not have.
+fn is_excess(gate: &Level, ledger: &[i64]) -> bool {
+    gate.available.iter().zip(ledger).any(|(available, units)| available > units)
+}
+
+impl Misfits {
+    /// The shards that did not fit `before` either, and in the same way.
+    fn seen_again(&self, before: &Misfits) -> Vec<u16> {
+        let stranded = self.stranded.iter().filter(|shard| before.stranded.contains(shard));
+        let excess = self.excess.iter().filter(|shard| before.excess.contains(shard));
+        let mut again: Vec<u16> = stranded.chain(excess).copied().collect();
+        again.sort_unstable();
+        again.dedup();
+        again
+    }
+}

@@ -1,0 +1,37 @@
+//! The gate epochs of a sale's shards.
+
+use rusqlite::{Connection, Error, OptionalExtension, params};
+
+use crate::ledger::{Begin, Begun, Epoch};
+use crate::order::{SaleNo, SkuLevel, Switch};
+
+const SELECT_EPOCH: &str = "SELECT epoch FROM epochs WHERE sale_no = ?1 AND shard = ?2";
+const PUT_EPOCH: &str = "INSERT INTO epochs (sale_no, shard, epoch) VALUES (?1, ?2, ?3) \
+     ON CONFLICT (sale_no, shard) DO UPDATE SET epoch = excluded.epoch";
+const SELECT_LEVELS: &str = "SELECT s.total, s.held, s.sold FROM segments s JOIN skus k ON k.no = s.sku_no \
+     WHERE k.sale_no = ?1 AND s.shard = ?2 ORDER BY k.position";
+const SELECT_SWITCH: &str = "SELECT switch FROM sales WHERE no = ?1";
+
+/// The newest epoch of a shard; 0 before the first.
+pub(super) fn newest(connection: &Connection, sale: SaleNo, shard: u16) -> Result<i64, Error> {
+    let mut select = connection.prepare_cached(SELECT_EPOCH)?;
+    Ok(select.query_row(params![sale.0, shard], |row| row.get(0)).optional()?.unwrap_or(0))
+}
+
+/// Begins an epoch unless somebody else has; runs inside the caller's transaction, which is the only writer.
+pub(super) fn begin(connection: &Connection, sale: SaleNo, begin: Begin) -> Result<Epoch, Error> {
+    let newest = newest(connection, sale, begin.shard)?;
+    if newest != begin.after {
+        return Ok(Epoch { epoch: newest, begun: None });
+    }
+    let epoch = newest + 1;
+    connection.prepare_cached(PUT_EPOCH)?.execute(params![sale.0, begin.shard, epoch])?;
+    let mut select = connection.prepare_cached(SELECT_LEVELS)?;
+    let levels = select.query_map(params![sale.0, begin.shard], |row| {
+        Ok(SkuLevel { total: row.get(0)?, held: row.get(1)?, sold: row.get(2)? })
+    })?;
+    let levels = levels.collect::<Result<_, _>>()?;
+    let switch: String = connection.prepare_cached(SELECT_SWITCH)?.query_row([sale.0], |row| row.get(0))?;
+    let switch = Switch::parse(&switch).ok_or(Error::InvalidQuery)?;
+    Ok(Epoch { epoch, begun: Some(Begun { levels, switch }) })
+}
