@@ -14,12 +14,12 @@ use tokio_util::sync::CancellationToken;
 use crate::admin::Admin;
 use crate::clock::Clock;
 use crate::config::{self, Config};
-use crate::engine::{Engine, OnGateFailure};
+use crate::engine::{self, Engine, OnGateFailure};
 use crate::gate::MemoryGate;
 use crate::intake::Intake;
 use crate::ledger::{Check, Ledger, OpenError, SqliteLedger};
 use crate::metrics::Metrics;
-use crate::order::{Currency, Name, NewSale, NewSku, Rules};
+use crate::order::{Currency, Name, NewSale, NewSku, Rules, Sale};
 use crate::{server, telemetry};
 
 /// Runs the engine until SIGTERM or SIGINT, drains, and returns. With `demo`, an open sale `demo` is there.
@@ -43,6 +43,35 @@ pub fn migrate(config: &Config) -> anyhow::Result<String> {
         version
     })?;
     Ok(format!("the ledger has schema version {version}, which is the newest\n"))
+}
+
+/// A sale whose gate was loaded anew.
+pub struct Rebuilt {
+    /// The sale.
+    pub sale_id: String,
+    /// Its shards.
+    pub shards: u16,
+    /// Those of them whose gate could not be reached.
+    pub not_loaded: usize,
+}
+
+/// Loads the gate anew from the ledger, beside running engines.
+pub fn rebuild(config: &Config) -> anyhow::Result<Vec<Rebuilt>> {
+    if matches!(config.gate, config::Gate::Memory) {
+        bail!("a memory gate lives and dies with its engine: there is none to rebuild; name one with --gate");
+    }
+    let gate = gate(config)?;
+    let ledger = open_ledger(config, SqliteLedger::open_existing)?;
+    one_thread()?.block_on(async {
+        let rebuilt = engine::rebuild(&gate, &ledger, Clock::System.now_ms()).await;
+        ledger.close().await;
+        let shown = |(sale, not_loaded): (Arc<Sale>, usize)| Rebuilt {
+            sale_id: sale.id.as_str().to_owned(),
+            shards: sale.rules.shards,
+            not_loaded,
+        };
+        Ok(rebuilt?.into_iter().map(shown).collect())
+    })
 }
 
 /// Audits the ledger itself, without a running server.
@@ -93,14 +122,12 @@ async fn run(config: Config, demo: bool) -> anyhow::Result<()> {
     // Asked for before anything is open, so that a signal during start-up is not lost.
     let mut stop = Stop::new()?;
     let ledger: Arc<dyn Ledger> = Arc::new(open_ledger(&config, SqliteLedger::open)?);
-    let engine = Engine::start(
-        Arc::new(gate(&config)?),
-        ledger,
-        Clock::System,
-        Arc::new(Metrics::default()),
-        OnGateFailure::Ledger,
-    )
-    .await?;
+    let on_gate_failure = match config.on_gate_failure {
+        config::OnGateFailure::Ledger => OnGateFailure::Ledger,
+        config::OnGateFailure::Shed => OnGateFailure::Shed,
+    };
+    let gate = Arc::new(gate(&config)?);
+    let engine = Engine::start(gate, ledger, Clock::System, Arc::new(Metrics::default()), on_gate_failure).await?;
 
     let intake = Arc::new(Intake::new(engine.clone())?);
     let token = config.admin.token.as_ref().filter(|_| !config::is_loopback(config.admin_listen));

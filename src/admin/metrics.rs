@@ -62,10 +62,15 @@ impl Collector for Counted {
             "Moves of units whose outcome was not known at once",
             &metrics.unsettled_moves,
         )?;
+        page.counter("ungated_orders", "Orders that went to the ledger past a gate that was out", &metrics.ungated)?;
+        page.counter("reconciled_shards", "Shards loaded anew: gate and ledger did not fit", &metrics.reconciled)?;
+        page.counter("settles_lost", "Batches whose outcome the gate could not be told", &metrics.settles_lost)?;
         page.counter("handler_panics", "Handlers that panicked", &metrics.panics)?;
         let (in_flight, waiting) = self.0.depths();
         page.gauge("orders_in_flight", "Orders between reservation and answer", in_flight)?;
         page.gauge("requests_waiting", "Requests that wait for an order in flight", waiting)?;
+        page.gauge("gate_shards_out", "Shards whose gate is left aside", self.0.shards_out())?;
+        page.gauge("gate_servers_down", "Servers of the gate that cannot be used", self.0.gate_servers_down())?;
         page.gauge("ledger_well", "1 if the last ledger transaction went well", usize::from(self.0.is_well()))
     }
 }

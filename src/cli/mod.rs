@@ -4,7 +4,9 @@
 mod client;
 mod completions;
 mod config;
+mod health;
 mod order;
+mod rebuild;
 mod sale;
 mod screen;
 mod serve;
@@ -62,6 +64,8 @@ enum Command {
     #[command(subcommand)]
     Order(order::Order),
     Verify(verify::Verify),
+    Rebuild(rebuild::Rebuild),
+    Health(health::Health),
     #[command(subcommand)]
     Config(Box<config::Config>),
     Completions(completions::Completions),
@@ -75,6 +79,8 @@ impl Command {
             Command::Sale(sale) => sale.run(),
             Command::Order(order) => order.run(),
             Command::Verify(verify) => verify.run(),
+            Command::Rebuild(rebuild) => rebuild.run(),
+            Command::Health(health) => health.run(),
             Command::Config(config) => config.run(),
             Command::Completions(completions) => completions.run(),
         }

@@ -13,6 +13,7 @@ EXAMPLES
   rushgate serve --demo
   rushgate serve --config /etc/rushgate.toml
   RUSHGATE_ADMIN_TOKEN=$TOKEN rushgate serve --admin-listen 0.0.0.0:9090
+  rushgate serve --gate redis://10.0.0.1,redis://10.0.0.2 --ledger postgres://rushgate@db/rushgate
   rushgate serve --listen 127.0.0.1:0 --data-dir /tmp/rush --log-format text")]
 pub(super) struct Serve {
     /// Make an open sale `demo` if it is not there, and print a line that buys one unit
@@ -28,6 +29,7 @@ pub(super) struct Serve {
 EXAMPLES
   rushgate migrate
   rushgate migrate --data-dir /srv/rushgate
+  rushgate migrate --ledger postgres://rushgate@db/rushgate
   rushgate migrate --ledger sqlite:/srv/rushgate/rushgate.db")]
 pub(super) struct Migrate {
     #[command(flatten)]
@@ -45,7 +47,6 @@ impl Serve {
 impl Migrate {
     pub(super) fn run(&self) -> Result<(), Failure> {
         let loaded = self.settings.load()?;
-        loaded.check_stores()?;
         screen::out(&app::migrate(&loaded.config)?)
     }
 }

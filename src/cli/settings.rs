@@ -19,9 +19,9 @@ pub(super) struct SettingsFlags {
     /// Where operators, probes and metrics connect, such as 127.0.0.1:9090
     #[arg(long, value_name = "IP:PORT")]
     admin_listen: Option<String>,
-    /// Where stock is held during the rush: memory
-    #[arg(long, value_name = "GATE")]
-    gate: Option<String>,
+    /// Orders whose gate cannot be used: ledger (they go straight to the ledger) or shed (they are refused)
+    #[arg(long, value_name = "MODE")]
+    gate_on_failure: Option<String>,
     /// Shards of a sale that names none, 1 to 1024
     #[arg(long, value_name = "N")]
     shards: Option<String>,
@@ -57,9 +57,12 @@ pub(super) struct StoreFlags {
     /// Directory of everything rushgate writes, the SQLite ledger included
     #[arg(long, value_name = "DIR")]
     data_dir: Option<String>,
-    /// Where orders are recorded: sqlite:PATH_OF_FILE
+    /// Where orders are recorded: sqlite:PATH_OF_FILE or postgres://USER@HOST/DATABASE
     #[arg(long, value_name = "LEDGER")]
     ledger: Option<String>,
+    /// Where stock is held during the rush: memory, redis://HOST[,redis://HOST...] or redis-cluster://HOST
+    #[arg(long, value_name = "GATE")]
+    gate: Option<String>,
 }
 
 impl SettingsFlags {
@@ -75,7 +78,7 @@ impl SettingsFlags {
         given([
             ("listen", &self.listen),
             ("admin_listen", &self.admin_listen),
-            ("gate", &self.gate),
+            ("gate.on_failure", &self.gate_on_failure),
             ("shards", &self.shards),
             ("auth.mode", &self.auth_mode),
             ("auth.insecure_no_auth", &insecure_no_auth),
@@ -104,7 +107,7 @@ impl StoreFlags {
     }
 
     fn given(&self) -> Vec<(&'static str, String)> {
-        given([("data_dir", &self.data_dir), ("ledger", &self.ledger)])
+        given([("data_dir", &self.data_dir), ("ledger", &self.ledger), ("gate.address", &self.gate)])
     }
 }
 

@@ -3,40 +3,15 @@
 use std::net::SocketAddr;
 
 use super::key::Key;
-use super::{AuthMode, Error, Gate, Ledger, Loaded, Problem};
+use super::{AuthMode, Error, Loaded, Problem};
 
 impl Loaded {
     /// Whether a server may start with these settings.
     pub fn check(&self) -> Result<(), Error> {
-        let mut problems = self.store_problems();
+        let mut problems = Vec::new();
         self.check_auth(&mut problems);
         self.check_admin(&mut problems);
         if problems.is_empty() { Ok(()) } else { Err(Error(problems)) }
-    }
-
-    /// Whether this build has the stores that these settings name: enough for commands that open no listener.
-    pub fn check_stores(&self) -> Result<(), Error> {
-        let problems = self.store_problems();
-        if problems.is_empty() { Ok(()) } else { Err(Error(problems)) }
-    }
-
-    fn store_problems(&self) -> Vec<Problem> {
-        let mut problems = Vec::new();
-        match &self.config.ledger {
-            Ledger::Sqlite(_) => {}
-            Ledger::Postgres(_) => {
-                let advice = "this build has the SQLite ledger only; leave `ledger` out or use sqlite:PATH_OF_FILE";
-                problems.push(self.refused("ledger", advice));
-            }
-        }
-        match &self.config.gate {
-            Gate::Memory => {}
-            Gate::Redis(_) | Gate::RedisCluster(_) => {
-                let advice = "this build has the memory gate only; leave `gate` out or use memory";
-                problems.push(self.refused("gate", advice));
-            }
-        }
-        problems
     }
 
     fn check_auth(&self, problems: &mut Vec<Problem>) {

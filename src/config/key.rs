@@ -18,8 +18,9 @@ pub const KEYS: &[Key] = &[
     Key { name: "admin_listen", kind: Kind::Text },
     Key { name: "data_dir", kind: Kind::Text },
     Key { name: "ledger", kind: Kind::Store },
-    Key { name: "gate", kind: Kind::Store },
     Key { name: "shards", kind: Kind::Whole },
+    Key { name: "gate.address", kind: Kind::Store },
+    Key { name: "gate.on_failure", kind: Kind::Text },
     Key { name: "auth.mode", kind: Kind::Text },
     Key { name: "auth.insecure_no_auth", kind: Kind::Switch },
     Key { name: "admin.token", kind: Kind::Secret },
@@ -58,15 +59,23 @@ impl Key {
 
     /// Its variable: `drain.delay_s` is `RUSHGATE_DRAIN_DELAY_S`.
     pub fn variable(&self) -> String {
-        format!("{PREFIX}{}", self.name.replace('.', "_").to_ascii_uppercase())
+        format!("{PREFIX}{}", self.short().replace('.', "_").to_ascii_uppercase())
     }
 
     /// Its flag, dashes included: `drain.delay_s` is `--drain-delay-s`.
     pub fn flag(&self) -> String {
-        match self.name {
+        match self.short() {
             // Long enough to be read twice, without the word before it.
             "auth.insecure_no_auth" => "--insecure-no-auth".to_owned(),
             name => format!("--{}", name.replace(['.', '_'], "-")),
+        }
+    }
+
+    /// Its name where no group stands around it: the gate's address is what everybody means by "the gate".
+    pub(super) fn short(&self) -> &'static str {
+        match self.name {
+            "gate.address" => "gate",
+            name => name,
         }
     }
 
@@ -123,6 +132,8 @@ mod tests {
         assert_eq!((key.variable().as_str(), key.flag().as_str()), ("RUSHGATE_DRAIN_DELAY_S", "--drain-delay-s"));
         assert_eq!(Key::find("admin.token").unwrap().variable(), ADMIN_TOKEN_VARIABLE);
         assert_eq!(Key::find("auth.insecure_no_auth").unwrap().flag(), "--insecure-no-auth");
+        let gate = Key::find("gate.address").unwrap();
+        assert_eq!((gate.variable().as_str(), gate.flag().as_str()), ("RUSHGATE_GATE", "--gate"));
         assert!(Key::find("drain").is_none());
     }
 

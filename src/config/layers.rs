@@ -104,7 +104,7 @@ fn add_toml(text: &str, origin: &Origin, path: &Path, settings: &mut Settings, p
 fn add_table(group: &str, table: Table, origin: &Origin, settings: &mut Settings, problems: &mut Vec<Problem>) {
     for (name, value) in table {
         let name = if group.is_empty() { name } else { format!("{group}.{name}") };
-        match (Key::find(&name), value) {
+        match (Key::find(&name).or_else(|| short(&name, &value)), value) {
             (Some(key), value) => drop(settings.insert(key.name, Given { value, origin: origin.clone() })),
             (None, Value::Table(table)) if !table.is_empty() || is_group(&name) => {
                 add_table(&name, table, origin, settings, problems);
@@ -115,6 +115,11 @@ fn add_table(group: &str, table: Table, origin: &Origin, settings: &mut Settings
             }
         }
     }
+}
+
+/// The setting that a group stands for when it is given as one value: `gate = "memory"`.
+fn short(name: &str, value: &Value) -> Option<&'static Key> {
+    KEYS.iter().find(|key| key.short() == name && !value.is_table())
 }
 
 fn is_group(name: &str) -> bool {

@@ -40,6 +40,8 @@ pub struct Config {
     pub ledger: Ledger,
     /// Where stock is held during the rush.
     pub gate: Gate,
+    /// What becomes of orders whose gate cannot be used.
+    pub on_gate_failure: OnGateFailure,
     /// Shards of a sale that names none, 1..=[`crate::limits::SHARDS_MAX`].
     pub shards: u16,
     /// How a buyer is recognised.
@@ -57,7 +59,7 @@ pub struct Config {
 pub enum Ledger {
     /// A SQLite file.
     Sqlite(PathBuf),
-    /// A PostgreSQL address, password included. Refused by [`Loaded::check_stores`] in this build.
+    /// A PostgreSQL address, password included.
     Postgres(Secret),
 }
 
@@ -66,10 +68,19 @@ pub enum Ledger {
 pub enum Gate {
     /// This process.
     Memory,
-    /// One or more Redis addresses, separated by commas. Refused by [`Loaded::check_stores`] in this build.
+    /// One or more Redis addresses, separated by commas.
     Redis(Secret),
-    /// A Redis Cluster address. Refused by [`Loaded::check_stores`] in this build.
+    /// A Redis Cluster address.
     RedisCluster(Secret),
+}
+
+/// What becomes of orders whose gate cannot be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnGateFailure {
+    /// They go straight to the ledger.
+    Ledger,
+    /// They are refused.
+    Shed,
 }
 
 /// How a buyer is recognised.
@@ -158,7 +169,8 @@ impl Config {
             admin_listen: reader.address("admin_listen"),
             ledger: reader.ledger("ledger", &data_dir),
             data_dir,
-            gate: reader.gate("gate"),
+            gate: reader.gate("gate.address"),
+            on_gate_failure: reader.on_gate_failure("gate.on_failure"),
             shards: reader.shards("shards"),
             auth: Auth {
                 mode: reader.auth_mode("auth.mode"),

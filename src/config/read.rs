@@ -9,7 +9,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::key::Key;
 use super::layers::Settings;
-use super::{AuthMode, Gate, LEDGER_FILE, Ledger, LogFormat, Problem, Secret};
+use super::{AuthMode, Gate, LEDGER_FILE, Ledger, LogFormat, OnGateFailure, Problem, Secret};
 use crate::limits;
 
 /// Reads settings one by one and gathers what is wrong. A wrong value gives a stand-in, which nobody sees: a
@@ -63,6 +63,14 @@ impl<'a> Reader<'a> {
     pub(super) fn gate(&mut self, key: &'static str) -> Gate {
         let expected = "memory, redis://...[,redis://...] or redis-cluster://...";
         self.read(key, expected, Gate::Memory, |value| gate(value.as_str()?))
+    }
+
+    pub(super) fn on_gate_failure(&mut self, key: &'static str) -> OnGateFailure {
+        self.read(key, "ledger or shed", OnGateFailure::Ledger, |value| match value.as_str()? {
+            "ledger" => Some(OnGateFailure::Ledger),
+            "shed" => Some(OnGateFailure::Shed),
+            _ => None,
+        })
     }
 
     pub(super) fn shards(&mut self, key: &'static str) -> u16 {
@@ -135,7 +143,7 @@ fn gate(text: &str) -> Option<Gate> {
         Some(Gate::Memory)
     } else if has_host(text, "redis-cluster://") {
         Some(Gate::RedisCluster(Secret::new(text)))
-    } else if text.split(',').all(|node| has_host(node, "redis://")) {
+    } else if text.split(',').all(|node| has_host(node, "redis://") || has_host(node, "rediss://")) {
         Some(Gate::Redis(Secret::new(text)))
     } else {
         None

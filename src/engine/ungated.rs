@@ -61,6 +61,11 @@ impl Engine {
         self.catalog.all().iter().map(|offer| offer.live.shards_out()).sum()
     }
 
+    /// Servers of the gate that cannot be used now.
+    pub fn gate_servers_down(&self) -> usize {
+        self.gate.servers_down()
+    }
+
     /// Uses the gates of a sale again that can be reached again, in new epochs.
     pub(super) async fn bring_back(&self, offer: &Offer) {
         if offer.live.shards_out() > 0

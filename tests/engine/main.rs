@@ -11,7 +11,9 @@
     reason = "a test fails by panicking, and these are all tests"
 )]
 
+mod engines;
 mod faults;
+mod faulty_gate;
 mod gate_contract;
 mod ledger_contract;
 mod model;

@@ -78,7 +78,9 @@ fn what_cannot_work_is_said_at_once() {
     assert!(run(&["sale", "list", "--server", "http://127.0.0.1:1"], 3).contains("rushgate serve"));
     assert!(run(&["serve", "--listen", "0.0.0.0:0"], 2).contains("--insecure-no-auth"));
     assert!(run(&["serve", "--admin-listen", "0.0.0.0:0"], 2).contains("RUSHGATE_ADMIN_TOKEN"));
-    assert!(run(&["serve", "--gate", "redis://localhost"], 2).contains("memory"));
+    assert!(run(&["serve", "--gate", "redis:/localhost"], 2).contains("redis-cluster://"));
+    assert!(run(&["rebuild"], 1).contains("memory"));
+    assert!(run(&["health", "--server", "http://127.0.0.1:1"], 3).contains("rushgate serve"));
     assert!(run(&["serve", "--shard", "3"], 2).contains("--shards"));
     assert!(run(&["config", "print"], 0).contains("admin_listen"));
     run(&["config", "check"], 0);
