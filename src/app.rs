@@ -1,8 +1,9 @@
 //! Puts the parts together: opens the stores, starts the engine, listens, and leaves cleanly.
 
+mod stores;
+
 use std::io::Write;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,9 +16,8 @@ use crate::admin::Admin;
 use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::engine::{self, Engine, OnGateFailure};
-use crate::gate::MemoryGate;
 use crate::intake::Intake;
-use crate::ledger::{Check, Ledger, OpenError, SqliteLedger};
+use crate::ledger::{Check, Ledger};
 use crate::metrics::Metrics;
 use crate::order::{Currency, Name, NewSale, NewSku, Rules, Sale};
 use crate::{server, telemetry};
@@ -36,12 +36,7 @@ pub fn serve(config: Config, demo: bool) -> anyhow::Result<()> {
 
 /// Brings the ledger's schema up to date and says what it is now.
 pub fn migrate(config: &Config) -> anyhow::Result<String> {
-    let ledger = open_ledger(config, SqliteLedger::open)?;
-    let version = one_thread()?.block_on(async {
-        let version = ledger.schema_version().await;
-        ledger.close().await;
-        version
-    })?;
+    let version = one_thread()?.block_on(stores::migrate(config))?;
     Ok(format!("the ledger has schema version {version}, which is the newest\n"))
 }
 
@@ -60,10 +55,10 @@ pub fn rebuild(config: &Config) -> anyhow::Result<Vec<Rebuilt>> {
     if matches!(config.gate, config::Gate::Memory) {
         bail!("a memory gate lives and dies with its engine: there is none to rebuild; name one with --gate");
     }
-    let gate = gate(config)?;
-    let ledger = open_ledger(config, SqliteLedger::open_existing)?;
     one_thread()?.block_on(async {
-        let rebuilt = engine::rebuild(&gate, &ledger, Clock::System.now_ms()).await;
+        let ledger = stores::existing_ledger(config).await?;
+        let gate = stores::gate(config, ledger.as_ref()).await?;
+        let rebuilt = engine::rebuild(gate.as_ref(), ledger.as_ref(), Clock::System.now_ms()).await;
         ledger.close().await;
         let shown = |(sale, not_loaded): (Arc<Sale>, usize)| Rebuilt {
             sale_id: sale.id.as_str().to_owned(),
@@ -76,16 +71,15 @@ pub fn rebuild(config: &Config) -> anyhow::Result<Vec<Rebuilt>> {
 
 /// Audits the ledger itself, without a running server.
 pub fn verify(config: &Config, sale_id: Option<&str>) -> anyhow::Result<Vec<Check>> {
-    // An audit of a ledger that is not there must not make one and find it sound.
-    let ledger = open_ledger(config, SqliteLedger::open_existing)?;
     one_thread()?.block_on(async {
-        let checks = audit(&ledger, sale_id).await;
+        let ledger = stores::existing_ledger(config).await?;
+        let checks = audit(ledger.as_ref(), sale_id).await;
         ledger.close().await;
         checks
     })
 }
 
-async fn audit(ledger: &SqliteLedger, sale_id: Option<&str>) -> anyhow::Result<Vec<Check>> {
+async fn audit(ledger: &dyn Ledger, sale_id: Option<&str>) -> anyhow::Result<Vec<Check>> {
     let sale = match sale_id {
         None => None,
         Some(id) => {
@@ -101,32 +95,15 @@ fn one_thread() -> anyhow::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")
 }
 
-fn open_ledger(
-    config: &Config,
-    open: impl Fn(&Path) -> Result<SqliteLedger, OpenError>,
-) -> anyhow::Result<SqliteLedger> {
-    match &config.ledger {
-        config::Ledger::Sqlite(path) => Ok(open(path)?),
-        config::Ledger::Postgres(_) => bail!("this build has the SQLite ledger only"),
-    }
-}
-
-fn gate(config: &Config) -> anyhow::Result<MemoryGate> {
-    match &config.gate {
-        config::Gate::Memory => Ok(MemoryGate::default()),
-        config::Gate::Redis(_) | config::Gate::RedisCluster(_) => bail!("this build has the memory gate only"),
-    }
-}
-
 async fn run(config: Config, demo: bool) -> anyhow::Result<()> {
     // Asked for before anything is open, so that a signal during start-up is not lost.
     let mut stop = Stop::new()?;
-    let ledger: Arc<dyn Ledger> = Arc::new(open_ledger(&config, SqliteLedger::open)?);
+    let ledger = stores::ledger(&config).await?;
     let on_gate_failure = match config.on_gate_failure {
         config::OnGateFailure::Ledger => OnGateFailure::Ledger,
         config::OnGateFailure::Shed => OnGateFailure::Shed,
     };
-    let gate = Arc::new(gate(&config)?);
+    let gate = stores::gate(&config, ledger.as_ref()).await?;
     let engine = Engine::start(gate, ledger, Clock::System, Arc::new(Metrics::default()), on_gate_failure).await?;
 
     let intake = Arc::new(Intake::new(engine.clone())?);

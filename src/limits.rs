@@ -173,3 +173,88 @@ pub const CLIENT_ANSWER_BYTES_MAX: usize = 256 * 1024 * 1024;
 
 /// Log lines that may wait for stderr, per process: at some 300 bytes each about 5 MB. The surplus is dropped.
 pub const LOG_LINES_QUEUED_MAX: usize = 16_384;
+
+// ---- the Redis gate ----
+
+/// Most asks, and most settlements, of one script call. A call of this size keeps Redis busy for about a millisecond,
+/// and Lua can hand about 8,000 values to a command, two for each.
+pub const GATE_BATCH_MAX: usize = 512;
+/// Asks, and settlements, that may wait for the call before theirs, per shard: as many as orders may be in flight.
+pub const GATE_QUEUE_MAX: usize = ORDERS_IN_FLIGHT_MAX;
+/// How long connecting to a Redis node may take, the look at its settings included, in ms.
+pub const GATE_CONNECT_MS: u64 = 2_000;
+/// How long a Redis node may take to answer a call, in ms: hundreds of times what a full batch needs, and far below
+/// the lease. Beyond, the outcome is unknown.
+pub const GATE_REPLY_MS: u64 = 1_000;
+/// Unanswered calls in a row after which a connection is replaced.
+pub const GATE_TIMEOUTS_MAX: u32 = 3;
+/// Shortest and longest pause before a lost node is tried again, in ms; doubled from try to try, with jitter.
+pub const GATE_BACKOFF_MS: std::ops::RangeInclusive<u64> = 50..=2_000;
+/// How long a connection to a Redis node may be idle before the kernel looks whether it is still there, in s.
+pub const GATE_KEEPALIVE_S: u64 = 15;
+/// How long bytes sent to a Redis node may stay unacknowledged before the connection is given up, in ms.
+pub const GATE_UNACKED_MS: u64 = 3_000;
+/// Calls under way on one connection; more wait here, where they cost no memory of Redis.
+pub const GATE_CALLS_MAX: usize = 1_024;
+/// Bytes written to a connection at a time: some batches.
+pub const GATE_WRITE_BYTES: usize = 256 * 1024;
+/// Most pages of a shard's reservations that one look for overdue ones reads; the next look goes on behind them.
+pub const GATE_PAGES_MAX: usize = 64;
+/// Most nodes of the Redis gate. The highest peak ever published needs a handful.
+pub const GATE_NODES_MAX: usize = 1_024;
+
+// A command of a script gets two values for each order and a few more.
+const _: () = assert!(2 * GATE_BATCH_MAX + 64 < 7_999);
+
+// ---- the PostgreSQL ledger ----
+
+/// Connections that batches of orders are recorded on, per process: while one waits for its commit, the others work.
+pub const POSTGRES_WRITERS: usize = 4;
+/// Connections for everything else that writes, per process.
+pub const POSTGRES_CHANGERS: usize = 2;
+/// Connections for reads, per process.
+pub const POSTGRES_READERS: usize = 2;
+/// Connections that look orders up in batches, per process.
+pub const POSTGRES_FINDERS: usize = 2;
+/// Batches that may wait for a writer.
+pub const POSTGRES_APPENDS_QUEUED_MAX: usize = 64;
+/// Other writes that may wait in the queue; more wait for a place in it.
+pub const POSTGRES_CHANGES_QUEUED_MAX: usize = 64;
+/// Reads that may wait for a reader.
+pub const POSTGRES_READS_QUEUED_MAX: usize = 1_024;
+/// Look-ups that may wait: one for every order in flight.
+pub const POSTGRES_FINDS_QUEUED_MAX: usize = ORDERS_IN_FLIGHT_MAX;
+/// Most look-ups in one query.
+pub const POSTGRES_FINDS_PER_QUERY_MAX: usize = 256;
+/// Audits that may wait for the one that runs; more are told that the ledger is busy.
+pub const POSTGRES_AUDITS_QUEUED_MAX: usize = 1;
+/// Most orders of one append: each has its own number in the block that the batch draws.
+pub const POSTGRES_BATCH_ORDERS_MAX: usize = 4_096;
+/// How long a row may be waited for, in ms; the server gives up first.
+pub const POSTGRES_LOCK_MS_MAX: u64 = 2_000;
+/// How long a statement of an order or a read may run, in ms.
+pub const POSTGRES_STATEMENT_MS_MAX: u64 = 3_000;
+/// How long the transaction of a batch may run, in ms, where the server is new enough to end it.
+pub const POSTGRES_TRANSACTION_MS_MAX: u64 = 8_000;
+/// How long a batch or a read may be unanswered, in ms, before its connection is dropped. The client is still there to
+/// be told.
+pub const POSTGRES_REPLY_MS_MAX: u64 = 9_000;
+/// How long a statement that makes or changes a sale may run, in ms: one of 256 skus in 1024 shards has 262,144 rows.
+pub const POSTGRES_CHANGE_STATEMENT_MS_MAX: u64 = 20_000;
+/// How long such a transaction may run, in ms.
+pub const POSTGRES_CHANGE_MS_MAX: u64 = 40_000;
+/// How long an audit may take, in seconds.
+pub const POSTGRES_AUDIT_S_MAX: u64 = CLIENT_AUDIT_S;
+/// How long connecting may take, in ms.
+pub const POSTGRES_CONNECT_MS_MAX: u64 = 2_000;
+/// How long a connection may have been idle before it is asked whether it still answers, in ms.
+pub const POSTGRES_IDLE_MS: u64 = 1_000;
+/// First and longest pause between attempts to connect, in ms.
+pub const POSTGRES_PAUSE_MS_MIN: u64 = 50;
+/// See [`POSTGRES_PAUSE_MS_MIN`].
+pub const POSTGRES_PAUSE_MS_MAX: u64 = 1_000;
+const _: () = assert!(BATCH_ORDERS_MAX <= POSTGRES_BATCH_ORDERS_MAX);
+const _: () = assert!(POSTGRES_LOCK_MS_MAX < POSTGRES_STATEMENT_MS_MAX);
+const _: () = assert!(POSTGRES_STATEMENT_MS_MAX < POSTGRES_TRANSACTION_MS_MAX);
+const _: () = assert!(POSTGRES_TRANSACTION_MS_MAX < POSTGRES_REPLY_MS_MAX);
+const _: () = assert!(POSTGRES_REPLY_MS_MAX < ANSWER_MS_MAX);

@@ -5,7 +5,9 @@
 
 mod memory;
 mod records;
+mod redis;
 
+pub use self::redis::{ConnectError, Nodes, RedisGate};
 pub use memory::MemoryGate;
 
 use futures_util::future::BoxFuture;

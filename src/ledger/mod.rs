@@ -4,8 +4,10 @@
 //! checks stock, user limits and the end of the sale itself, inside the transaction that records the order. The
 //! engine writes it; reads and the audit ask it.
 
+mod postgres;
 mod sqlite;
 
+pub use postgres::{PostgresLedger, PostgresOpenError};
 pub use sqlite::{OpenError, SqliteLedger};
 
 use std::sync::Arc;

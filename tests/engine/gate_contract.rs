@@ -3,17 +3,33 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use rushgate::gate::{Ask, At, Gate, Held, Level, May, MemoryGate, No, Settlement};
+use rushgate::gate::{Ask, At, Gate, Held, Level, May, MemoryGate, No, Nodes, RedisGate, Settlement};
 use rushgate::limits::LEASE_MS;
 use rushgate::order::{Hold, Rules, Sale, SaleNo, SaleState, Salt, Sku, SkuNo, Switch};
 
+use crate::redis_server::servers;
 use crate::world::{NOON, SALT, hold, new_sale, rules};
 
-fn gates() -> Vec<(&'static str, Arc<dyn Gate>)> {
-    vec![("memory", Arc::new(MemoryGate::default()))]
+async fn gates() -> Vec<(&'static str, Arc<dyn Gate>)> {
+    let servers = servers();
+    let redis = async |addresses: &[String], nodes| {
+        Arc::new(RedisGate::connect(addresses, nodes, new_ledger_id()).await.unwrap()) as Arc<dyn Gate>
+    };
+    vec![
+        ("memory", Arc::new(MemoryGate::default())),
+        ("redis", redis(&servers.apart[..1], Nodes::Fixed).await),
+        ("redis, three nodes", redis(&servers.apart, Nodes::Fixed).await),
+        ("redis cluster", redis(std::slice::from_ref(&servers.cluster), Nodes::Cluster).await),
+    ]
 }
 
-fn sale(rules: Rules) -> Sale {
+/// Tests share servers; a ledger of its own gives each of them keys of its own.
+pub(crate) fn new_ledger_id() -> u64 {
+    static ID: AtomicU64 = AtomicU64::new(1);
+    ID.fetch_add(1, Ordering::Relaxed)
+}
+
+pub(crate) fn sale(rules: Rules) -> Sale {
     let new = new_sale("s", rules, &[("a", 0), ("b", 0)]);
     let skus = (1..).zip(new.skus).map(|(no, sku)| Sku {
         no: SkuNo(no),
@@ -38,7 +54,7 @@ fn at(epoch: i64) -> At {
 }
 
 /// An ask by somebody who has not asked before.
-fn asked(hold: Hold, may: May) -> Ask {
+pub(crate) fn asked(hold: Hold, may: May) -> Ask {
     static BY: AtomicU64 = AtomicU64::new(1);
     Ask { hold, may, by: BY.fetch_add(1, Ordering::Relaxed) }
 }
@@ -85,7 +101,7 @@ fn refused(why: No) -> Held {
 
 #[tokio::test]
 async fn an_order_is_reserved_once_and_recognised_in_every_phase() {
-    for (name, gate) in gates() {
+    for (name, gate) in gates().await {
         let shard = Loaded::new(&gate, rules(1), [10, 0]).await;
         let (mine, other) = (shard.hold(1, "k", 3), shard.hold(1, "k", 4));
         assert_eq!(shard.reserve(mine).await, RESERVED, "{name}");
@@ -102,7 +118,7 @@ async fn an_order_is_reserved_once_and_recognised_in_every_phase() {
 
 #[tokio::test]
 async fn a_repeat_is_recognised_before_window_limit_and_stock() {
-    for (name, gate) in gates() {
+    for (name, gate) in gates().await {
         let limited = Rules { user_limit: Some(1), ends_at: Some(NOON + 10), ..rules(1) };
         let shard = Loaded::new(&gate, limited, [1, 0]).await;
         let mine = shard.hold(1, "k", 1);
@@ -115,7 +131,7 @@ async fn a_repeat_is_recognised_before_window_limit_and_stock() {
 
 #[tokio::test]
 async fn nothing_is_sold_that_is_not_there() {
-    for (name, gate) in gates() {
+    for (name, gate) in gates().await {
         let shard = Loaded::new(&gate, rules(1), [2, 5]).await;
         assert_eq!(shard.reserve(shard.hold(1, "a", 3)).await, refused(No::SegmentEmpty), "{name}");
         assert_eq!(shard.reserve(shard.hold(1, "b", 2)).await, RESERVED, "{name}");
@@ -127,7 +143,7 @@ async fn nothing_is_sold_that_is_not_there() {
 
 #[tokio::test]
 async fn a_batch_is_decided_in_order() {
-    for (name, gate) in gates() {
+    for (name, gate) in gates().await {
         let shard = Loaded::new(&gate, rules(1), [2, 0]).await;
         let (a, b) = (shard.hold(1, "a", 1), shard.hold(2, "b", 2));
         let asks = [a, b, shard.hold(3, "c", 1)].map(|hold| asked(hold, May::Create));
@@ -138,7 +154,7 @@ async fn a_batch_is_decided_in_order() {
 
 #[tokio::test]
 async fn who_asks_again_gets_the_same_answer_and_nobody_else_does() {
-    for (name, gate) in gates() {
+    for (name, gate) in gates().await {
         let shard = Loaded::new(&gate, rules(1), [5, 0]).await;
         let mine = [asked(shard.hold(1, "k", 2), May::Create)];
         for _ in 0..3 {
@@ -153,7 +169,7 @@ async fn who_asks_again_gets_the_same_answer_and_nobody_else_does() {
 
 #[tokio::test]
 async fn a_level_tells_epoch_stock_and_what_is_held() {
-    for (name, gate) in gates() {
+    for (name, gate) in gates().await {
         let shard = Loaded::new(&gate, rules(1), [5, 7]).await;
         let (mine, other) = (shard.hold(1, "k", 2), hold(&shard.sale, 2, "l", 1, 3));
         assert_eq!(shard.reserve(mine).await, RESERVED, "{name}");
@@ -172,7 +188,7 @@ async fn a_level_tells_epoch_stock_and_what_is_held() {
 
 #[tokio::test]
 async fn an_older_load_or_the_same_again_changes_nothing() {
-    for (name, gate) in gates() {
+    for (name, gate) in gates().await {
         let shard = Loaded::new(&gate, rules(1), [5, 0]).await;
         gate.load(at(3), &shard.sale, &[4, 0], false).await.unwrap();
         for late in [2, 3] {
@@ -185,7 +201,7 @@ async fn an_older_load_or_the_same_again_changes_nothing() {
 
 #[tokio::test]
 async fn a_reservation_past_its_lease_is_taken_over_once() {
-    for (name, gate) in gates() {
+    for (name, gate) in gates().await {
         let shard = Loaded::new(&gate, rules(1), [10, 0]).await;
         let mine = shard.hold(1, "k", 1);
         let retry = Hold { created_at: NOON + LEASE_MS, ..mine };
@@ -201,7 +217,7 @@ async fn a_reservation_past_its_lease_is_taken_over_once() {
 
 #[tokio::test]
 async fn a_clock_set_back_does_not_prolong_a_lease() {
-    for (name, gate) in gates() {
+    for (name, gate) in gates().await {
         let shard = Loaded::new(&gate, rules(1), [10, 0]).await;
         let mine = shard.hold(1, "k", 1);
         assert_eq!(shard.reserve(mine).await, RESERVED, "{name}");
@@ -215,7 +231,7 @@ async fn a_clock_set_back_does_not_prolong_a_lease() {
 
 #[tokio::test]
 async fn overdue_reservations_are_handed_out_with_a_new_lease() {
-    for (name, gate) in gates() {
+    for (name, gate) in gates().await {
         let shard = Loaded::new(&gate, rules(1), [10, 0]).await;
         let holds = [shard.hold(1, "a", 1), shard.hold(2, "b", 1), shard.hold(3, "c", 1)];
         for hold in holds {
@@ -235,7 +251,7 @@ async fn overdue_reservations_are_handed_out_with_a_new_lease() {
 
 #[tokio::test]
 async fn units_go_back_exactly_when_the_settlement_says_so() {
-    for (name, gate) in gates() {
+    for (name, gate) in gates().await {
         let limited = Rules { user_limit: Some(2), ..rules(1) };
         let shard = Loaded::new(&gate, limited, [2, 0]).await;
         let mine = shard.hold(1, "k", 2);
@@ -260,7 +276,7 @@ async fn units_go_back_exactly_when_the_settlement_says_so() {
 
 #[tokio::test]
 async fn settling_what_is_not_held_changes_nothing() {
-    for (name, gate) in gates() {
+    for (name, gate) in gates().await {
         let shard = Loaded::new(&gate, rules(1), [5, 0]).await;
         let order_no = shard.hold(1, "k", 1).order_no;
         for settlement in [
@@ -278,7 +294,7 @@ async fn settling_what_is_not_held_changes_nothing() {
 
 #[tokio::test]
 async fn a_user_limit_counts_units_per_sku() {
-    for (name, gate) in gates() {
+    for (name, gate) in gates().await {
         let limited = Rules { user_limit: Some(3), ..rules(1) };
         let shard = Loaded::new(&gate, limited, [9, 9]).await;
         assert_eq!(shard.reserve(shard.hold(1, "a", 4)).await, refused(No::UserLimit), "{name}");
@@ -292,7 +308,7 @@ async fn a_user_limit_counts_units_per_sku() {
 
 #[tokio::test]
 async fn the_window_and_the_switch_are_looked_at() {
-    for (name, gate) in gates() {
+    for (name, gate) in gates().await {
         let window = Rules { starts_at: Some(NOON), ends_at: Some(NOON + 100), ..rules(1) };
         let shard = Loaded::new(&gate, window, [9, 0]).await;
         let ask = async |now_ms| shard.ask(now_ms, shard.hold(1, &format!("k{now_ms}"), 1), May::Create).await;
@@ -310,7 +326,7 @@ async fn the_window_and_the_switch_are_looked_at() {
 
 #[tokio::test]
 async fn what_may_not_create_creates_nothing() {
-    for (name, gate) in gates() {
+    for (name, gate) in gates().await {
         let shard = Loaded::new(&gate, rules(1), [5, 0]).await;
         for may in [May::Resume, May::Look] {
             assert_eq!(shard.ask(NOON, shard.hold(1, "k", 1), may).await, Held::Unfamiliar, "{name}");
@@ -322,7 +338,7 @@ async fn what_may_not_create_creates_nothing() {
 
 #[tokio::test]
 async fn stock_is_adjusted_down_to_nothing_and_no_further() {
-    for (name, gate) in gates() {
+    for (name, gate) in gates().await {
         let shard = Loaded::new(&gate, rules(1), [5, 7]).await;
         let adjust = async |sku, units| gate.adjust(at(1), sku, units).await.unwrap();
         assert_eq!(adjust(0, 3).await, 3, "{name}");
@@ -337,7 +353,7 @@ async fn stock_is_adjusted_down_to_nothing_and_no_further() {
 
 #[tokio::test]
 async fn a_new_epoch_forgets_and_an_old_one_is_refused() {
-    for (name, gate) in gates() {
+    for (name, gate) in gates().await {
         let unloaded = At { shard: 0, sale: SaleNo(77), epoch: 1 };
         let shard = Loaded::new(&gate, rules(1), [5, 0]).await;
         let mine = shard.hold(1, "k", 2);

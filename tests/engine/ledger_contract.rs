@@ -5,39 +5,69 @@ mod sales;
 
 use std::sync::Arc;
 
-use rushgate::ledger::{Appended, Entry, Ledger, PageOf, Transfer};
+use rushgate::ledger::{Appended, Entry, Ledger, PageOf, PostgresLedger, Transfer};
 use rushgate::order::{Hold, NewSale, Order, Rules, Sale, SkuLevel, State, Switch};
 use tempfile::TempDir;
 
-use crate::world::{NOON, hold, made, new_sale, open, rules, user};
+use crate::postgres_server;
+use crate::world::{NOON, PATIENCE, hold, made, new_sale, open, rules, user};
 
-/// Opens the ledger that lives in a directory.
-type Open = fn(&TempDir) -> Arc<dyn Ledger>;
+/// The ledgers that everything here is asked of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Sqlite,
+    Postgres,
+}
 
-fn ledgers() -> Vec<(&'static str, Open)> {
-    vec![("sqlite", open)]
+fn ledgers() -> [Kind; 2] {
+    [Kind::Sqlite, Kind::Postgres]
+}
+
+/// Where a ledger lives while it is closed.
+enum Home {
+    Directory(TempDir),
+    Database(String),
+}
+
+impl Home {
+    async fn new(kind: Kind) -> Home {
+        match kind {
+            Kind::Sqlite => Home::Directory(TempDir::new().unwrap()),
+            Kind::Postgres => Home::Database(postgres_server::server().database().await),
+        }
+    }
+
+    async fn open(&self) -> Arc<dyn Ledger> {
+        match self {
+            Home::Directory(directory) => open(directory),
+            Home::Database(url) => Arc::new(PostgresLedger::open(url).await.unwrap()),
+        }
+    }
 }
 
 /// A ledger with one sale, and short words for asking it.
 struct Books {
     name: &'static str,
-    open: Open,
-    directory: TempDir,
+    home: Home,
     ledger: Arc<dyn Ledger>,
     sale: Arc<Sale>,
 }
 
 impl Books {
-    async fn new((name, open): (&'static str, Open), new: NewSale) -> Books {
-        let directory = TempDir::new().unwrap();
-        let ledger = open(&directory);
+    async fn new(kind: Kind, new: NewSale) -> Books {
+        let name = match kind {
+            Kind::Sqlite => "sqlite",
+            Kind::Postgres => "postgres",
+        };
+        let home = Home::new(kind).await;
+        let ledger = home.open().await;
         let sale = made(ledger.as_ref(), new).await;
-        Books { name, open, directory, ledger, sale }
+        Books { name, home, ledger, sale }
     }
 
     async fn reopen(&mut self) {
         self.ledger.close().await;
-        self.ledger = (self.open)(&self.directory);
+        self.ledger = self.home.open().await;
     }
 
     fn entry(&self, hold: Hold) -> Entry {
@@ -145,7 +175,7 @@ async fn a_repeat_gets_the_first_row_whatever_it_says() {
 /// The engine never does this, and the trait does not ask for it: a belt beside the braces of the embedded ledger.
 #[tokio::test]
 async fn sqlite_recognises_a_repeat_within_a_batch() {
-    let books = Books::new(("sqlite", open), new_sale("s", limited(2), &[("a", 2)])).await;
+    let books = Books::new(Kind::Sqlite, new_sale("s", limited(2), &[("a", 2)])).await;
     let (first, other) = (books.wish(1, "k", 2), books.wish(1, "k", 1));
     let answers = books.append(&[first.clone(), first.clone(), other]).await;
     let exists = Appended::Exists(books.row(&first).await);
@@ -340,7 +370,10 @@ async fn a_dropped_append_is_still_recorded() {
         let mut append = books.ledger.append(vec![wish.clone()]);
         let polled = futures_util::poll!(&mut append);
         drop((append, polled));
-        // Writes are done in turn, so this one comes after it.
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        while books.ledger.find(Some(wish.hold.user), wish.hold.order_no).await.unwrap().is_none() {
+            assert!(tokio::time::Instant::now() < deadline, "{}: it is not recorded", books.name);
+        }
         let answer = books.append_one(&wish).await;
         assert_eq!(answer, Appended::Exists(books.row(&wish).await), "{}", books.name);
     }

@@ -7,17 +7,24 @@ use rushgate::order::{Rules, State};
 use rusqlite::Connection;
 use tempfile::TempDir;
 
-use super::{Books, limited};
+use super::{Books, Home, Kind, limited};
 use crate::world::{PATIENCE, new_sale, open};
 
 fn file(directory: &TempDir) -> PathBuf {
     directory.path().join("rushgate.db")
 }
 
+fn directory(books: &Books) -> &TempDir {
+    match &books.home {
+        Home::Directory(directory) => directory,
+        Home::Database(url) => panic!("{url} is no directory"),
+    }
+}
+
 /// A ledger with a sale of two skus and two shards, in which eight users have two units each.
 async fn used() -> Books {
     let rules = Rules { shards: 2, ..limited(5) };
-    let books = Books::new(("sqlite", open), new_sale("s", rules, &[("a", 20), ("b", 20)])).await;
+    let books = Books::new(Kind::Sqlite, new_sale("s", rules, &[("a", 20), ("b", 20)])).await;
     let wishes: Vec<_> = (1..=8).map(|user| books.wish(user, "k", 2)).collect();
     assert!(books.append(&wishes).await.iter().all(|answer| matches!(answer, Appended::Created { .. })));
     books
@@ -32,12 +39,12 @@ async fn failing_after(statements: &str) -> Vec<&'static str> {
     let mut books = used().await;
     books.assert_balanced().await;
     books.ledger.close().await;
-    let connection = Connection::open(file(&books.directory)).unwrap();
+    let connection = Connection::open(file(directory(&books))).unwrap();
     connection.execute_batch("PRAGMA ignore_check_constraints = ON; PRAGMA foreign_keys = OFF").unwrap();
     connection.execute_batch(UP_TO_DATE).unwrap();
     connection.execute_batch(statements).unwrap();
     connection.close().unwrap();
-    books.ledger = open(&books.directory);
+    books.ledger = open(directory(&books));
     let checks = books.ledger.audit(Some(books.sale.no)).await.unwrap();
     assert_eq!(checks, books.ledger.audit(None).await.unwrap(), "one sale is the whole ledger here");
     checks.into_iter().filter(|check| !check.ok).map(|check| check.name).collect()
@@ -109,7 +116,7 @@ async fn an_order_is_found_by_its_number_before_and_after_it_is_indexed() {
         }
     };
     found(books.ledger.as_ref()).await;
-    let connection = Connection::open(file(&books.directory)).unwrap();
+    let connection = Connection::open(file(directory(&books))).unwrap();
     let deadline = tokio::time::Instant::now() + PATIENCE;
     loop {
         let indexed: i64 = connection.query_row("SELECT count(*) FROM order_numbers", [], |row| row.get(0)).unwrap();
@@ -123,15 +130,15 @@ async fn an_order_is_found_by_its_number_before_and_after_it_is_indexed() {
     drop(connection);
     books.assert_balanced().await;
     books.ledger.close().await;
-    found(open(&books.directory).as_ref()).await;
+    found(open(directory(&books)).as_ref()).await;
 }
 
 #[tokio::test]
 async fn a_ledger_file_has_one_process() {
     let books = used().await;
-    assert!(matches!(SqliteLedger::open(&file(&books.directory)), Err(OpenError::Locked(_))));
+    assert!(matches!(SqliteLedger::open(&file(directory(&books))), Err(OpenError::Locked(_))));
     books.ledger.close().await;
-    let again = open(&books.directory);
+    let again = open(directory(&books));
     assert_eq!(again.sales(0).await.unwrap().len(), 1);
 }
 
@@ -139,10 +146,10 @@ async fn a_ledger_file_has_one_process() {
 async fn a_ledger_of_a_newer_program_is_refused() {
     let books = used().await;
     books.ledger.close().await;
-    let connection = Connection::open(file(&books.directory)).unwrap();
+    let connection = Connection::open(file(directory(&books))).unwrap();
     connection.execute_batch("PRAGMA user_version = 99").unwrap();
     connection.close().unwrap();
-    let refused = SqliteLedger::open(&file(&books.directory)).err();
+    let refused = SqliteLedger::open(&file(directory(&books))).err();
     assert!(matches!(refused, Some(OpenError::TooNew { found: 99, .. })), "{refused:?}");
 }
 
@@ -160,10 +167,10 @@ async fn a_ledger_dropped_without_closing_keeps_every_order() {
     let books = used().await;
     let wish = books.wish(1, "k", 2);
     let row = books.row(&wish).await;
-    let Books { name, open, directory, ledger, sale } = books;
+    let Books { name, home, ledger, sale } = books;
     drop(ledger);
-    let ledger = open(&directory);
-    let books = Books { name, open, directory, ledger, sale };
+    let ledger = home.open().await;
+    let books = Books { name, home, ledger, sale };
     assert_eq!(books.row(&wish).await, row);
     assert_eq!(books.append_one(&wish).await, Appended::Exists(row));
     books.assert_balanced().await;
@@ -176,10 +183,10 @@ async fn the_files_of_a_killed_process_hold_every_order() {
     // What a crash leaves behind: the file, and the log that was not folded into it.
     let crashed = TempDir::new().unwrap();
     for name in ["rushgate.db", "rushgate.db-wal"] {
-        std::fs::copy(books.directory.path().join(name), crashed.path().join(name)).unwrap();
+        std::fs::copy(directory(&books).path().join(name), crashed.path().join(name)).unwrap();
     }
     assert!(std::fs::metadata(crashed.path().join("rushgate.db-wal")).unwrap().len() > 0);
-    let books = Books { ledger: open(&crashed), directory: crashed, ..books };
+    let books = Books { ledger: open(&crashed), home: Home::Directory(crashed), ..books };
     assert_eq!(books.orders(1, None, 100).await, rows);
     assert_eq!(books.ledger.find(None, rows[0].order_no).await.unwrap(), Some(rows[0]));
     assert_eq!(books.level(0, 1).await.held, 8);

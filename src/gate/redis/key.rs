@@ -1,0 +1,49 @@
+//! The names of the keys in Redis, spelt here and nowhere else.
+
+use super::At;
+
+/// What is kept of one shard of one sale, each part under a key of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    /// Epoch, lineage, rules, and the units per sku.
+    State,
+    /// The reservations that are not settled.
+    Holds,
+    /// The recorded orders.
+    Records,
+    /// Units per user and sku, where the sale has a limit.
+    Units,
+}
+
+impl Part {
+    fn name(self) -> &'static str {
+        match self {
+            Part::State => "state",
+            Part::Holds => "holds",
+            Part::Records => "records",
+            Part::Units => "units",
+        }
+    }
+}
+
+/// What all keys of a shard stand under, on whatever sale: a Redis Cluster puts them on one node.
+pub(super) fn tag(shard: u16) -> String {
+    format!("rg:{shard}")
+}
+
+/// The key of one part. Ledgers may share a Redis: the numbers of their sales begin alike, so the ledger's id is in it.
+pub(super) fn key(ledger_id: u64, at: At, part: Part) -> String {
+    format!("{{{}}}:{ledger_id:016x}:{}:{}", tag(at.shard), at.sale.0, part.name())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::order::SaleNo;
+
+    #[test]
+    fn a_key_names_shard_ledger_sale_and_part() {
+        let at = At { sale: SaleNo(7), shard: 63, epoch: 1 };
+        assert_eq!(key(0xab, at, Part::Holds), "{rg:63}:00000000000000ab:7:holds");
+    }
+}

@@ -1,0 +1,343 @@
+//! Group decisions: the asks and settlements that arrive for a shard while one call of it is under way make up the
+//! next one. Nobody sleeps to fill a batch. A shard with nothing to do has no task and takes no memory.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::hash::{BuildHasher, Hash};
+
+use crossbeam::utils::CachePadded;
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+
+use super::{Ask, At, Error, Held, Settlement};
+use crate::clock::UnixMs;
+use crate::limits;
+use crate::order::OrderNo;
+
+/// Locks that the lanes are spread over; each is held for a push or for making up one batch.
+const STRIPES: usize = 64;
+
+type Map<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
+type Orders = HashSet<OrderNo, foldhash::fast::RandomState>;
+
+/// Some of the lanes.
+type Stripe = Mutex<Map<At, Lane>>;
+
+/// The lanes of all shards with something to do.
+pub(super) struct Lanes {
+    stripes: Box<[CachePadded<Stripe>]>,
+    hasher: foldhash::fast::RandomState,
+}
+
+/// What waits for one shard.
+#[derive(Default)]
+struct Lane {
+    settlements: VecDeque<Told>,
+    settlements_len: usize,
+    asks: VecDeque<Waiting>,
+    asks_len: usize,
+    /// Asks for orders that an earlier ask of the same batch was for, by order: somebody who sends the same order a
+    /// thousand times waits a thousand turns, and holds up nobody else.
+    parked: Map<OrderNo, VecDeque<Waiting>>,
+}
+
+/// An ask and who waits for its answer.
+struct Waiting {
+    ask: Ask,
+    now_ms: UnixMs,
+    answer: oneshot::Sender<Result<Held, Error>>,
+}
+
+/// Settlements of different orders and who waits for them.
+struct Told {
+    settlements: Vec<Settlement>,
+    answer: oneshot::Sender<Result<(), Error>>,
+}
+
+/// What one round trip carries: settlements first, so that what they give back can be had at once. No order stands
+/// twice among the asks, nor among the settlements.
+#[derive(Default)]
+pub(super) struct Turn {
+    told: Vec<Told>,
+    waiting: Vec<Waiting>,
+}
+
+/// Answers that are on their way, and whether the shard needs somebody to work for it.
+pub(super) struct Queued<T> {
+    pub(super) answers: Vec<oneshot::Receiver<Result<T, Error>>>,
+    pub(super) is_idle: bool,
+}
+
+impl Default for Lanes {
+    fn default() -> Self {
+        Lanes { stripes: (0..STRIPES).map(|_| CachePadded::default()).collect(), hasher: Default::default() }
+    }
+}
+
+impl Lanes {
+    /// Runs `work` on the lane of a shard, which is made if need be; tells whether it was.
+    fn with<T>(&self, at: At, work: impl FnOnce(&mut Lane) -> Result<T, Error>) -> Result<(T, bool), Error> {
+        let mut lanes = self.stripe(at).lock();
+        let before = lanes.len();
+        let done = work(lanes.entry(at).or_default());
+        let is_new = lanes.len() > before;
+        if done.is_err() && is_new {
+            lanes.remove(&at);
+        }
+        done.map(|done| (done, is_new))
+    }
+
+    #[allow(clippy::indexing_slicing, reason = "the remainder is below the number of stripes")]
+    fn stripe(&self, at: At) -> &Mutex<Map<At, Lane>> {
+        let mut key = self.hasher.build_hasher();
+        at.hash(&mut key);
+        &self.stripes[usize::try_from(std::hash::Hasher::finish(&key) % STRIPES as u64).unwrap_or(0)]
+    }
+
+    /// Queues asks, all or none.
+    pub(super) fn ask(&self, at: At, now_ms: UnixMs, asks: &[Ask]) -> Result<Queued<Held>, Error> {
+        let queue = |lane: &mut Lane| {
+            if lane.asks_len + asks.len() > limits::GATE_QUEUE_MAX {
+                return Err(Error::Busy);
+            }
+            lane.asks_len += asks.len();
+            let queue = asks.iter().map(|ask| {
+                let (answer, answered) = oneshot::channel();
+                lane.asks.push_back(Waiting { ask: *ask, now_ms, answer });
+                answered
+            });
+            Ok(queue.collect())
+        };
+        let (answers, is_idle) = self.with(at, queue)?;
+        Ok(Queued { answers, is_idle })
+    }
+
+    /// Queues settlements, all or none.
+    pub(super) fn settle(&self, at: At, settlements: &[Settlement]) -> Result<Queued<()>, Error> {
+        let queue = |lane: &mut Lane| {
+            if lane.settlements_len + settlements.len() > limits::GATE_QUEUE_MAX {
+                return Err(Error::Busy);
+            }
+            lane.settlements_len += settlements.len();
+            let queue = one_of_each(settlements).into_iter().map(|settlements| {
+                let (answer, answered) = oneshot::channel();
+                lane.settlements.push_back(Told { settlements, answer });
+                answered
+            });
+            Ok(queue.collect())
+        };
+        let (answers, is_idle) = self.with(at, queue)?;
+        Ok(Queued { answers, is_idle })
+    }
+
+    /// Makes up the next batch of a shard. `None`: nothing waits, and the shard is idle from now on.
+    pub(super) fn next(&self, at: At) -> Option<Turn> {
+        let mut lanes = self.stripe(at).lock();
+        let turn = lanes.get_mut(&at).map(Lane::turn).filter(|turn| !turn.is_empty());
+        if turn.is_none() {
+            lanes.remove(&at);
+        }
+        turn
+    }
+
+    /// Lets a shard go whose worker is no more.
+    pub(super) fn forget(&self, at: At) {
+        self.stripe(at).lock().remove(&at);
+    }
+
+    /// Shards that somebody works for.
+    #[cfg(test)]
+    fn active(&self) -> usize {
+        self.stripes.iter().map(|stripe| stripe.lock().len()).sum()
+    }
+}
+
+/// Splits settlements into lists of bounded length in which no order stands twice.
+fn one_of_each(settlements: &[Settlement]) -> Vec<Vec<Settlement>> {
+    let mut lists: Vec<Vec<Settlement>> = Vec::with_capacity(1);
+    let mut seen = Orders::default();
+    for settlement in settlements {
+        let fits = |list: &&mut Vec<Settlement>| list.len() < limits::GATE_BATCH_MAX;
+        let is_new = seen.insert(order_of(settlement));
+        match lists.last_mut().filter(fits).filter(|_| is_new) {
+            Some(list) => list.push(*settlement),
+            None => {
+                lists.push(vec![*settlement]);
+                seen.clear();
+                seen.insert(order_of(settlement));
+            }
+        }
+    }
+    lists
+}
+
+fn order_of(settlement: &Settlement) -> OrderNo {
+    match settlement {
+        Settlement::Recorded { order_no, .. }
+        | Settlement::KnownBefore { order_no, .. }
+        | Settlement::Refused { order_no }
+        | Settlement::Void { order_no }
+        | Settlement::Abandoned { order_no } => *order_no,
+    }
+}
+
+impl Lane {
+    fn turn(&mut self) -> Turn {
+        let mut turn = Turn::default();
+        self.add_settlements(&mut turn);
+        let mut seen = Orders::default();
+        self.add_parked(&mut turn, &mut seen);
+        while turn.waiting.len() < limits::GATE_BATCH_MAX
+            && let Some(waiting) = self.asks.pop_front()
+        {
+            let order_no = waiting.ask.hold.order_no;
+            // Behind those that came before it.
+            if self.parked.contains_key(&order_no) || !seen.insert(order_no) {
+                self.parked.entry(order_no).or_default().push_back(waiting);
+            } else {
+                turn.waiting.push(waiting);
+            }
+        }
+        self.asks_len -= turn.waiting.len();
+        turn
+    }
+
+    fn add_settlements(&mut self, turn: &mut Turn) {
+        let mut seen = Orders::default();
+        let mut len = 0;
+        while let Some(told) = self.settlements.front() {
+            len += told.settlements.len();
+            let is_first = turn.told.is_empty();
+            let is_fit = len <= limits::GATE_BATCH_MAX
+                && told.settlements.iter().all(|settlement| seen.insert(order_of(settlement)));
+            if !is_fit && !is_first {
+                return;
+            }
+            if let Some(told) = self.settlements.pop_front() {
+                self.settlements_len -= told.settlements.len();
+                turn.told.push(told);
+            }
+        }
+    }
+
+    /// The first of each order that waits for its turn.
+    fn add_parked(&mut self, turn: &mut Turn, seen: &mut Orders) {
+        self.parked.retain(|order_no, parked| {
+            if turn.waiting.len() < limits::GATE_BATCH_MAX
+                && let Some(waiting) = parked.pop_front()
+            {
+                seen.insert(*order_no);
+                turn.waiting.push(waiting);
+            }
+            !parked.is_empty()
+        });
+    }
+}
+
+impl Turn {
+    fn is_empty(&self) -> bool {
+        self.told.is_empty() && self.waiting.is_empty()
+    }
+
+    pub(super) fn settlements(&self) -> Vec<Settlement> {
+        self.told.iter().flat_map(|told| &told.settlements).copied().collect()
+    }
+
+    pub(super) fn asks(&self) -> Vec<&Ask> {
+        self.waiting.iter().map(|waiting| &waiting.ask).collect()
+    }
+
+    /// The time of the last ask.
+    pub(super) fn now_ms(&self) -> UnixMs {
+        self.waiting.last().map_or(0, |waiting| waiting.now_ms)
+    }
+
+    /// Answers everyone. Some may have gone; what they asked for was done all the same.
+    pub(super) fn answer(self, settled: Result<(), Error>, held: Result<Vec<Held>, Error>) {
+        for told in self.told {
+            drop(told.answer.send(settled.clone()));
+        }
+        match held {
+            Ok(held) => {
+                for (waiting, held) in self.waiting.into_iter().zip(held) {
+                    drop(waiting.answer.send(Ok(held)));
+                }
+            }
+            Err(error) => {
+                for waiting in self.waiting {
+                    drop(waiting.answer.send(Err(error.clone())));
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gate::May;
+    use crate::order::{Fingerprint, Hold, SaleNo, UserId};
+
+    const AT: At = At { sale: SaleNo(1), shard: 0, epoch: 1 };
+
+    fn ask(order: u128, by: u64) -> Ask {
+        let hold = Hold {
+            order_no: OrderNo::from_bytes(order.to_be_bytes()),
+            fingerprint: Fingerprint::from_bytes([0; 16]),
+            user: UserId::new(1).unwrap(),
+            sku: 0,
+            quantity: 1,
+            created_at: 0,
+        };
+        Ask { hold, may: May::Create, by }
+    }
+
+    fn turns(lanes: &Lanes) -> Vec<Vec<(u128, u64)>> {
+        let one = |turn: Turn| -> Vec<(u128, u64)> {
+            turn.asks().iter().map(|ask| (u128::from_be_bytes(*ask.hold.order_no.as_bytes()), ask.by)).collect()
+        };
+        std::iter::from_fn(|| lanes.next(AT)).map(one).collect()
+    }
+
+    #[test]
+    fn an_order_stands_once_in_a_turn_and_holds_up_nobody_else() {
+        let lanes = Lanes::default();
+        let asks = [ask(7, 1), ask(7, 2), ask(8, 3), ask(7, 4), ask(9, 5), ask(8, 6)];
+        assert!(lanes.ask(AT, 0, &asks).unwrap().is_idle);
+        assert!(!lanes.ask(AT, 0, &[ask(7, 7)]).unwrap().is_idle);
+        let mut turns = turns(&lanes);
+        turns.iter_mut().skip(1).for_each(|turn| turn.sort_unstable());
+        assert_eq!(turns, [vec![(7, 1), (8, 3), (9, 5)], vec![(7, 2), (8, 6)], vec![(7, 4)], vec![(7, 7)]]);
+        assert_eq!(lanes.active(), 0);
+    }
+
+    #[test]
+    fn a_turn_and_a_queue_are_bounded() {
+        let lanes = Lanes::default();
+        let asks: Vec<Ask> = (0..limits::GATE_QUEUE_MAX as u128).map(|order| ask(order, 0)).collect();
+        let _answers = lanes.ask(AT, 0, &asks).unwrap();
+        assert_eq!(lanes.ask(AT, 0, &[ask(0, 0)]).err(), Some(Error::Busy));
+        let first = lanes.next(AT).unwrap();
+        assert_eq!(first.asks().len(), limits::GATE_BATCH_MAX);
+        assert!(lanes.ask(AT, 0, &[ask(0, 0)]).is_ok());
+        let full = vec![ask(0, 0); limits::GATE_QUEUE_MAX + 1];
+        let other = At { shard: 1, ..AT };
+        assert_eq!(lanes.ask(other, 0, &full).err(), Some(Error::Busy));
+        assert!(lanes.next(other).is_none(), "what was refused left nothing");
+    }
+
+    #[test]
+    fn settlements_join_unless_an_order_would_stand_twice() {
+        let lanes = Lanes::default();
+        let refused = |order: u128| Settlement::Refused { order_no: OrderNo::from_bytes(order.to_be_bytes()) };
+        for list in [&[1, 2][..], &[3], &[2], &[4, 4]] {
+            let settlements: Vec<Settlement> = list.iter().map(|order| refused(*order)).collect();
+            lanes.settle(AT, &settlements).unwrap();
+        }
+        let lens: Vec<usize> = std::iter::from_fn(|| lanes.next(AT)).map(|turn| turn.settlements().len()).collect();
+        assert_eq!(lens, [3, 2, 1]);
+        let many: Vec<Settlement> = (0..limits::GATE_BATCH_MAX as u128 + 1).map(refused).collect();
+        lanes.settle(AT, &many).unwrap();
+        let lens: Vec<usize> = std::iter::from_fn(|| lanes.next(AT)).map(|turn| turn.settlements().len()).collect();
+        assert_eq!(lens, [limits::GATE_BATCH_MAX, 1]);
+    }
+}

@@ -1,0 +1,358 @@
+//! The gate in Redis: seven scripts, and a client that sends them in batches.
+//!
+//! It may forget, and is asked about that in every call: the epoch and the *lineage* – the run id of the process that
+//! the shard was loaded on – are compared first, so that a node which came back with old data is as good as empty.
+//! Nothing is retried unless it surely did not run, and a node without a connection fails its calls at once. The
+//! engine calls it, nobody else.
+
+mod address;
+mod cluster;
+mod key;
+mod lane;
+mod link;
+mod node;
+mod preflight;
+mod script;
+mod wire;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use ::redis::{Cmd, RedisError, Value};
+use futures_util::future::{BoxFuture, FutureExt};
+use parking_lot::Mutex;
+use tokio::sync::{Notify, oneshot};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
+
+use self::address::{Address, Place};
+use self::cluster::Map;
+use self::lane::{Lanes, Queued, Turn};
+use self::link::Link;
+use self::node::Shared;
+use self::wire::To;
+use super::{Ask, At, Error, Gate, Held, Level, May, No, Settlement};
+use crate::clock::UnixMs;
+use crate::limits;
+use crate::order::{Hold, Sale, SaleNo, Switch};
+
+/// How shards find their node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Nodes {
+    /// The listed nodes, each shard on the one that its number says. The list must be the same in every process.
+    Fixed,
+    /// The nodes of the Redis Cluster that the listed ones belong to.
+    Cluster,
+}
+
+/// Why the gate cannot be used as it is set up.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// The address cannot be read.
+    #[error("not an address of a redis node: {0}")]
+    Address(String),
+    /// The certificates that TLS needs cannot be read.
+    #[error("set up TLS: {0}")]
+    Tls(String),
+    /// A node was reached that is not fit.
+    #[error("redis node {node} is not fit for the gate: {why}")]
+    Unfit {
+        /// Host and port.
+        node: String,
+        /// The promise it would break, and what to do.
+        why: String,
+    },
+}
+
+/// The gate in Redis. Its tasks end when it is dropped.
+pub struct RedisGate {
+    inner: Arc<Inner>,
+    _stop: DropGuard,
+}
+
+struct Inner {
+    map: Arc<Map>,
+    ledger_id: u64,
+    lanes: Lanes,
+    tasks: TaskTracker,
+    /// Where the next look for overdue reservations goes on, for shards in which the last one did not reach the end.
+    cursors: Mutex<HashMap<(SaleNo, u16), u64>>,
+    calls: AtomicU64,
+    failed_calls: AtomicU64,
+    asks: AtomicU64,
+}
+
+impl RedisGate {
+    /// Connects to every node that is there now, and goes on trying those that are not. `addresses`:
+    /// `redis://[user:password@]host:port[/database]`, `rediss://` for TLS, `redis+unix:///path`, or seeds of a cluster
+    /// as `redis-cluster://host:port,host:port`. `ledger_id`: two ledgers may share a node.
+    ///
+    /// Refuses a node that can be reached and is not fit.
+    pub async fn connect<A: AsRef<str>>(
+        addresses: &[A],
+        nodes: Nodes,
+        ledger_id: u64,
+    ) -> Result<RedisGate, ConnectError> {
+        let mut places = Vec::with_capacity(addresses.len());
+        for address in addresses {
+            places.extend(Address::parse(address.as_ref())?);
+        }
+        if places.is_empty() || places.len() > limits::GATE_NODES_MAX {
+            return Err(ConnectError::Address(format!("{} are listed", places.len())));
+        }
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        let guard = stop.clone().drop_guard();
+        let tls = tls(&places)?;
+        let shared = Arc::new(Shared { nodes, tls, moved: Notify::new(), connections: AtomicU64::new(0) });
+        let map = Map::connect(places, shared, tasks.clone(), stop).await?;
+        let inner = Inner {
+            map,
+            ledger_id,
+            lanes: Lanes::default(),
+            tasks,
+            cursors: Mutex::default(),
+            calls: AtomicU64::new(0),
+            failed_calls: AtomicU64::new(0),
+            asks: AtomicU64::new(0),
+        };
+        Ok(RedisGate { inner: Arc::new(inner), _stop: guard })
+    }
+
+    /// Nodes in use.
+    pub fn nodes(&self) -> usize {
+        self.inner.map.count().0
+    }
+
+    /// Nodes without a connection: the shards on them have no gate now.
+    pub fn nodes_down(&self) -> usize {
+        self.inner.map.count().1
+    }
+
+    /// Connections made so far, the first of each node included.
+    pub fn connections(&self) -> u64 {
+        self.inner.map.connections()
+    }
+
+    /// Script calls made so far.
+    pub fn calls(&self) -> u64 {
+        self.inner.calls.load(Ordering::Relaxed)
+    }
+
+    /// Script calls so far that failed or were not answered.
+    pub fn failed_calls(&self) -> u64 {
+        self.inner.failed_calls.load(Ordering::Relaxed)
+    }
+
+    /// Asks carried by those calls.
+    pub fn asks(&self) -> u64 {
+        self.inner.asks.load(Ordering::Relaxed)
+    }
+}
+
+/// The system's certificates, if any node wants TLS. `ring` is named, so that nothing depends on what other crates
+/// make the default.
+fn tls(places: &[Address]) -> Result<TlsConnector, ConnectError> {
+    let mut roots = RootCertStore::empty();
+    if places.iter().any(|address| matches!(address.place, Place::Tcp { tls: true, .. })) {
+        let found = rustls_native_certs::load_native_certs();
+        let (added, _) = roots.add_parsable_certificates(found.certs);
+        if added == 0 {
+            let why = found.errors.first().map_or_else(|| "no certificates found".to_owned(), ToString::to_string);
+            return Err(ConnectError::Tls(why));
+        }
+    }
+    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| ConnectError::Tls(error.to_string()))?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(TlsConnector::from(Arc::new(config)))
+}
+
+impl Gate for RedisGate {
+    fn load<'a>(
+        &'a self,
+        at: At,
+        sale: &'a Sale,
+        available: &'a [i64],
+        remembers_all: bool,
+    ) -> BoxFuture<'a, Result<(), Error>> {
+        let load = async move {
+            let answer = self.inner.call(at, |to| to.load(sale, available, remembers_all)).await?;
+            wire::done(&answer)
+        };
+        load.boxed()
+    }
+
+    fn reserve<'a>(&'a self, at: At, now_ms: UnixMs, asks: &'a [Ask]) -> BoxFuture<'a, Result<Vec<Held>, Error>> {
+        let reserve = async move {
+            let queued = self.inner.lanes.ask(at, now_ms, asks)?;
+            self.inner.answers(at, queued).await
+        };
+        reserve.boxed()
+    }
+
+    fn settle<'a>(&'a self, at: At, settlements: &'a [Settlement]) -> BoxFuture<'a, Result<(), Error>> {
+        let settle = async move {
+            let queued = self.inner.lanes.settle(at, settlements)?;
+            self.inner.answers(at, queued).await.map(|_| ())
+        };
+        settle.boxed()
+    }
+
+    fn switch<'a>(&'a self, at: At, switch: Switch) -> BoxFuture<'a, Result<(), Error>> {
+        let switch = async move { wire::done(&self.inner.call(at, |to| to.switch(switch)).await?) };
+        switch.boxed()
+    }
+
+    fn adjust<'a>(&'a self, at: At, sku: u16, units: i64) -> BoxFuture<'a, Result<i64, Error>> {
+        let adjust = async move { wire::moved(&self.inner.call(at, |to| to.adjust(sku, units)).await?) };
+        adjust.boxed()
+    }
+
+    fn level<'a>(&'a self, at: At) -> BoxFuture<'a, Result<Level, Error>> {
+        let level = async move { wire::level(&self.inner.call(at, |to| to.level()).await?) };
+        level.boxed()
+    }
+
+    fn servers_down(&self) -> usize {
+        self.nodes_down()
+    }
+
+    fn overdue<'a>(&'a self, at: At, now_ms: UnixMs, max: usize) -> BoxFuture<'a, Result<Vec<Hold>, Error>> {
+        let inner = self.inner.clone();
+        let overdue = async move {
+            // In a task of its own: what the first pages handed out must not be lost with the caller.
+            let look = inner.clone().overdue(at, now_ms, max);
+            inner.tasks.spawn(look).await.unwrap_or_else(|_| Err(no_answer()))
+        };
+        overdue.boxed()
+    }
+}
+
+impl Inner {
+    /// Sees to it that somebody works for the shard, and waits for the answers.
+    async fn answers<T>(self: &Arc<Self>, at: At, queued: Queued<T>) -> Result<Vec<T>, Error> {
+        if queued.is_idle {
+            // From here on nothing depends on who waits.
+            self.tasks.spawn(self.clone().work(at));
+        }
+        let mut all = Vec::with_capacity(queued.answers.len());
+        for answer in queued.answers {
+            let answer: Result<Result<T, Error>, oneshot::error::RecvError> = answer.await;
+            all.push(answer.map_err(|_| no_answer())??);
+        }
+        Ok(all)
+    }
+
+    /// Works for one shard until nothing waits.
+    async fn work(self: Arc<Self>, at: At) {
+        let _worker = Worker { lanes: &self.lanes, at };
+        while let Some(turn) = self.lanes.next(at) {
+            self.carry_out(at, turn).await;
+        }
+    }
+
+    /// One round trip: settlements, then asks.
+    async fn carry_out(&self, at: At, turn: Turn) {
+        let link = match self.link(at) {
+            Ok(link) => link,
+            Err(error) => return turn.answer(Err(error.clone()), Err(error)),
+        };
+        let to = To { link: &link, ledger_id: self.ledger_id, at };
+        let (settlements, asks) = (turn.settlements(), turn.asks());
+        let mut calls = Vec::with_capacity(2);
+        if !settlements.is_empty() {
+            calls.push(to.settle(&settlements));
+        }
+        if !asks.is_empty() {
+            calls.push(to.reserve(turn.now_ms(), &asks));
+            self.asks.fetch_add(u64::try_from(asks.len()).unwrap_or(0), Ordering::Relaxed);
+        }
+        let mut answers = self.send(&link, calls).await.into_iter();
+        let mut next = || answers.next().unwrap_or_else(|| Err(no_answer()));
+        let settled = if settlements.is_empty() { Ok(()) } else { next().and_then(|answer| wire::done(&answer)) };
+        let held = if asks.is_empty() { Ok(Vec::new()) } else { next().and_then(|answer| wire::held(&answer, &asks)) };
+        turn.answer(settled, held);
+    }
+
+    /// One call of a script.
+    async fn call(&self, at: At, call: impl FnOnce(To<'_>) -> Cmd) -> Result<Value, Error> {
+        let link = self.link(at)?;
+        let call = call(To { link: &link, ledger_id: self.ledger_id, at });
+        let answer = self.send(&link, vec![call]).await.pop();
+        answer.unwrap_or_else(|| Err(no_answer()))
+    }
+
+    fn link(&self, at: At) -> Result<Arc<Link>, Error> {
+        self.map.node(at.shard)?.link()
+    }
+
+    async fn send(&self, link: &Link, calls: Vec<Cmd>) -> Vec<Result<Value, Error>> {
+        self.calls.fetch_add(u64::try_from(calls.len()).unwrap_or(0), Ordering::Relaxed);
+        let answers = link.send(calls).await.into_iter();
+        answers.map(|answer| answer.map_err(|error| self.trouble(link, &error))).collect()
+    }
+
+    fn trouble(&self, link: &Link, error: &RedisError) -> Error {
+        self.failed_calls.fetch_add(1, Ordering::Relaxed);
+        if matches!(error.code(), Some("MOVED" | "ASK" | "CLUSTERDOWN" | "READONLY")) {
+            self.map.look_again();
+        }
+        link.meaning(error)
+    }
+
+    async fn overdue(self: Arc<Self>, at: At, now_ms: UnixMs, max: usize) -> Result<Vec<Hold>, Error> {
+        let place = (at.sale, at.shard);
+        let mut cursor = self.cursors.lock().remove(&place).unwrap_or(0);
+        let mut is_second_pass = cursor == 0;
+        let mut holds = Vec::new();
+        for _ in 0..limits::GATE_PAGES_MAX {
+            let left = max - holds.len();
+            if left == 0 {
+                break;
+            }
+            let page = self.call(at, |to| to.overdue(now_ms, left, cursor)).await;
+            // What earlier pages handed out has its lease renewed: it is given, whatever became of this one.
+            let page = page.and_then(|answer| wire::overdue(&answer));
+            let Ok((next, found)) = page else {
+                return if holds.is_empty() { page.map(|(_, found)| found) } else { Ok(holds) };
+            };
+            holds.extend(found);
+            cursor = next;
+            if cursor == 0 {
+                // A look that began in the middle goes on at the beginning.
+                if is_second_pass {
+                    break;
+                }
+                is_second_pass = true;
+            }
+        }
+        if cursor != 0 {
+            self.cursors.lock().insert(place, cursor);
+        }
+        Ok(holds)
+    }
+}
+
+/// Lets the shard go if its worker panics: without this it would be taken for busy for ever.
+struct Worker<'a> {
+    lanes: &'a Lanes,
+    at: At,
+}
+
+impl Drop for Worker<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.lanes.forget(self.at);
+        }
+    }
+}
+
+fn no_answer() -> Error {
+    Error::Unknown("whoever was to answer is gone".to_owned())
+}

@@ -1,0 +1,303 @@
+//! Recording a batch of orders: the transaction that every "201 Created" waits for.
+//!
+//! Its statements, in order: lock the batch's segments; read, under the lock, the switches, epochs and user units; if
+//! anybody may be refused, read the orders of the batch that exist; insert; if some were not inserted, read what stands
+//! there; count the units of what was. Their number does not grow with the batch.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use sqlx::Row;
+use sqlx::postgres::PgConnection;
+use uuid::Uuid;
+
+use super::decide::{Books, Fate, sku_no};
+use super::read;
+use super::session::Session;
+use crate::ledger::{Appended, Entry, Error};
+use crate::limits;
+use crate::order::{Order, OrderNo, SaleNo, SkuNo, State, Switch, UserId};
+
+type Map<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
+
+/// Decides and records every entry in one transaction.
+pub(super) async fn append(session: &mut Session, batch: &[Entry]) -> Result<Vec<Appended>, Error> {
+    if batch.len() > limits::POSTGRES_BATCH_ORDERS_MAX {
+        return Err(Error::Unavailable("the batch is larger than a block of order numbers".to_owned()));
+    }
+    session.begin().await?;
+    let mut under = lock(&mut session.sql, batch).await?;
+    let fates = record(&mut session.sql, batch, &mut under).await?;
+    count_units(&mut session.sql, batch, &fates).await?;
+    session.commit().await?;
+    let answer = |(entry, fate): (&Entry, Fate)| match fate {
+        Fate::Created => Ok(Appended::Created {
+            epoch: under.epochs.get(&(entry.sale.no, entry.shard)).copied().unwrap_or_default(),
+        }),
+        Fate::Exists(order) => Ok(Appended::Exists(order)),
+        Fate::Refused(no) => Ok(no),
+        Fate::Admitted => Err(Error::Corrupt("an admitted order was not inserted".to_owned())),
+    };
+    batch.iter().zip(fates).map(answer).collect()
+}
+
+/// What was read under the lock.
+struct UnderLock {
+    books: Books,
+    epochs: Map<(SaleNo, u16), i64>,
+    /// The block of numbers of this batch's [`Order::seq`].
+    block: i64,
+}
+
+/// In the order in which everybody locks segments. PostgreSQL answers the newest version of a row it had to wait for.
+const LOCK_SEGMENTS: &str = "SELECT s.sku_no, s.shard, s.total - s.held - s.sold AS available \
+     FROM UNNEST($1::bigint[], $2::integer[]) AS w(sku_no, shard) \
+     JOIN segments s ON s.sku_no = w.sku_no AND s.shard = w.shard ORDER BY s.sku_no, s.shard FOR UPDATE OF s";
+/// A statement of its own, because its view begins after the locks.
+const SELECT_SHARDS: &str = "SELECT w.sale_no, w.shard, a.switch, coalesce(e.epoch, 0) AS epoch, \
+     (SELECT nextval('order_blocks')) AS block \
+     FROM UNNEST($1::bigint[], $2::integer[]) AS w(sale_no, shard) JOIN sales a ON a.no = w.sale_no \
+     LEFT JOIN epochs e ON e.sale_no = w.sale_no AND e.shard = w.shard";
+const SELECT_BUYERS: &str = "SELECT b.sku_no, b.user_id, b.units \
+     FROM UNNEST($1::bigint[], $2::bigint[]) AS w(sku_no, user_id) \
+     JOIN buyers b ON b.sku_no = w.sku_no AND b.user_id = w.user_id";
+
+async fn lock(sql: &mut PgConnection, batch: &[Entry]) -> Result<UnderLock, Error> {
+    let mut segments = BTreeSet::new();
+    let mut shards = BTreeSet::new();
+    let mut buyers = BTreeSet::new();
+    for entry in batch {
+        let sku = sku_no(entry)?;
+        segments.insert((sku.0, i32::from(entry.shard)));
+        shards.insert((entry.sale.no.0, i32::from(entry.shard)));
+        if entry.sale.rules.user_limit.is_some() {
+            buyers.insert((sku.0, entry.hold.user.get()));
+        }
+    }
+    let mut books = Books::default();
+    let (sku_nos, in_shards): (Vec<i64>, Vec<i32>) = segments.into_iter().unzip();
+    for row in sqlx::query(LOCK_SEGMENTS).bind(sku_nos).bind(in_shards).fetch_all(&mut *sql).await? {
+        let at = (SkuNo(row.try_get(0)?), read::shard(row.try_get(1)?)?);
+        books.available.insert(at, row.try_get(2)?);
+    }
+    let (mut epochs, mut block) = (Map::default(), 0);
+    let (sale_nos, in_shards): (Vec<i64>, Vec<i32>) = shards.into_iter().unzip();
+    for row in sqlx::query(SELECT_SHARDS).bind(sale_nos).bind(in_shards).fetch_all(&mut *sql).await? {
+        let sale = SaleNo(row.try_get(0)?);
+        epochs.insert((sale, read::shard(row.try_get(1)?)?), row.try_get(3)?);
+        if read::word(&row, 2, Switch::parse)? == Switch::Ended {
+            books.ended.insert(sale);
+        }
+        block = row.try_get(4)?;
+    }
+    if !buyers.is_empty() {
+        let (sku_nos, user_ids): (Vec<i64>, Vec<i64>) = buyers.into_iter().unzip();
+        for row in sqlx::query(SELECT_BUYERS).bind(sku_nos).bind(user_ids).fetch_all(&mut *sql).await? {
+            books.units.insert((SkuNo(row.try_get(0)?), read::user(row.try_get(1)?)?), row.try_get(2)?);
+        }
+    }
+    Ok(UnderLock { books, epochs, block })
+}
+
+/// Decides and inserts, until nobody is refused for units that an order had which exists already.
+async fn record(sql: &mut PgConnection, batch: &[Entry], under: &mut UnderLock) -> Result<Vec<Fate>, Error> {
+    let untouched = under.books.clone();
+    let mut fates = under.books.decide(batch, &Map::default())?;
+    if fates.iter().any(|fate| matches!(fate, Fate::Refused(_))) {
+        // Somebody is refused who may be recorded, or for the sake of somebody who is: look before deciding.
+        under.books = untouched;
+        let existing = existing(sql, batch.iter()).await?;
+        fates = under.books.decide(batch, &existing)?;
+    }
+    loop {
+        let given_back = insert(sql, batch, &mut fates, under).await?;
+        if given_back == 0 {
+            return Ok(fates);
+        }
+        // Only an order under the same number for another sku comes here, whose segment is another. Each round finds at
+        // least one more of them.
+        for (entry, fate) in batch.iter().zip(&mut fates) {
+            if let Fate::Refused(_) = fate {
+                *fate = under.books.admit(entry)?;
+            }
+        }
+    }
+}
+
+/// Sorted, so that two transactions that insert the same orders wait for each other in one order. `seq` is given: it
+/// follows the batch and not the sorting.
+const INSERT_ORDERS: &str = "INSERT INTO orders (seq, user_id, sale_no, sku_no, epoch, created_at, updated_at, \
+     order_no, fingerprint, quantity, state_version, state) \
+     SELECT w.seq, w.user_id, w.sale_no, w.sku_no, w.epoch, w.created_at, w.created_at, w.order_no, w.fingerprint, \
+     w.quantity, 1, w.state FROM UNNEST($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], \
+     $6::bigint[], $7::uuid[], $8::uuid[], $9::integer[], $10::smallint[]) \
+     AS w(seq, user_id, sale_no, sku_no, epoch, created_at, order_no, fingerprint, quantity, state) \
+     ON CONFLICT (user_id, order_no) DO NOTHING";
+
+/// Inserts what is admitted; answers how many of them turned out to exist, whose units were given back.
+async fn insert(
+    sql: &mut PgConnection,
+    batch: &[Entry],
+    fates: &mut [Fate],
+    under: &mut UnderLock,
+) -> Result<usize, Error> {
+    let mut rows: Vec<(i64, &Entry)> = Vec::with_capacity(batch.len());
+    for (seq, (entry, fate)) in (under.block * BLOCK..).zip(batch.iter().zip(&*fates)) {
+        if *fate == Fate::Admitted {
+            rows.push((seq, entry));
+        }
+    }
+    if rows.is_empty() {
+        return Ok(0);
+    }
+    rows.sort_unstable_by_key(|(_, entry)| (entry.hold.user, entry.hold.order_no));
+    let mut columns = Columns::with_capacity(rows.len());
+    for (seq, entry) in &rows {
+        columns.push(*seq, entry)?;
+    }
+    let inserted = columns.insert(sql).await?;
+    let all = u64::try_from(rows.len()).unwrap_or(u64::MAX);
+    // Read back in a following statement: the winner of a race may be invisible to the one that lost it.
+    let standing = if inserted == all { Map::default() } else { existing(sql, rows.iter().map(|row| row.1)).await? };
+    let mut given_back = 0;
+    for (seq, (entry, fate)) in (under.block * BLOCK..).zip(batch.iter().zip(fates)) {
+        if *fate != Fate::Admitted {
+            continue;
+        }
+        *fate = match standing.get(&entry.hold.order_no) {
+            None if inserted < all => return Err(Error::Corrupt("an order that exists cannot be read".to_owned())),
+            // Numbers are drawn once: whose row has this one was inserted just now.
+            Some(order) if order.seq != seq => {
+                under.books.give_back(entry)?;
+                given_back += 1;
+                Fate::Exists(*order)
+            }
+            _ => Fate::Created,
+        };
+    }
+    Ok(given_back)
+}
+
+/// Numbers of one block.
+const BLOCK: i64 = limits::POSTGRES_BATCH_ORDERS_MAX as i64;
+
+/// Orders as the arrays that [`INSERT_ORDERS`] takes.
+#[derive(Default)]
+struct Columns {
+    seq: Vec<i64>,
+    user_id: Vec<i64>,
+    sale_no: Vec<i64>,
+    sku_no: Vec<i64>,
+    epoch: Vec<i64>,
+    created_at: Vec<i64>,
+    order_no: Vec<Uuid>,
+    fingerprint: Vec<Uuid>,
+    quantity: Vec<i32>,
+    state: Vec<i16>,
+}
+
+impl Columns {
+    fn with_capacity(rows: usize) -> Self {
+        Columns {
+            seq: Vec::with_capacity(rows),
+            user_id: Vec::with_capacity(rows),
+            sale_no: Vec::with_capacity(rows),
+            sku_no: Vec::with_capacity(rows),
+            epoch: Vec::with_capacity(rows),
+            created_at: Vec::with_capacity(rows),
+            order_no: Vec::with_capacity(rows),
+            fingerprint: Vec::with_capacity(rows),
+            quantity: Vec::with_capacity(rows),
+            state: Vec::with_capacity(rows),
+        }
+    }
+
+    fn push(&mut self, seq: i64, entry: &Entry) -> Result<(), Error> {
+        let hold = &entry.hold;
+        let out_of_range = |_| Error::Corrupt("an order is out of range".to_owned());
+        self.seq.push(seq);
+        self.user_id.push(hold.user.get());
+        self.sale_no.push(entry.sale.no.0);
+        self.sku_no.push(sku_no(entry)?.0);
+        self.epoch.push(entry.epoch);
+        self.created_at.push(hold.created_at);
+        self.order_no.push(Uuid::from_bytes(*hold.order_no.as_bytes()));
+        self.fingerprint.push(Uuid::from_bytes(*hold.fingerprint.as_bytes()));
+        self.quantity.push(i32::try_from(hold.quantity).map_err(out_of_range)?);
+        self.state.push(i16::try_from(entry.sale.rules.first_state().number()).map_err(out_of_range)?);
+        Ok(())
+    }
+
+    async fn insert(self, sql: &mut PgConnection) -> Result<u64, sqlx::Error> {
+        let insert = sqlx::query(INSERT_ORDERS)
+            .bind(self.seq)
+            .bind(self.user_id)
+            .bind(self.sale_no)
+            .bind(self.sku_no)
+            .bind(self.epoch)
+            .bind(self.created_at)
+            .bind(self.order_no)
+            .bind(self.fingerprint)
+            .bind(self.quantity)
+            .bind(self.state);
+        Ok(insert.execute(sql).await?.rows_affected())
+    }
+}
+
+/// The orders of these entries that exist.
+async fn existing<'e>(
+    sql: &mut PgConnection,
+    entries: impl Iterator<Item = &'e Entry>,
+) -> Result<Map<OrderNo, Order>, Error> {
+    let (users, numbers): (Vec<UserId>, Vec<OrderNo>) =
+        entries.map(|entry| (entry.hold.user, entry.hold.order_no)).unzip();
+    let orders = read::find(sql, &users, &numbers).await?;
+    Ok(orders.into_iter().map(|order| (order.order_no, order)).collect())
+}
+
+const UPDATE_SEGMENTS: &str = "UPDATE segments s SET held = s.held + w.held, sold = s.sold + w.sold \
+     FROM UNNEST($1::bigint[], $2::integer[], $3::bigint[], $4::bigint[]) AS w(sku_no, shard, held, sold) \
+     WHERE s.sku_no = w.sku_no AND s.shard = w.shard";
+const UPSERT_BUYERS: &str = "INSERT INTO buyers (sku_no, user_id, units) \
+     SELECT * FROM UNNEST($1::bigint[], $2::bigint[], $3::bigint[]) AS w(sku_no, user_id, units) \
+     ON CONFLICT (sku_no, user_id) DO UPDATE SET units = buyers.units + excluded.units";
+
+/// Counts the units of what was really inserted.
+async fn count_units(sql: &mut PgConnection, batch: &[Entry], fates: &[Fate]) -> Result<(), Error> {
+    let mut segments: BTreeMap<(i64, i32), (i64, i64)> = BTreeMap::new();
+    let mut buyers: BTreeMap<(i64, i64), i64> = BTreeMap::new();
+    for (entry, fate) in batch.iter().zip(fates) {
+        if *fate != Fate::Created {
+            continue;
+        }
+        let (sku, quantity) = (sku_no(entry)?.0, i64::from(entry.hold.quantity));
+        let (held, sold) = segments.entry((sku, i32::from(entry.shard))).or_default();
+        match entry.sale.rules.first_state() {
+            State::PendingPayment => *held += quantity,
+            _ => *sold += quantity,
+        }
+        if entry.sale.rules.user_limit.is_some() {
+            *buyers.entry((sku, entry.hold.user.get())).or_default() += quantity;
+        }
+    }
+    if segments.is_empty() {
+        return Ok(());
+    }
+    let changed = u64::try_from(segments.len()).unwrap_or(u64::MAX);
+    let (mut sku_nos, mut shards, mut held, mut sold) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for ((sku_no, shard), units) in segments {
+        sku_nos.push(sku_no);
+        shards.push(shard);
+        held.push(units.0);
+        sold.push(units.1);
+    }
+    let update = sqlx::query(UPDATE_SEGMENTS).bind(sku_nos).bind(shards).bind(held).bind(sold);
+    if update.execute(&mut *sql).await?.rows_affected() != changed {
+        return Err(Error::Corrupt("a segment of stock is missing".to_owned()));
+    }
+    if !buyers.is_empty() {
+        let (at, units): (Vec<(i64, i64)>, Vec<i64>) = buyers.into_iter().unzip();
+        let (sku_nos, user_ids): (Vec<i64>, Vec<i64>) = at.into_iter().unzip();
+        sqlx::query(UPSERT_BUYERS).bind(sku_nos).bind(user_ids).bind(units).execute(&mut *sql).await?;
+    }
+    Ok(())
+}

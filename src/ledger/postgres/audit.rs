@@ -1,0 +1,116 @@
+//! The audit: every invariant of the ledger, computed a second time from the rows.
+
+use sqlx::postgres::PgConnection;
+
+use super::session::Session;
+use crate::ledger::{Check, Error};
+use crate::order::SaleNo;
+
+/// One view for every check, and no index: a broken one cannot vouch for itself. Sorting and hashing get the memory that
+/// a few million orders need.
+const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL enable_indexscan = off; \
+     SET LOCAL enable_indexonlyscan = off; SET LOCAL enable_bitmapscan = off; SET LOCAL enable_seqscan = on; \
+     SET LOCAL enable_hashjoin = on; SET LOCAL enable_mergejoin = on; SET LOCAL plan_cache_mode = force_custom_plan; \
+     SET LOCAL work_mem = '64MB'";
+
+/// Runs every check over one sale, or all of them, in one consistent view.
+pub(super) async fn audit(session: &mut Session, sale: Option<SaleNo>) -> Result<Vec<Check>, Error> {
+    sqlx::raw_sql(BEGIN).execute(&mut session.sql).await?;
+    let mut checks = Vec::with_capacity(CHECKS.len());
+    for query in CHECKS {
+        checks.push(run(&mut session.sql, query, sale).await?);
+    }
+    session.roll_back().await?;
+    Ok(checks)
+}
+
+/// A query that returns one line of text per finding, none if the books balance.
+struct Query {
+    name: &'static str,
+    /// What is compared, told when nothing is wrong.
+    fine: &'static str,
+    /// $1 is the sale's number, or null for all of them; $2 how many findings are shown.
+    findings: &'static str,
+}
+
+const CHECKS: &[Query] = &[
+    Query {
+        name: "never_oversold",
+        fine: "no segment has more units held and sold than it was given",
+        findings: "SELECT format('sku %s shard %s: total %s, held %s, sold %s', k.id, s.shard, s.total, s.held, s.sold) \
+             FROM segments s JOIN skus k ON k.no = s.sku_no WHERE ($1::bigint IS NULL OR k.sale_no = $1) \
+             AND NOT (s.held >= 0 AND s.sold >= 0 AND s.held + s.sold <= s.total) LIMIT $2",
+    },
+    Query {
+        name: "segments_add_up",
+        fine: "the segments of every sku add up to its total",
+        findings: "SELECT format('sku %s: %s segments with %s, total %s in %s shards', k.id, count(s.shard), \
+             coalesce(sum(s.total), 0), k.total, a.shards) \
+             FROM skus k JOIN sales a ON a.no = k.sale_no LEFT JOIN segments s ON s.sku_no = k.no \
+             WHERE ($1::bigint IS NULL OR k.sale_no = $1) GROUP BY k.no, k.id, k.total, a.shards \
+             HAVING coalesce(sum(s.total), 0) <> k.total OR count(s.shard) <> a.shards LIMIT $2",
+    },
+    Query {
+        name: "restocks_add_up",
+        fine: "stock as created plus every restock is the total",
+        findings: "SELECT format('sku %s: created %s, restocked %s, total %s', k.id, k.created, \
+             coalesce(sum(r.units), 0), k.total) FROM skus k LEFT JOIN restocks r ON r.sku_no = k.no \
+             WHERE ($1::bigint IS NULL OR k.sale_no = $1) GROUP BY k.no, k.id, k.created, k.total \
+             HAVING k.created + coalesce(sum(r.units), 0) <> k.total LIMIT $2",
+    },
+    Query {
+        name: "orders_match_stock",
+        fine: "the units of the orders are the units held and sold, shard by shard",
+        // The states are those of `State::number`: 0 holds, 1, 2, 3 and 7 have sold, the others have given back.
+        findings: "WITH counted AS (SELECT o.sku_no, o.user_id % a.shards AS shard, \
+                 sum(CASE WHEN o.state = 0 THEN o.quantity ELSE 0 END) AS held, \
+                 sum(CASE WHEN o.state IN (1, 2, 3, 7) THEN o.quantity ELSE 0 END) AS sold \
+                 FROM orders o JOIN sales a ON a.no = o.sale_no \
+                 WHERE ($1::bigint IS NULL OR o.sale_no = $1) GROUP BY 1, 2) \
+             SELECT format('sku %s shard %s: orders hold %s and sold %s, stock says %s and %s', k.id, s.shard, \
+             coalesce(c.held, 0), coalesce(c.sold, 0), s.held, s.sold) \
+             FROM segments s JOIN skus k ON k.no = s.sku_no \
+             LEFT JOIN counted c ON c.sku_no = s.sku_no AND c.shard = s.shard \
+             WHERE ($1::bigint IS NULL OR k.sale_no = $1) \
+             AND (coalesce(c.held, 0) <> s.held OR coalesce(c.sold, 0) <> s.sold) LIMIT $2",
+    },
+    Query {
+        name: "orders_belong",
+        fine: "every order is of a sku of its sale, in a known state",
+        findings: "SELECT format('order %s', o.order_no) FROM orders o LEFT JOIN skus k ON k.no = o.sku_no \
+             WHERE ($1::bigint IS NULL OR o.sale_no = $1) \
+             AND (k.no IS NULL OR k.sale_no <> o.sale_no OR o.state NOT BETWEEN 0 AND 7 OR o.state_version < 1) LIMIT $2",
+    },
+    Query {
+        name: "one_order_per_operation",
+        fine: "no order number stands twice",
+        findings: "SELECT format('order %s stands %s times', order_no, count(*)) FROM orders \
+             WHERE ($1::bigint IS NULL OR sale_no = $1) GROUP BY order_no HAVING count(*) > 1 LIMIT $2",
+    },
+    Query {
+        name: "user_limits_hold",
+        fine: "no user has more units than the sale's limit, and the counters are the orders' units",
+        findings: "WITH counted AS (SELECT o.sku_no, o.user_id, sum(o.quantity) AS units FROM orders o \
+                 JOIN sales a ON a.no = o.sale_no WHERE a.user_limit IS NOT NULL AND o.state NOT IN (4, 5, 6) \
+                 AND ($1::bigint IS NULL OR o.sale_no = $1) GROUP BY 1, 2) \
+             SELECT format('user %s sku %s: has %s, counter %s, limit %s', c.user_id, k.id, c.units, \
+             coalesce(b.units, 0), a.user_limit) \
+             FROM counted c JOIN skus k ON k.no = c.sku_no JOIN sales a ON a.no = k.sale_no \
+             LEFT JOIN buyers b ON b.sku_no = c.sku_no AND b.user_id = c.user_id \
+             WHERE c.units > a.user_limit OR c.units <> coalesce(b.units, 0) \
+             UNION ALL SELECT format('user %s sku %s: has 0, counter %s', b.user_id, k.id, b.units) \
+             FROM buyers b JOIN skus k ON k.no = b.sku_no \
+             LEFT JOIN counted c ON c.sku_no = b.sku_no AND c.user_id = b.user_id \
+             WHERE ($1::bigint IS NULL OR k.sale_no = $1) AND c.units IS NULL AND b.units <> 0 LIMIT $2",
+    },
+];
+
+/// Findings that a check shows; one is enough to fail it.
+const SHOWN_MAX: i64 = 3;
+
+async fn run(sql: &mut PgConnection, query: &Query, sale: Option<SaleNo>) -> Result<Check, Error> {
+    let select = sqlx::query_scalar(query.findings).bind(sale.map(|sale| sale.0)).bind(SHOWN_MAX);
+    let shown: Vec<String> = select.fetch_all(sql).await?;
+    let detail = if shown.is_empty() { query.fine.to_owned() } else { shown.join("; ") };
+    Ok(Check { name: query.name, ok: shown.is_empty(), detail })
+}

@@ -1,0 +1,173 @@
+//! The ledger for more than one engine: PostgreSQL 13 or later, READ COMMITTED and constraints. Any number of engines
+//! may have it open; `docs/decisions/0009-postgres-ledger.md` tells why it is built as it is.
+//!
+//! Every connection belongs to one task for as long as it works. There is no pool, and no statement is ever cancelled:
+//! a connection that does not answer is dropped as a whole.
+
+mod append;
+mod audit;
+mod connections;
+mod decide;
+mod epochs;
+mod finds;
+mod open;
+mod read;
+mod sales;
+mod session;
+
+use std::fmt;
+use std::sync::Arc;
+
+use futures_util::future::{BoxFuture, FutureExt};
+use tokio_util::task::TaskTracker;
+
+use self::connections::{Connections, Server};
+use self::finds::Finds;
+pub use self::open::PostgresOpenError;
+use self::session::{Address, Purpose};
+use super::{Appended, Begin, Check, Entry, Epoch, Error, Ledger, PageOf, Restock, Restocked, SaleCreated, Transfer};
+use crate::clock::UnixMs;
+use crate::limits;
+use crate::order::{Name, NewSale, Order, OrderNo, Sale, SaleNo, Salt, SkuLevel, SkuNo, Switch, UserId};
+
+/// The ledger in a PostgreSQL database.
+pub struct PostgresLedger {
+    server: Arc<Server>,
+    /// Batches of orders.
+    writers: Connections,
+    /// Everything else that writes: orders never wait behind it for a connection.
+    changers: Connections,
+    readers: Connections,
+    finds: Finds,
+    /// Audits read every order: on a connection of their own they keep nobody waiting.
+    auditors: Connections,
+    tasks: TaskTracker,
+}
+
+impl PostgresLedger {
+    /// Opens the ledger at an address like `postgres://user:password@host:5432/database`, once it is certain that what
+    /// it promises can be kept there. An empty database and one with an older schema are migrated. To be called inside
+    /// a tokio runtime, which the ledger's tasks then run in.
+    pub async fn open(url: &str) -> Result<Self, PostgresOpenError> {
+        let address = Address::parse(url)?;
+        let ledger_id = open::open(&address).await?;
+        let text = address.to_string();
+        let connected = PostgresLedger::connect(Arc::new(Server::new(address, ledger_id))).await;
+        connected.map_err(|error| PostgresOpenError::Unavailable(text, error))
+    }
+
+    /// Brings the schema of the database at `url` up to date and answers its version.
+    pub async fn migrate(url: &str) -> Result<i64, PostgresOpenError> {
+        open::migrate(&Address::parse(url)?).await
+    }
+
+    async fn connect(server: Arc<Server>) -> Result<Self, Error> {
+        let tasks = TaskTracker::new();
+        let start =
+            async |purpose, count, queued_max| Connections::start(&server, &tasks, purpose, count, queued_max).await;
+        let writers = start(Purpose::Orders, limits::POSTGRES_WRITERS, limits::POSTGRES_APPENDS_QUEUED_MAX).await?;
+        let changers = start(Purpose::Changes, limits::POSTGRES_CHANGERS, limits::POSTGRES_CHANGES_QUEUED_MAX).await?;
+        let readers = start(Purpose::Orders, limits::POSTGRES_READERS, limits::POSTGRES_READS_QUEUED_MAX).await?;
+        let finders = start(Purpose::Orders, limits::POSTGRES_FINDERS, limits::POSTGRES_FINDERS).await?;
+        let auditors = start(Purpose::Audits, 1, limits::POSTGRES_AUDITS_QUEUED_MAX).await?;
+        let finds = Finds::start(&Arc::new(finders), &tasks);
+        Ok(PostgresLedger { server, writers, changers, readers, finds, auditors, tasks })
+    }
+
+    /// The number of schema changes that the database has.
+    pub async fn schema_version(&self) -> Result<i64, Error> {
+        self.readers.run(|session| async move { open::version(session).await }.boxed()).await
+    }
+}
+
+impl fmt::Debug for PostgresLedger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PostgresLedger({})", self.server.address)
+    }
+}
+
+impl Ledger for PostgresLedger {
+    fn append(&self, batch: Vec<Entry>) -> BoxFuture<'_, Result<Vec<Appended>, Error>> {
+        self.writers.run(move |session| async move { append::append(session, &batch).await }.boxed()).boxed()
+    }
+
+    fn find(&self, user: Option<UserId>, order_no: OrderNo) -> BoxFuture<'_, Result<Option<Order>, Error>> {
+        match user {
+            Some(user) => self.finds.find(user, order_no).boxed(),
+            None => self
+                .readers
+                .run(move |session| async move { read::find_by_number(&mut session.sql, order_no).await }.boxed())
+                .boxed(),
+        }
+    }
+
+    fn list(&self, page: PageOf) -> BoxFuture<'_, Result<Vec<Order>, Error>> {
+        self.readers.run(move |session| async move { read::page(&mut session.sql, &page).await }.boxed()).boxed()
+    }
+
+    fn id(&self) -> BoxFuture<'_, Result<u64, Error>> {
+        std::future::ready(Ok(self.server.ledger_id.cast_unsigned())).boxed()
+    }
+
+    fn appends_at_once(&self) -> usize {
+        limits::POSTGRES_WRITERS
+    }
+
+    fn sales(&self, after: i64) -> BoxFuture<'_, Result<Vec<Sale>, Error>> {
+        self.readers.run(move |session| async move { read::sales(&mut session.sql, after).await }.boxed()).boxed()
+    }
+
+    fn create_sale(&self, new: NewSale, salt: Salt, now_ms: UnixMs) -> BoxFuture<'_, Result<SaleCreated, Error>> {
+        self.changers
+            .run_in_turn(move |session| async move { sales::create(session, &new, &salt, now_ms).await }.boxed())
+            .boxed()
+    }
+
+    fn switch(&self, sale: SaleNo, switch: Switch) -> BoxFuture<'_, Result<(), Error>> {
+        self.changers
+            .run_in_turn(move |session| async move { sales::switch(session, sale, switch).await }.boxed())
+            .boxed()
+    }
+
+    fn restock(&self, restock: Restock) -> BoxFuture<'_, Result<Restocked, Error>> {
+        self.changers.run_in_turn(move |session| async move { sales::restock(session, &restock).await }.boxed()).boxed()
+    }
+
+    fn restocked(&self, sale: SaleNo, change_id: Name) -> BoxFuture<'_, Result<Option<(SkuNo, i64)>, Error>> {
+        self.readers
+            .run(move |session| async move { sales::restocked(&mut session.sql, sale, &change_id).await }.boxed())
+            .boxed()
+    }
+
+    fn transfer(&self, transfer: Transfer) -> BoxFuture<'_, Result<bool, Error>> {
+        self.changers
+            .run_in_turn(move |session| async move { sales::transfer(session, &transfer).await }.boxed())
+            .boxed()
+    }
+
+    fn begin_epochs(&self, sale: SaleNo, shards: Vec<Begin>) -> BoxFuture<'_, Result<Vec<Epoch>, Error>> {
+        self.changers
+            .run_in_turn(move |session| async move { epochs::begin(session, sale, &shards).await }.boxed())
+            .boxed()
+    }
+
+    fn stock(&self, sale: SaleNo) -> BoxFuture<'_, Result<Vec<Vec<SkuLevel>>, Error>> {
+        self.readers.run(move |session| async move { read::stock(&mut session.sql, sale).await }.boxed()).boxed()
+    }
+
+    fn audit(&self, sale: Option<SaleNo>) -> BoxFuture<'_, Result<Vec<Check>, Error>> {
+        self.auditors.run(move |session| async move { audit::audit(session, sale).await }.boxed()).boxed()
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        async move {
+            for connections in [&self.writers, &self.changers, &self.readers, &self.auditors] {
+                connections.close();
+            }
+            self.finds.close();
+            self.tasks.close();
+            self.tasks.wait().await;
+        }
+        .boxed()
+    }
+}

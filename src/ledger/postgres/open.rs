@@ -1,0 +1,235 @@
+//! Opening the ledger: what the promises rest on is checked, the schema brought up to date and then looked at.
+
+use std::time::Duration;
+
+use sqlx::Row;
+
+use super::session::{Address, Found, Purpose, Session};
+use crate::ledger::Error;
+use crate::limits;
+
+/// What can keep a ledger from being opened: the promise that would not hold, and what to do about it.
+#[derive(Debug, thiserror::Error)]
+pub enum PostgresOpenError {
+    /// The address does not read.
+    #[error("cannot read the address of the database; it looks like postgres://user:password@host:5432/database")]
+    Address,
+    /// The server does not let us in, or fails.
+    #[error("cannot open the ledger in {0}: {1}")]
+    Unavailable(String, Error),
+    /// Too old.
+    #[error("PostgreSQL {found} is too old: the schema needs 13 or later; upgrade the server")]
+    Version {
+        /// Its major version.
+        found: i32,
+    },
+    /// A standby.
+    #[error(
+        "refusing to start, an order might be answered that is lost or not there yet: this server is a replica; give the \
+         address of the primary"
+    )]
+    Replica,
+    /// A setting under which a confirmed order can be lost.
+    #[error(
+        "refusing to start, a confirmed order would not survive a power failure: {setting} is {found}; set it to on \
+         for this server, database and user"
+    )]
+    NotDurable {
+        /// The setting.
+        setting: &'static str,
+        /// Its value.
+        found: String,
+    },
+    /// Not the isolation that the statements are written for.
+    #[error("refusing to start, stock would be counted from an old view: transactions are {0}, not read committed")]
+    Isolation(String),
+    /// Sessions do not last.
+    #[error(
+        "refusing to start, time-outs and synchronous_commit would not hold: a pooler hands one connection to another \
+         client between transactions; connect to PostgreSQL itself, or set pool_mode=session"
+    )]
+    Pooler,
+    /// A constraint is missing or not valid.
+    #[error(
+        "refusing to start, {promise}: {constraint} of table {table} is missing or not valid; restore it, then audit the \
+         ledger"
+    )]
+    Constraint {
+        /// Where it belongs.
+        table: &'static str,
+        /// Its name.
+        constraint: &'static str,
+        /// What it guards.
+        promise: &'static str,
+    },
+    /// Made by a newer rushgate.
+    #[error("the ledger has schema version {found}, this program knows up to {known}; use a newer rushgate")]
+    TooNew {
+        /// In the database.
+        found: i64,
+        /// In this program.
+        known: i64,
+    },
+}
+
+/// The oldest server: `gen_random_uuid` and autovacuum after inserts.
+const VERSION_MIN: i32 = 130_000;
+
+/// Schema changes in order, never edited once merged.
+const MIGRATIONS: &[&str] = &[include_str!("migrations/0001_ledger.sql")];
+
+/// Connects, brings the schema up to date if it is behind, and answers the ledger's id.
+pub(super) async fn open(address: &Address) -> Result<i64, PostgresOpenError> {
+    let failed = |error| PostgresOpenError::Unavailable(address.to_string(), error);
+    migrate(address).await?;
+    let mut session = connect(address).await?;
+    let mut other = connect(address).await?;
+    if !keeps_its_session(&mut session, &mut other).await.map_err(failed)? {
+        return Err(PostgresOpenError::Pooler);
+    }
+    check_constraints(&mut session).await.map_err(failed)??;
+    let id = ledger_id(&mut session).await.map_err(failed)?;
+    session.close().await;
+    other.close().await;
+    Ok(id)
+}
+
+async fn connect(address: &Address) -> Result<Session, PostgresOpenError> {
+    let failed = |error| PostgresOpenError::Unavailable(address.to_string(), error);
+    let session = address.connect(Purpose::Changes).await.map_err(failed)?;
+    check(&session.found)?;
+    Ok(session)
+}
+
+/// Whether the server keeps what it is told to keep.
+pub(super) fn check(found: &Found) -> Result<(), PostgresOpenError> {
+    if found.version < VERSION_MIN {
+        return Err(PostgresOpenError::Version { found: found.version / 10_000 });
+    }
+    if found.in_recovery {
+        return Err(PostgresOpenError::Replica);
+    }
+    for (setting, value) in [("fsync", &found.fsync), ("full_page_writes", &found.full_page_writes)] {
+        if value != "on" {
+            return Err(PostgresOpenError::NotDurable { setting, found: value.clone() });
+        }
+    }
+    if !matches!(found.synchronous_commit.as_str(), "on" | "remote_apply") {
+        let found = found.synchronous_commit.clone();
+        return Err(PostgresOpenError::NotDurable { setting: "synchronous_commit", found });
+    }
+    match found.isolation.as_str() {
+        "read committed" => Ok(()),
+        other => Err(PostgresOpenError::Isolation(other.to_owned())),
+    }
+}
+
+const MARK: &str = "SELECT set_config('rushgate.session', $1, false)";
+const SELECT_MARK: &str = "SELECT coalesce(current_setting('rushgate.session', true), '')";
+
+/// Whether a session's settings stay with it while another session is in a transaction. Behind a pooler that shares
+/// connections between transactions, one of the two would find the other's, or none.
+async fn keeps_its_session(session: &mut Session, other: &mut Session) -> Result<bool, Error> {
+    sqlx::query(MARK).bind("this").execute(&mut session.sql).await?;
+    other.begin().await?;
+    let theirs: String = sqlx::query_scalar(SELECT_MARK).fetch_one(&mut other.sql).await?;
+    let ours: String = sqlx::query_scalar(SELECT_MARK).fetch_one(&mut session.sql).await?;
+    other.roll_back().await?;
+    Ok(ours == "this" && theirs.is_empty())
+}
+
+const SELECT_ID: &str = "SELECT id FROM ledger_id";
+
+/// What tells this ledger from every other.
+pub(super) async fn ledger_id(session: &mut Session) -> Result<i64, Error> {
+    let patience = Duration::from_millis(limits::POSTGRES_CONNECT_MS_MAX);
+    let id = sqlx::query_scalar(SELECT_ID).fetch_one(&mut session.sql);
+    let id = tokio::time::timeout(patience, id).await;
+    Ok(id.map_err(|_| Error::Unavailable("PostgreSQL does not answer".to_owned()))??)
+}
+
+/// Any number, the same in every rushgate: two that start at once migrate in turn.
+const LOCK: &str = "SELECT pg_advisory_xact_lock(8296544203513487)";
+const CREATE_VERSIONS: &str = "CREATE TABLE IF NOT EXISTS schema_versions \
+     (version bigint PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now())";
+const HAS_VERSIONS: &str = "SELECT to_regclass('schema_versions') IS NOT NULL";
+const SELECT_VERSION: &str = "SELECT coalesce(max(version), 0) FROM schema_versions";
+const INSERT_VERSION: &str = "INSERT INTO schema_versions (version) VALUES ($1)";
+
+/// Brings the schema up to date, in one transaction, and answers its version. Any number of processes may do so at
+/// once.
+pub(super) async fn migrate(address: &Address) -> Result<i64, PostgresOpenError> {
+    let failed = |error| PostgresOpenError::Unavailable(address.to_string(), error);
+    let known = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
+    let mut session = connect(address).await?;
+    let found = version(&mut session).await.map_err(failed)?;
+    if found > known {
+        return Err(PostgresOpenError::TooNew { found, known });
+    }
+    if found < known {
+        apply(&mut session).await.map_err(failed)?;
+    }
+    let version = version(&mut session).await.map_err(failed)?;
+    session.close().await;
+    Ok(version)
+}
+
+/// The number of schema changes that the database has; 0 before the first.
+pub(super) async fn version(session: &mut Session) -> Result<i64, Error> {
+    let is_made: bool = sqlx::query_scalar(HAS_VERSIONS).fetch_one(&mut session.sql).await?;
+    match is_made {
+        true => Ok(sqlx::query_scalar(SELECT_VERSION).fetch_one(&mut session.sql).await?),
+        false => Ok(0),
+    }
+}
+
+async fn apply(session: &mut Session) -> Result<(), Error> {
+    session.begin().await?;
+    sqlx::query(LOCK).execute(&mut session.sql).await?;
+    sqlx::raw_sql(CREATE_VERSIONS).execute(&mut session.sql).await?;
+    // Read under the lock: another process may have done it all.
+    let found: i64 = sqlx::query_scalar(SELECT_VERSION).fetch_one(&mut session.sql).await?;
+    let missing = (1_i64..).zip(MIGRATIONS).skip(usize::try_from(found).unwrap_or(0));
+    for (version, statements) in missing {
+        sqlx::raw_sql(*statements).execute(&mut session.sql).await?;
+        sqlx::query(INSERT_VERSION).bind(version).execute(&mut session.sql).await?;
+        tracing::info!(version, "ledger schema migrated");
+    }
+    session.commit().await
+}
+
+/// The constraints that each promise ends at: table, name, what the definition begins with, promise.
+const CONSTRAINTS: &[(&str, &str, &str, &str)] = &[
+    ("orders", "orders_user_order_unique", "PRIMARY KEY (user_id, order_no)", "an order might stand twice"),
+    ("segments", "segments_pkey", "PRIMARY KEY (sku_no, shard)", "stock might be counted twice"),
+    ("segments", "segments_never_oversold", "CHECK", "a unit might be sold twice"),
+    ("buyers", "buyers_pkey", "PRIMARY KEY (sku_no, user_id)", "a user might pass the limit"),
+    ("epochs", "epochs_pkey", "PRIMARY KEY (sale_no, shard)", "two engines might load one gate"),
+    ("transfers", "transfers_pkey", "PRIMARY KEY (id)", "units might be moved twice"),
+    ("restocks", "restocks_pkey", "PRIMARY KEY (sale_no, change_id)", "units might be added twice"),
+    ("sales", "sales_id_unique", "UNIQUE (id)", "a sale might be made twice"),
+];
+
+const SELECT_CONSTRAINTS: &str = "SELECT t.relname::text AS relname, c.conname::text AS conname, \
+     pg_get_constraintdef(c.oid) AS definition FROM pg_constraint c JOIN pg_class t ON t.oid = c.conrelid \
+     LEFT JOIN pg_index i ON i.indexrelid = c.conindid \
+     WHERE t.oid IN (SELECT to_regclass(w.name) FROM unnest($1::text[]) AS w(name)) AND c.convalidated \
+     AND (c.contype = 'c' OR (i.indisunique AND i.indisvalid AND i.indisready AND i.indimmediate))";
+
+async fn check_constraints(session: &mut Session) -> Result<Result<(), PostgresOpenError>, Error> {
+    let tables: Vec<&str> = CONSTRAINTS.iter().map(|(table, ..)| *table).collect();
+    let rows = sqlx::query(SELECT_CONSTRAINTS).bind(tables).fetch_all(&mut session.sql).await?;
+    let mut valid: Vec<(String, String, String)> = Vec::with_capacity(rows.len());
+    for row in rows {
+        valid.push((row.try_get("relname")?, row.try_get("conname")?, row.try_get("definition")?));
+    }
+    for (table, constraint, begins, promise) in CONSTRAINTS.iter().copied() {
+        let stands = |(on, name, definition): &(String, String, String)| {
+            on == table && name == constraint && definition.starts_with(begins)
+        };
+        if !valid.iter().any(stands) {
+            return Ok(Err(PostgresOpenError::Constraint { table, constraint, promise }));
+        }
+    }
+    Ok(Ok(()))
+}

@@ -1,0 +1,225 @@
+//! The same random programs into the gate in memory and the gate in Redis: every answer and every level must be the
+//! same. What one of them gets wrong alone shows here.
+
+use std::collections::HashMap;
+
+use rushgate::gate::{Ask, At, Gate, Held, May, MemoryGate, Nodes, RedisGate, Settlement};
+use rushgate::limits::{CLOCKS_APART_MS, LEASE_MS};
+use rushgate::order::{Fingerprint, Hold, OrderNo, Rules, Sale, SaleNo, Switch};
+
+use crate::gate_contract::{new_ledger_id, sale};
+use crate::redis_server::RedisServer;
+use crate::seed::Random;
+use crate::world::{NOON, hold};
+
+const SHARDS: u16 = 3;
+
+#[tokio::test]
+async fn redis_answers_as_memory_does() {
+    let mut random = Random::announced("redis_answers_as_memory_does");
+    let server = RedisServer::start(&[]);
+    for _ in 0..30 {
+        Program::new(&server, random.split()).await.run(120).await;
+    }
+}
+
+struct Program<'a> {
+    server: &'a RedisServer,
+    random: Random,
+    memory: MemoryGate,
+    redis: RedisGate,
+    sale: Sale,
+    now_ms: i64,
+    epochs: [i64; SHARDS as usize],
+    /// When an order was last reserved in a shard.
+    created_at: HashMap<(u16, OrderNo), i64>,
+    log: Vec<String>,
+}
+
+impl Program<'_> {
+    async fn new(server: &RedisServer, mut random: Random) -> Program<'_> {
+        let sometimes = |random: &mut Random, value: i64| random.percent(25).then_some(value);
+        let rules = Rules {
+            shards: SHARDS,
+            user_limit: random.percent(50).then_some(3),
+            starts_at: sometimes(&mut random, NOON + 3_000),
+            ends_at: sometimes(&mut random, NOON + 60_000),
+            ..Rules::default()
+        };
+        let redis = RedisGate::connect(&[server.address()], Nodes::Fixed, new_ledger_id()).await.unwrap();
+        Program {
+            server,
+            random,
+            memory: MemoryGate::default(),
+            redis,
+            sale: sale(rules),
+            now_ms: NOON,
+            epochs: [0; SHARDS as usize],
+            created_at: HashMap::new(),
+            log: Vec::new(),
+        }
+    }
+
+    async fn run(mut self, steps: usize) {
+        for shard in 0..SHARDS {
+            self.load(shard, 1).await;
+        }
+        for _ in 0..steps {
+            self.step().await;
+            for shard in 0..SHARDS {
+                let at = self.at(shard);
+                let (memory, redis) = (self.memory.level(at).await, self.redis.level(at).await);
+                assert_eq!(memory, redis, "level of {at:?} after {:#?}", self.log);
+            }
+        }
+    }
+
+    async fn step(&mut self) {
+        let shard = self.random.below(u64::from(SHARDS)) as u16;
+        match self.random.below(100) {
+            0..45 => self.reserve(shard).await,
+            45..75 => self.settle(shard).await,
+            75..80 => self.adjust(shard).await,
+            80..84 => self.switch(shard).await,
+            84..90 => self.overdue(shard).await,
+            90..98 => self.pass_time(),
+            98 => self.flush().await,
+            _ => {
+                let epoch = (self.epochs[usize::from(shard)] + self.random.below(3) as i64 - 1).max(1);
+                self.load(shard, epoch).await;
+            }
+        }
+    }
+
+    fn at(&self, shard: u16) -> At {
+        At { sale: SaleNo(1), shard, epoch: self.epochs[usize::from(shard)] }
+    }
+
+    /// Mostly the shard's epoch, sometimes another.
+    fn about(&mut self, shard: u16) -> At {
+        let at = self.at(shard);
+        if self.random.percent(4) { At { epoch: at.epoch + 1, ..at } } else { at }
+    }
+
+    fn hold(&mut self) -> Hold {
+        let user = 1 + self.random.below(4);
+        // The largest id there is must not lose its last digits on the way.
+        let user = if user == 4 { i64::MAX as u64 } else { user };
+        let key = format!("k{}", self.random.below(4));
+        let quantity = 1 + self.random.below(2) as u32;
+        let sku = self.random.below(2) as u16;
+        let hold = hold(&self.sale, user, &key, sku, quantity);
+        let sku = if self.random.percent(3) { u16::MAX } else { sku };
+        Hold { created_at: self.now_ms, sku, ..hold }
+    }
+
+    fn holds(&mut self, most: u64) -> Vec<Hold> {
+        let mut holds: Vec<Hold> = Vec::new();
+        for _ in 0..1 + self.random.below(most) {
+            let hold = self.hold();
+            if holds.iter().all(|other| other.order_no != hold.order_no) {
+                holds.push(hold);
+            }
+        }
+        holds
+    }
+
+    async fn reserve(&mut self, shard: u16) {
+        let at = self.about(shard);
+        let mut asks = Vec::new();
+        for hold in self.holds(8) {
+            let may = [May::Create, May::Create, May::Create, May::Resume, May::Look][self.random.below(5) as usize];
+            asks.push(Ask { hold, may, by: self.random.below(3) });
+        }
+        if self.random.percent(60) {
+            asks.iter_mut().for_each(|ask| ask.may = May::Create);
+        }
+        self.log.push(format!("at {} {at:?} {asks:?}", self.now_ms));
+        let memory = self.memory.reserve(at, self.now_ms, &asks).await.unwrap();
+        let redis = self.redis.reserve(at, self.now_ms, &asks).await.unwrap();
+        assert_eq!(memory, redis, "after {:#?}", self.log);
+        for (ask, held) in asks.iter().zip(memory) {
+            if let Held::Reserved { created_at, .. } = held {
+                self.created_at.insert((shard, ask.hold.order_no), created_at);
+            }
+        }
+    }
+
+    async fn settle(&mut self, shard: u16) {
+        let at = self.about(shard);
+        let mut settlements = Vec::new();
+        for Hold { order_no, fingerprint, .. } in self.holds(6) {
+            let created_at = self.created_at.get(&(shard, order_no)).copied().unwrap_or(NOON);
+            let other = Fingerprint::from_bytes([7; 16]);
+            settlements.push(match self.random.below(8) {
+                0..3 => Settlement::Recorded { order_no, created_at },
+                3 => Settlement::KnownBefore { order_no, fingerprint, created_at: NOON - 5 },
+                4 => Settlement::KnownBefore { order_no, fingerprint: other, created_at: 5 },
+                5 => Settlement::Refused { order_no },
+                6 => Settlement::Void { order_no },
+                _ => Settlement::Abandoned { order_no },
+            });
+        }
+        self.log.push(format!("{at:?} {settlements:?}"));
+        self.memory.settle(at, &settlements).await.unwrap();
+        self.redis.settle(at, &settlements).await.unwrap();
+    }
+
+    async fn adjust(&mut self, shard: u16) {
+        let (at, sku, units) = (self.about(shard), self.random.below(3) as u16, self.random.below(21) as i64 - 10);
+        self.log.push(format!("{at:?} adjust {sku} by {units}"));
+        let memory = self.memory.adjust(at, sku, units).await;
+        assert_eq!(memory, self.redis.adjust(at, sku, units).await, "after {:#?}", self.log);
+    }
+
+    async fn switch(&mut self, shard: u16) {
+        let (at, switch) = (self.about(shard), Switch::ALL[self.random.below(3) as usize]);
+        let switch = if self.random.percent(60) { Switch::Running } else { switch };
+        self.log.push(format!("{at:?} {switch:?}"));
+        self.memory.switch(at, switch).await.unwrap();
+        self.redis.switch(at, switch).await.unwrap();
+    }
+
+    /// All of them: which come first is not for either gate to say.
+    async fn overdue(&mut self, shard: u16) {
+        // The gate in memory does not look at the epoch here.
+        let at = self.at(shard);
+        self.log.push(format!("at {} {at:?} overdue", self.now_ms));
+        let mut memory = self.memory.overdue(at, self.now_ms, 100).await.unwrap();
+        let mut redis = self.redis.overdue(at, self.now_ms, 100).await.unwrap();
+        for holds in [&mut memory, &mut redis] {
+            holds.sort_by_key(|hold| *hold.order_no.as_bytes());
+        }
+        assert_eq!(memory, redis, "after {:#?}", self.log);
+    }
+
+    fn pass_time(&mut self) {
+        let back = -2 * (LEASE_MS + CLOCKS_APART_MS);
+        self.now_ms += [1, 700, LEASE_MS - 1, LEASE_MS, back][self.random.below(5) as usize];
+    }
+
+    async fn load(&mut self, shard: u16, epoch: i64) {
+        let at = At { epoch, ..self.at(shard) };
+        let available = [self.random.below(12) as i64, self.random.below(5) as i64];
+        let remembers_all = self.random.percent(50);
+        self.log.push(format!("load {at:?} {available:?}"));
+        self.memory.load(at, &self.sale, &available, remembers_all).await.unwrap();
+        self.redis.load(at, &self.sale, &available, remembers_all).await.unwrap();
+        let place = &mut self.epochs[usize::from(shard)];
+        *place = epoch.max(*place);
+    }
+
+    /// Both forget everything.
+    async fn flush(&mut self) {
+        self.log.push("flush".to_owned());
+        self.server.run::<()>("FLUSHALL");
+        self.memory = MemoryGate::default();
+        for shard in 0..SHARDS {
+            let at = self.at(shard);
+            let asks = [Ask { hold: self.hold(), may: May::Create, by: 1 }];
+            let held = self.redis.reserve(at, self.now_ms, &asks).await.unwrap();
+            assert_eq!(held, [Held::StaleEpoch]);
+            self.load(shard, at.epoch).await;
+        }
+    }
+}
