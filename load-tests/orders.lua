@@ -5,17 +5,29 @@
 -- PATH   accepted, sold_out  every request is a new user with a new key
 --        replay              KEYS orders that were made before, in turn: user N with key RUN-N
 --        reused              the same, with another quantity: 422
+--        mixed               a crowd with several orders each, three in ten of them retries of a recent one
 --        storm               one user, one key; who comes while the order is being recorded waits for it
 --        malformed           half a body: 400
 -- SALE   the sale to order from, sku sku-1
 -- RUN    makes the keys of this run different from those of every other
 --
+-- RUSHGATE_HOSTS=127.0.0.1:8080,127.0.0.1:8081 spreads the threads over several engines.
+--
 -- No `response` function, which would be called for every reply: statuses are counted by wrk, outcomes by the server.
 
 local threads = 0
 
+-- One address per engine; the one on the command line if the variable is not set.
+local addresses = {}
+for host, port in (os.getenv("RUSHGATE_HOSTS") or ""):gmatch("([^,:]+):(%d+)") do
+  addresses[#addresses + 1] = wrk.lookup(host, port)[1]
+end
+
 function setup(thread)
   thread:set("thread_no", threads)
+  if #addresses > 0 then
+    thread.addr = addresses[threads % #addresses + 1]
+  end
   threads = threads + 1
 end
 
@@ -68,6 +80,18 @@ function init(args)
       seed = (seed * 31 + run:byte(at)) % 0x7fffffff
     end
     math.randomseed(seed)
+    if path == "mixed" then
+      request = function()
+        sent = sent + 1
+        local which = sent
+        if math.random() < 0.3 then
+          which = math.max(1, sent - math.random(100))
+        end
+        -- The threads share their numbers, so they retry each other's orders as well.
+        return order(1 + which * 7919 % 20011, run .. "-" .. which)
+      end
+      return
+    end
     local mine = run .. "-" .. thread_no .. "-"
     request = function()
       sent = sent + 1
@@ -79,7 +103,7 @@ end
 -- One line that a script can read.
 function done(summary, latency)
   local errors = summary.errors
-  io.write(string.format("measured requests=%d microseconds=%d p50=%d p99=%d refused=%d broken=%d\n",
-    summary.requests, summary.duration, latency:percentile(50), latency:percentile(99), errors.status,
+  io.write(string.format("measured requests=%d microseconds=%d p50=%d p99=%d p999=%d refused=%d broken=%d\n",
+    summary.requests, summary.duration, latency:percentile(50), latency:percentile(99), latency:percentile(99.9), errors.status,
     errors.connect + errors.read + errors.write + errors.timeout))
 end

@@ -3,6 +3,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, and these are all tests")]
 
+#[path = "tidy/lua.rs"]
+mod lua;
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 

@@ -18,7 +18,7 @@ pub(super) async fn ledger(config: &Config) -> anyhow::Result<Arc<dyn Ledger>> {
 pub(super) async fn existing_ledger(config: &Config) -> anyhow::Result<Arc<dyn Ledger>> {
     match &config.ledger {
         config::Ledger::Sqlite(path) => Ok(Arc::new(SqliteLedger::open_existing(path)?)),
-        config::Ledger::Postgres(address) => Ok(Arc::new(PostgresLedger::open(address.expose()).await?)),
+        config::Ledger::Postgres(address) => Ok(Arc::new(PostgresLedger::open_existing(address.expose()).await?)),
     }
 }
 
@@ -31,12 +31,7 @@ pub(super) async fn migrate(config: &Config) -> anyhow::Result<i64> {
             ledger.close().await;
             Ok(version?)
         }
-        config::Ledger::Postgres(address) => {
-            let ledger = PostgresLedger::open(address.expose()).await?;
-            let version = ledger.schema_version().await;
-            ledger.close().await;
-            Ok(version?)
-        }
+        config::Ledger::Postgres(address) => Ok(PostgresLedger::migrate(address.expose()).await?),
     }
 }
 

@@ -171,6 +171,11 @@ impl Live {
         self.skus.get(usize::from(sku))
     }
 
+    /// Whether units of any sku are being moved, or were and it is not known how that ended.
+    pub(super) fn has_moves(&self) -> bool {
+        self.skus.iter().any(|sku| sku.moving.try_lock().map_or(true, |moving| moving.is_unsettled()))
+    }
+
     pub(super) fn set_epoch(&self, shard: u16, epoch: i64) {
         if let Some(shard) = self.shards.get(usize::from(shard)) {
             shard.epoch.store(epoch, Ordering::SeqCst);

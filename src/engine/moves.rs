@@ -17,6 +17,12 @@ pub(super) struct Moving {
     unsettled: Option<Move>,
 }
 
+impl Moving {
+    pub(super) fn is_unsettled(&self) -> bool {
+        self.unsettled.is_some()
+    }
+}
+
 /// A change of where units are.
 #[derive(Clone, Debug)]
 pub(super) enum Move {

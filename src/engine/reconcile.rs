@@ -24,6 +24,12 @@ impl Engine {
             // The ledger's trouble is told elsewhere; the next look finds out.
             Err(_) => return offer.live.stir(),
         };
+        let mut now = now;
+        if offer.live.has_moves() {
+            // This engine has units on their way; they will be stranded only if it dies.
+            now.stranded.clear();
+            offer.live.stir();
+        }
         let before = std::mem::replace(&mut *offer.live.misfits.lock(), now.clone());
         if holds > 0 || now != Misfits::default() {
             offer.live.stir();

@@ -83,6 +83,10 @@ impl Engine {
         let mut stock = Stock::default();
         for ((at, level), in_ledger) in offer.shards().zip(levels).zip(in_ledger) {
             let in_ledger = in_ledger.available();
+            if level.is_err() {
+                // What moves from here on goes past its gate.
+                offer.live.set_out(at.shard, true);
+            }
             let is_out = offer.live.is_out(at.shard);
             let units = match level {
                 Ok(level) if !is_out && level.epoch == at.epoch => {

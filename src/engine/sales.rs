@@ -58,13 +58,18 @@ impl Engine {
     async fn switch(&self, offer: &Offer, switch: Switch) -> Result<SaleView, Refusal> {
         let _alone = offer.live.changing.lock().await;
         let now = self.catalog.get(offer.sale.id.as_str()).ok_or(Code::SaleNotFound)?;
+        let ended = || Refusal::because(Code::InvalidTransition, "the sale has ended, and an end is final");
         if switch != Switch::Ended && now.sale.state(self.clock.now_ms()) == SaleState::Ended {
-            return Err(Refusal::because(Code::InvalidTransition, "the sale has ended, and an end is final"));
+            return Err(ended());
         }
-        // The ledger first: what it says survives a crash, and it refuses orders of an ended sale by itself.
-        self.ledger.switch(now.sale.no, switch).await.map_err(|error| ledger_trouble(&error))?;
-        let switched = self.catalog.put(crate::order::Sale { switch, ..now.sale.as_ref().clone() });
-        self.switch_gates(&switched, switch).await;
+        // The ledger first: what it says survives a crash, and it refuses orders of an ended sale by itself. Another
+        // engine may have ended the sale a moment ago.
+        let stands = self.ledger.switch(now.sale.no, switch).await.map_err(|error| ledger_trouble(&error))?;
+        let switched = self.catalog.put(crate::order::Sale { switch: stands, ..now.sale.as_ref().clone() });
+        self.switch_gates(&switched, stands).await;
+        if stands != switch {
+            return Err(ended());
+        }
         tracing::info!(sale = %switched.sale.id, switch = switch.as_str(), "sale switched");
         self.view_sale(&switched).await
     }
@@ -85,7 +90,6 @@ impl Engine {
         let engine = self.clone();
         let offer = self.catalog.get(sale_id).ok_or(Code::SaleNotFound)?;
         self.detached(async move {
-            engine.load(&offer).await?;
             engine.restock(&offer, change).await?;
             engine.view_sale(&offer).await
         })
@@ -96,6 +100,8 @@ impl Engine {
         let (sku, found) = offer.sale.sku(change.sku_id.as_str()).ok_or(Code::SkuNotFound)?;
         let sku_no = found.no;
         let _alone = offer.live.changing.lock().await;
+        // A gate that has forgotten its units would seem to have none to take away.
+        self.load_stale(offer, &[]).await?;
         let mut moving = self.right_to_move(offer, sku).await?;
         self.settle_move(offer, sku, &mut moving).await?;
 
@@ -134,22 +140,26 @@ impl Engine {
     /// Takes `units` unsold units out of the gate, wherever they are; answers them by shard, as negative numbers.
     async fn take_unsold(&self, offer: &Offer, sku: u16, units: i64) -> Result<Vec<(u16, i64)>, Refusal> {
         let mut taken = Vec::new();
-        let mut missing = units;
+        let (mut missing, mut trouble) = (units, None);
         for at in offer.shards() {
             if missing == 0 {
-                break;
+                return Ok(taken);
             }
-            let got = self.gate.adjust(at, sku, -missing).await.map_err(|error| gate_trouble(&error))?;
-            if got > 0 {
-                taken.push((at.shard, -got));
-                missing -= got;
+            match self.gate.adjust(at, sku, -missing).await {
+                Ok(got) if got > 0 => {
+                    taken.push((at.shard, -got));
+                    missing -= got;
+                }
+                Ok(_) => {}
+                // Others may have enough. What this one lost without a word is found by reconciling.
+                Err(error) => trouble = Some(gate_trouble(&error)),
             }
         }
-        if missing > 0 {
-            let back: Vec<(At, i64)> = taken.iter().map(|(shard, units)| (offer.at(*shard), -units)).collect();
-            self.put(offer, sku, &back).await?;
-            return Err(Code::NotEnoughStock.into());
+        if missing == 0 {
+            return Ok(taken);
         }
-        Ok(taken)
+        let back: Vec<(At, i64)> = taken.iter().map(|(shard, units)| (offer.at(*shard), -units)).collect();
+        self.put(offer, sku, &back).await?;
+        Err(trouble.unwrap_or(Code::NotEnoughStock).into())
     }
 }

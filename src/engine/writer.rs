@@ -99,8 +99,10 @@ fn one_of_each(jobs: impl ExactSizeIterator<Item = Job>) -> Vec<Vec<Job>> {
 impl Engine {
     /// Hands an order to its shard's writer. Fails only if the engine has stopped.
     pub(super) fn queue(&self, job: Job) -> Result<(), Code> {
-        let shard = usize::from(job.at.shard);
-        let writer = self.writers.get(shard % self.writers.len().max(1)).ok_or(Code::UnknownOutcome)?;
+        // Of many sales most have few shards: without the sale's number they would crowd at the first writer.
+        let place = job.at.sale.0.unsigned_abs().wrapping_add(u64::from(job.at.shard));
+        let writer = usize::try_from(place).unwrap_or(0) % self.writers.len().max(1);
+        let writer = self.writers.get(writer).ok_or(Code::UnknownOutcome)?;
         writer.queue.try_send(job).map_err(|_| Code::UnknownOutcome)
     }
 

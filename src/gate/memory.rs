@@ -123,6 +123,9 @@ impl Gate for MemoryGate {
 
     fn overdue<'a>(&'a self, at: At, now_ms: UnixMs, max: usize) -> BoxFuture<'a, Result<Vec<Hold>, Error>> {
         let holds = self.with(at, |segment| {
+            if segment.epoch != at.epoch {
+                return Vec::new();
+            }
             let overdue = segment.holds.values_mut().filter(|held| !held.is_leased(now_ms)).take(max);
             overdue.map(|held| held.renew(held.by, now_ms)).collect()
         });

@@ -206,8 +206,8 @@ pub trait Ledger: Send + Sync {
     /// Makes a sale with its stock spread evenly over its shards. `salt` is used only if it is new.
     fn create_sale(&self, new: NewSale, salt: Salt, now_ms: UnixMs) -> BoxFuture<'_, Result<SaleCreated, Error>>;
 
-    /// Pauses, resumes or ends a sale; an ended one stays ended.
-    fn switch(&self, sale: SaleNo, switch: Switch) -> BoxFuture<'_, Result<(), Error>>;
+    /// Pauses, resumes or ends a sale and answers how it stands then: an ended one stays ended, whoever ended it.
+    fn switch(&self, sale: SaleNo, switch: Switch) -> BoxFuture<'_, Result<Switch, Error>>;
 
     /// Changes the stock of a sku.
     fn restock(&self, restock: Restock) -> BoxFuture<'_, Result<Restocked, Error>>;

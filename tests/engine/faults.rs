@@ -145,7 +145,7 @@ impl Ledger for FaultyLedger {
         self.inner.create_sale(new, salt, now_ms)
     }
 
-    fn switch(&self, sale: SaleNo, switch: Switch) -> BoxFuture<'_, Result<(), Error>> {
+    fn switch(&self, sale: SaleNo, switch: Switch) -> BoxFuture<'_, Result<Switch, Error>> {
         self.inner.switch(sale, switch)
     }
 

@@ -10,7 +10,7 @@ use rushgate::order::{Hold, Rules, SaleNo};
 use tokio::time::Instant;
 
 use crate::gate_contract::{asked, sale};
-use crate::redis_server::{RedisServer, servers};
+use crate::redis_server::{RedisServer, servers, start_cluster};
 use crate::world::{NOON, PATIENCE, hold, rules};
 
 const AT: At = At { sale: SaleNo(1), shard: 0, epoch: 1 };
@@ -329,4 +329,34 @@ async fn shards_of_a_cluster_are_on_all_of_its_nodes() {
         let level = gate.level(At { shard, ..AT }).await.unwrap();
         assert_eq!(level.available, [i64::from(shard), 0]);
     }
+}
+
+#[tokio::test]
+async fn a_cluster_is_followed_when_a_slot_moves_and_done_without_the_node_that_is_lost() {
+    let (mut nodes, seeds) = start_cluster();
+    let gate = RedisGate::connect(&[seeds], Nodes::Cluster, 1).await.unwrap();
+    let slot: u64 = nodes[0].run("CLUSTER KEYSLOT {rg:0}");
+    let owner = usize::try_from(slot * 3 / 16_384).unwrap();
+    let heir = (owner + 1) % 3;
+    gate.load(AT, &sale(rules(1)), &[5, 0], true).await.unwrap();
+    nodes[owner].run::<()>("FLUSHALL");
+    let id: String = nodes[heir].run("CLUSTER MYID");
+    for node in [heir, owner] {
+        nodes[node].run::<()>(&format!("CLUSTER SETSLOT {slot} NODE {id}"));
+    }
+    let error = gate.reserve(AT, NOON, &[new("a")]).await.unwrap_err();
+    assert!(matches!(&error, Error::Unavailable(text) if text.contains("Moved")), "{error}");
+    let deadline = Instant::now() + PATIENCE;
+    while gate.load(AT, &sale(rules(1)), &[5, 0], false).await.is_err() {
+        assert!(Instant::now() < deadline, "the slot was not found again");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(gate.reserve(AT, NOON, &[new("a")]).await, Ok(vec![RESERVED]));
+
+    nodes[owner].kill();
+    while gate.nodes_down() != 1 {
+        assert!(Instant::now() < deadline, "{} nodes are down", gate.nodes_down());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(gate.level(AT).await.unwrap().available, [4, 0], "the others go on");
 }

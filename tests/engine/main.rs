@@ -18,6 +18,7 @@ mod gate_contract;
 mod gate_differential;
 mod gate_redis;
 mod ledger_contract;
+mod ledger_postgres;
 mod model;
 mod postgres_server;
 mod redis_server;

@@ -1,5 +1,6 @@
 //! A PostgreSQL server of the test's own. It dies with the test binary, and each test has databases of its own.
 
+use std::fs::File;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
@@ -61,7 +62,7 @@ impl Server {
             ask.args(["-q", "-h", "127.0.0.1", "-U", "postgres", "-p", &port]).status().unwrap().success()
         };
         while !is_ready() {
-            assert!(Instant::now() < deadline, "PostgreSQL does not start; its log is above");
+            assert!(Instant::now() < deadline, "PostgreSQL does not start: {}", self.log());
             std::thread::sleep(Duration::from_millis(20));
         }
     }
@@ -72,6 +73,11 @@ impl Server {
             guard.stdin.take().unwrap().write_all(b"keep\n").unwrap();
             guard.wait().unwrap();
         }
+    }
+
+    /// What it had to say since it was last started.
+    fn log(&self) -> String {
+        std::fs::read_to_string(log(&self.data)).unwrap_or_default()
     }
 
     pub(crate) fn data(&self) -> &Path {
@@ -122,12 +128,18 @@ fn guard(data: &Path, port: u16, settings: &[&str]) -> Child {
     }
     command.arg(binary("postgres")).arg("-D").arg(data).args(["-p", &port.to_string()]);
     command.args(["-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="]);
-    command.args(["-c", "max_connections=300", "-c", "log_min_messages=fatal"]);
+    command.args(["-c", "max_connections=300"]);
     for setting in settings {
         command.args(["-c", setting]);
     }
+    command.stderr(File::create(log(data)).unwrap());
     // A group of its own: what interrupts the test from the keyboard must not interrupt the cleaning up.
     command.process_group(0).stdin(Stdio::piped()).spawn().unwrap()
+}
+
+/// Beside the data.
+fn log(data: &Path) -> PathBuf {
+    data.with_file_name("log")
 }
 
 fn as_nobody(program: &str) -> Command {

@@ -3,9 +3,9 @@
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::sync_channel;
-use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use redis::{Client, Connection, FromRedisValue};
@@ -150,7 +150,7 @@ fn remove_leftovers() {
 }
 
 /// Three masters that share the slots, and the addresses of two of them as seeds.
-fn start_cluster() -> (Arc<Vec<RedisServer>>, String) {
+pub(crate) fn start_cluster() -> (Vec<RedisServer>, String) {
     let mut nodes = Vec::new();
     let mut ports = Vec::new();
     for _ in 0..3 {
@@ -178,7 +178,7 @@ fn start_cluster() -> (Arc<Vec<RedisServer>>, String) {
         std::thread::sleep(Duration::from_millis(20));
     }
     let seeds = format!("redis-cluster://127.0.0.1:{},127.0.0.1:{}", ports[0].0, ports[1].0);
-    (Arc::new(nodes), seeds)
+    (nodes, seeds)
 }
 
 fn free_ports() -> [u16; 2] {

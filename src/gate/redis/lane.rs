@@ -19,7 +19,6 @@ const STRIPES: usize = 64;
 type Map<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
 type Orders = HashSet<OrderNo, foldhash::fast::RandomState>;
 
-/// Some of the lanes.
 type Stripe = Mutex<Map<At, Lane>>;
 
 /// The lanes of all shards with something to do.
@@ -87,7 +86,7 @@ impl Lanes {
     }
 
     #[allow(clippy::indexing_slicing, reason = "the remainder is below the number of stripes")]
-    fn stripe(&self, at: At) -> &Mutex<Map<At, Lane>> {
+    fn stripe(&self, at: At) -> &Stripe {
         let mut key = self.hasher.build_hasher();
         at.hash(&mut key);
         &self.stripes[usize::try_from(std::hash::Hasher::finish(&key) % STRIPES as u64).unwrap_or(0)]

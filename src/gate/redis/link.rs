@@ -27,15 +27,20 @@ use crate::limits;
 /// A connection that passed the preflight.
 pub(super) struct Link {
     connection: MultiplexedConnection,
-    /// The run id of the process behind it.
-    pub(super) lineage: String,
-    /// What the scripts are called by, in the order of [`Script::ALL`].
-    hashes: [String; Script::ALL.len()],
+    pub(super) peer: Peer,
     /// Calls in a row that were not answered.
     timeouts: AtomicU32,
     /// Why it has to be replaced.
     verdict: Mutex<Option<String>>,
     condemned: Notify,
+}
+
+/// The process behind a connection.
+pub(super) struct Peer {
+    /// Its run id.
+    pub(super) lineage: String,
+    /// What it calls the scripts, in the order of [`Script::ALL`].
+    pub(super) hashes: [String; Script::ALL.len()],
 }
 
 /// A fresh connection and the work that carries its bytes, which must be polled for anything to happen. It ends with
@@ -66,8 +71,7 @@ pub(super) async fn open(address: &Address, tls: &TlsConnector, nodes: Nodes) ->
         };
         let link = Link {
             connection,
-            lineage: fit.lineage.clone(),
-            hashes,
+            peer: Peer { lineage: fit.lineage.clone(), hashes },
             timeouts: AtomicU32::new(0),
             verdict: Mutex::new(None),
             condemned: Notify::new(),
@@ -175,7 +179,11 @@ fn unfit(what: &str, error: &RedisError) -> NoLink {
     }
 }
 
-impl Link {
+fn is_forgotten(answer: &Result<Value, RedisError>) -> bool {
+    answer.as_ref().is_err_and(|error| error.code() == Some("NOSCRIPT"))
+}
+
+impl Peer {
     /// The beginning of a call of `script`, whose keys and arguments are still to come.
     pub(super) fn command(&self, script: Script, args: usize, bytes: usize) -> Cmd {
         let mut command = Cmd::with_capacity(args + 8, bytes + 256);
@@ -183,40 +191,37 @@ impl Link {
         command.arg(script.keys().len());
         command
     }
+}
 
+impl Link {
     /// Sends calls in one write, in order, and answers each. What surely did not run because the node forgot its
     /// scripts is sent once more; nothing else is.
     pub(super) async fn send(&self, calls: Vec<Cmd>) -> Vec<Result<Value, RedisError>> {
-        let mut answers = self.transmit(&calls).await;
-        let forgotten =
-            |answer: &Result<Value, RedisError>| answer.as_ref().is_err_and(|error| error.code() == Some("NOSCRIPT"));
-        if answers.iter().any(forgotten) && load_scripts(&self.connection).await.is_ok() {
-            let (again, at): (Vec<Cmd>, Vec<usize>) = calls
-                .into_iter()
-                .enumerate()
-                .filter(|(at, _)| answers.get(*at).is_some_and(forgotten))
-                .map(|(at, call)| (call, at))
-                .unzip();
-            for (at, answer) in at.into_iter().zip(self.transmit(&again).await) {
-                if let Some(place) = answers.get_mut(at) {
-                    *place = answer;
-                }
+        let mut all = Pipeline::with_capacity(calls.len());
+        for call in calls {
+            all.add_command(call);
+        }
+        let mut answers = self.transmit(&all).await;
+        if answers.iter().any(is_forgotten) && load_scripts(&self.connection).await.is_ok() {
+            let mut again = Pipeline::new();
+            for (call, _) in all.cmd_iter().zip(&answers).filter(|(_, answer)| is_forgotten(answer)) {
+                again.add_command(call.clone());
+            }
+            let places = answers.iter_mut().filter(|answer| is_forgotten(answer));
+            for (place, answer) in places.zip(self.transmit(&again).await) {
+                *place = answer;
             }
         }
         answers
     }
 
-    async fn transmit(&self, calls: &[Cmd]) -> Vec<Result<Value, RedisError>> {
-        let mut all = Pipeline::with_capacity(calls.len());
-        for call in calls {
-            all.add_command(call.clone());
-        }
-        match self.connection.clone().send_packed_commands(&all, 0, calls.len()).await {
+    async fn transmit(&self, calls: &Pipeline) -> Vec<Result<Value, RedisError>> {
+        match self.connection.clone().send_packed_commands(calls, 0, calls.len()).await {
             Ok(answers) => {
                 self.timeouts.store(0, Ordering::Relaxed);
                 answers.into_iter().map(Value::extract_error).collect()
             }
-            Err(error) => calls.iter().map(|_| Err(error.clone())).collect(),
+            Err(error) => vec![Err(error); calls.len()],
         }
     }
 

@@ -13,6 +13,8 @@ mod link;
 mod node;
 mod preflight;
 mod script;
+#[cfg(test)]
+mod tests;
 mod wire;
 
 use std::collections::HashMap;
@@ -263,7 +265,7 @@ impl Inner {
             Ok(link) => link,
             Err(error) => return turn.answer(Err(error.clone()), Err(error)),
         };
-        let to = To { link: &link, ledger_id: self.ledger_id, at };
+        let to = To { peer: &link.peer, ledger_id: self.ledger_id, at };
         let (settlements, asks) = (turn.settlements(), turn.asks());
         let mut calls = Vec::with_capacity(2);
         if !settlements.is_empty() {
@@ -283,7 +285,7 @@ impl Inner {
     /// One call of a script.
     async fn call(&self, at: At, call: impl FnOnce(To<'_>) -> Cmd) -> Result<Value, Error> {
         let link = self.link(at)?;
-        let call = call(To { link: &link, ledger_id: self.ledger_id, at });
+        let call = call(To { peer: &link.peer, ledger_id: self.ledger_id, at });
         let answer = self.send(&link, vec![call]).await.pop();
         answer.unwrap_or_else(|| Err(no_answer()))
     }
@@ -312,7 +314,7 @@ impl Inner {
         let mut is_second_pass = cursor == 0;
         let mut holds = Vec::new();
         for _ in 0..limits::GATE_PAGES_MAX {
-            let left = max - holds.len();
+            let left = max.saturating_sub(holds.len());
             if left == 0 {
                 break;
             }

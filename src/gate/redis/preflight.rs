@@ -78,6 +78,9 @@ fn advice<'a>(of: &impl Fn(&str) -> &'a str, save: Option<&str>) -> Option<Strin
     if of("maxmemory") == "0" {
         advice.push("it has no maxmemory: set one, or the machine runs out of memory instead of the gate");
     }
+    if !matches!(of("connected_slaves"), "0" | "") {
+        advice.push("it has replicas, which are never used: their buffers take memory that maxmemory does not count");
+    }
     (!advice.is_empty()).then(|| advice.join("; "))
 }
 
@@ -114,6 +117,7 @@ mod tests {
         let advice = |info: &str, save| examine(info, save, Nodes::Fixed).unwrap().advice.unwrap_or_default();
         assert!(advice(GOOD, Some("3600 1")).contains("save"));
         assert!(advice(&GOOD.replace("aof_enabled:0", "aof_enabled:1"), None).contains("appendonly"));
+        assert!(advice(&format!("{GOOD}connected_slaves:1\r\n"), None).contains("replicas"));
         assert!(advice(&GOOD.replace("maxmemory:1000", "maxmemory:0"), None).contains("maxmemory"));
     }
 }

@@ -3,7 +3,7 @@
 use redis::{Cmd, Value};
 
 use super::key::key;
-use super::link::Link;
+use super::link::Peer;
 use super::script::Script;
 use super::{Ask, At, Error, Held, Level, May, No, Settlement};
 use crate::clock::UnixMs;
@@ -49,10 +49,10 @@ impl Code {
     ];
 }
 
-/// Which shard of which ledger, and over which connection.
+/// Which shard of which ledger, in which process.
 #[derive(Clone, Copy)]
 pub(super) struct To<'a> {
-    pub(super) link: &'a Link,
+    pub(super) peer: &'a Peer,
     pub(super) ledger_id: u64,
     pub(super) at: At,
 }
@@ -60,7 +60,7 @@ pub(super) struct To<'a> {
 impl To<'_> {
     /// A call with its keys.
     fn call(&self, script: Script, args: usize, bytes: usize) -> Cmd {
-        let mut call = self.link.command(script, args, bytes);
+        let mut call = self.peer.command(script, args, bytes);
         for part in script.keys() {
             call.arg(key(self.ledger_id, self.at, *part));
         }
@@ -70,7 +70,7 @@ impl To<'_> {
     /// A call that is for one epoch of one lineage.
     fn call_in_epoch(&self, script: Script, args: usize, bytes: usize) -> Cmd {
         let mut call = self.call(script, args, bytes);
-        call.arg(self.at.epoch).arg(&self.link.lineage);
+        call.arg(self.at.epoch).arg(&self.peer.lineage);
         call
     }
 
@@ -140,7 +140,7 @@ impl To<'_> {
 
     pub(super) fn level(&self) -> Cmd {
         let mut call = self.call(Script::Level, 1, 40);
-        call.arg(&self.link.lineage);
+        call.arg(&self.peer.lineage);
         call
     }
 

@@ -29,7 +29,8 @@ struct Query {
     name: &'static str,
     /// What is compared, told when nothing is wrong.
     fine: &'static str,
-    /// $1 is the sale's number, or null for all of them; $2 how many findings are shown.
+    /// $1 is the sale's number, or null for all of them; $2 how many findings are shown. In the order of their texts, so
+    /// that every audit shows the same.
     findings: &'static str,
 }
 
@@ -39,7 +40,7 @@ const CHECKS: &[Query] = &[
         fine: "no segment has more units held and sold than it was given",
         findings: "SELECT format('sku %s shard %s: total %s, held %s, sold %s', k.id, s.shard, s.total, s.held, s.sold) \
              FROM segments s JOIN skus k ON k.no = s.sku_no WHERE ($1::bigint IS NULL OR k.sale_no = $1) \
-             AND NOT (s.held >= 0 AND s.sold >= 0 AND s.held + s.sold <= s.total) LIMIT $2",
+             AND NOT (s.held >= 0 AND s.sold >= 0 AND s.held + s.sold <= s.total) ORDER BY 1 LIMIT $2",
     },
     Query {
         name: "segments_add_up",
@@ -48,7 +49,7 @@ const CHECKS: &[Query] = &[
              coalesce(sum(s.total), 0), k.total, a.shards) \
              FROM skus k JOIN sales a ON a.no = k.sale_no LEFT JOIN segments s ON s.sku_no = k.no \
              WHERE ($1::bigint IS NULL OR k.sale_no = $1) GROUP BY k.no, k.id, k.total, a.shards \
-             HAVING coalesce(sum(s.total), 0) <> k.total OR count(s.shard) <> a.shards LIMIT $2",
+             HAVING coalesce(sum(s.total), 0) <> k.total OR count(s.shard) <> a.shards ORDER BY 1 LIMIT $2",
     },
     Query {
         name: "restocks_add_up",
@@ -56,7 +57,7 @@ const CHECKS: &[Query] = &[
         findings: "SELECT format('sku %s: created %s, restocked %s, total %s', k.id, k.created, \
              coalesce(sum(r.units), 0), k.total) FROM skus k LEFT JOIN restocks r ON r.sku_no = k.no \
              WHERE ($1::bigint IS NULL OR k.sale_no = $1) GROUP BY k.no, k.id, k.created, k.total \
-             HAVING k.created + coalesce(sum(r.units), 0) <> k.total LIMIT $2",
+             HAVING k.created + coalesce(sum(r.units), 0) <> k.total ORDER BY 1 LIMIT $2",
     },
     Query {
         name: "orders_match_stock",
@@ -72,20 +73,20 @@ const CHECKS: &[Query] = &[
              FROM segments s JOIN skus k ON k.no = s.sku_no \
              LEFT JOIN counted c ON c.sku_no = s.sku_no AND c.shard = s.shard \
              WHERE ($1::bigint IS NULL OR k.sale_no = $1) \
-             AND (coalesce(c.held, 0) <> s.held OR coalesce(c.sold, 0) <> s.sold) LIMIT $2",
+             AND (coalesce(c.held, 0) <> s.held OR coalesce(c.sold, 0) <> s.sold) ORDER BY 1 LIMIT $2",
     },
     Query {
         name: "orders_belong",
         fine: "every order is of a sku of its sale, in a known state",
         findings: "SELECT format('order %s', o.order_no) FROM orders o LEFT JOIN skus k ON k.no = o.sku_no \
              WHERE ($1::bigint IS NULL OR o.sale_no = $1) \
-             AND (k.no IS NULL OR k.sale_no <> o.sale_no OR o.state NOT BETWEEN 0 AND 7 OR o.state_version < 1) LIMIT $2",
+             AND (k.no IS NULL OR k.sale_no <> o.sale_no OR o.state NOT BETWEEN 0 AND 7 OR o.state_version < 1) ORDER BY 1 LIMIT $2",
     },
     Query {
         name: "one_order_per_operation",
         fine: "no order number stands twice",
         findings: "SELECT format('order %s stands %s times', order_no, count(*)) FROM orders \
-             WHERE ($1::bigint IS NULL OR sale_no = $1) GROUP BY order_no HAVING count(*) > 1 LIMIT $2",
+             WHERE ($1::bigint IS NULL OR sale_no = $1) GROUP BY order_no HAVING count(*) > 1 ORDER BY 1 LIMIT $2",
     },
     Query {
         name: "user_limits_hold",
@@ -101,7 +102,7 @@ const CHECKS: &[Query] = &[
              UNION ALL SELECT format('user %s sku %s: has 0, counter %s', b.user_id, k.id, b.units) \
              FROM buyers b JOIN skus k ON k.no = b.sku_no \
              LEFT JOIN counted c ON c.sku_no = b.sku_no AND c.user_id = b.user_id \
-             WHERE ($1::bigint IS NULL OR k.sale_no = $1) AND c.units IS NULL AND b.units <> 0 LIMIT $2",
+             WHERE ($1::bigint IS NULL OR k.sale_no = $1) AND c.units IS NULL AND b.units <> 0 ORDER BY 1 LIMIT $2",
     },
 ];
 

@@ -60,7 +60,7 @@ async fn answer(waiting: Arc<tokio::sync::Mutex<mpsc::Receiver<Find>>>, finders:
     let mut finds = Vec::with_capacity(limits::POSTGRES_FINDS_PER_QUERY_MAX);
     loop {
         if waiting.lock().await.recv_many(&mut finds, limits::POSTGRES_FINDS_PER_QUERY_MAX).await == 0 {
-            finders.close();
+            // The last of these tasks takes the connections with it.
             return;
         }
         let (users, numbers): (Vec<UserId>, Vec<OrderNo>) = finds.iter().map(|find| (find.user, find.order_no)).unzip();

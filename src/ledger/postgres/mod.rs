@@ -1,4 +1,4 @@
-//! The ledger for more than one engine: PostgreSQL 13 or later, READ COMMITTED and constraints. Any number of engines
+//! The ledger for more than one engine: PostgreSQL 14 or later, READ COMMITTED and constraints. Any number of engines
 //! may have it open; `docs/decisions/0009-postgres-ledger.md` tells why it is built as it is.
 //!
 //! Every connection belongs to one task for as long as it works. There is no pool, and no statement is ever cancelled:
@@ -19,12 +19,13 @@ use std::fmt;
 use std::sync::Arc;
 
 use futures_util::future::{BoxFuture, FutureExt};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::connections::{Connections, Server};
 use self::finds::Finds;
 pub use self::open::PostgresOpenError;
-use self::session::{Address, Purpose};
+use self::session::{Address, Purpose, Session};
 use super::{Appended, Begin, Check, Entry, Epoch, Error, Ledger, PageOf, Restock, Restocked, SaleCreated, Transfer};
 use crate::clock::UnixMs;
 use crate::limits;
@@ -41,6 +42,8 @@ pub struct PostgresLedger {
     finds: Finds,
     /// Audits read every order: on a connection of their own they keep nobody waiting.
     auditors: Connections,
+    /// Ends an audit that runs; orders are never interrupted.
+    closing: CancellationToken,
     tasks: TaskTracker,
 }
 
@@ -54,6 +57,12 @@ impl PostgresLedger {
         let text = address.to_string();
         let connected = PostgresLedger::connect(Arc::new(Server::new(address, ledger_id))).await;
         connected.map_err(|error| PostgresOpenError::Unavailable(text, error))
+    }
+
+    /// Opens a ledger that must be there, as [`PostgresLedger::open`] does.
+    pub async fn open_existing(url: &str) -> Result<Self, PostgresOpenError> {
+        open::find(&Address::parse(url)?).await?;
+        PostgresLedger::open(url).await
     }
 
     /// Brings the schema of the database at `url` up to date and answers its version.
@@ -71,7 +80,16 @@ impl PostgresLedger {
         let finders = start(Purpose::Orders, limits::POSTGRES_FINDERS, limits::POSTGRES_FINDERS).await?;
         let auditors = start(Purpose::Audits, 1, limits::POSTGRES_AUDITS_QUEUED_MAX).await?;
         let finds = Finds::start(&Arc::new(finders), &tasks);
-        Ok(PostgresLedger { server, writers, changers, readers, finds, auditors, tasks })
+        Ok(PostgresLedger {
+            server,
+            writers,
+            changers,
+            readers,
+            finds,
+            auditors,
+            closing: CancellationToken::new(),
+            tasks,
+        })
     }
 
     /// The number of schema changes that the database has.
@@ -123,7 +141,7 @@ impl Ledger for PostgresLedger {
             .boxed()
     }
 
-    fn switch(&self, sale: SaleNo, switch: Switch) -> BoxFuture<'_, Result<(), Error>> {
+    fn switch(&self, sale: SaleNo, switch: Switch) -> BoxFuture<'_, Result<Switch, Error>> {
         self.changers
             .run_in_turn(move |session| async move { sales::switch(session, sale, switch).await }.boxed())
             .boxed()
@@ -156,7 +174,12 @@ impl Ledger for PostgresLedger {
     }
 
     fn audit(&self, sale: Option<SaleNo>) -> BoxFuture<'_, Result<Vec<Check>, Error>> {
-        self.auditors.run(move |session| async move { audit::audit(session, sale).await }.boxed()).boxed()
+        let closing = self.closing.clone();
+        let audit = async move |session: &mut Session| {
+            let closed = || Err(Error::Unavailable("the ledger is closed".to_owned()));
+            closing.run_until_cancelled(audit::audit(session, sale)).await.unwrap_or_else(closed)
+        };
+        self.auditors.run(move |session| async move { audit(session).await }.boxed()).boxed()
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {
@@ -165,6 +188,7 @@ impl Ledger for PostgresLedger {
                 connections.close();
             }
             self.finds.close();
+            self.closing.cancel();
             self.tasks.close();
             self.tasks.wait().await;
         }

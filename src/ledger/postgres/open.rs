@@ -18,7 +18,7 @@ pub enum PostgresOpenError {
     #[error("cannot open the ledger in {0}: {1}")]
     Unavailable(String, Error),
     /// Too old.
-    #[error("PostgreSQL {found} is too old: the schema needs 13 or later; upgrade the server")]
+    #[error("PostgreSQL {found} is too old: the schema needs 14 or later; upgrade the server")]
     Version {
         /// Its major version.
         found: i32,
@@ -62,6 +62,9 @@ pub enum PostgresOpenError {
         /// What it guards.
         promise: &'static str,
     },
+    /// No ledger was ever made there.
+    #[error("there is no ledger in {0}; name another with --ledger")]
+    Missing(String),
     /// Made by a newer rushgate.
     #[error("the ledger has schema version {found}, this program knows up to {known}; use a newer rushgate")]
     TooNew {
@@ -72,8 +75,8 @@ pub enum PostgresOpenError {
     },
 }
 
-/// The oldest server: `gen_random_uuid` and autovacuum after inserts.
-const VERSION_MIN: i32 = 130_000;
+/// The oldest server: bloom filters in BRIN, `client_connection_check_interval`. Version 13 is out of support.
+const VERSION_MIN: i32 = 140_000;
 
 /// Schema changes in order, never edited once merged.
 const MIGRATIONS: &[&str] = &[include_str!("migrations/0001_ledger.sql")];
@@ -172,6 +175,17 @@ pub(super) async fn migrate(address: &Address) -> Result<i64, PostgresOpenError>
     let version = version(&mut session).await.map_err(failed)?;
     session.close().await;
     Ok(version)
+}
+
+/// Whether there is a ledger at all.
+pub(super) async fn find(address: &Address) -> Result<(), PostgresOpenError> {
+    let mut session = connect(address).await?;
+    let found = version(&mut session).await;
+    session.close().await;
+    match found.map_err(|error| PostgresOpenError::Unavailable(address.to_string(), error))? {
+        0 => Err(PostgresOpenError::Missing(address.to_string())),
+        _ => Ok(()),
+    }
 }
 
 /// The number of schema changes that the database has; 0 before the first.

@@ -101,9 +101,10 @@ async fn is_same(sql: &mut PgConnection, sale: &Sale, new: &NewSale) -> Result<b
 const LOCK_SALES_SEGMENTS: &str = "SELECT 1 FROM skus k JOIN segments s ON s.sku_no = k.no WHERE k.sale_no = $1 \
      ORDER BY s.sku_no, s.shard FOR UPDATE OF s";
 const UPDATE_SWITCH: &str = "UPDATE sales SET switch = $2 WHERE no = $1 AND switch NOT IN ('ended', $2)";
+const SELECT_SWITCH: &str = "SELECT switch FROM sales WHERE no = $1";
 
 /// An end waits for every order that is being recorded: none is recorded after it.
-pub(super) async fn switch(session: &mut Session, sale: SaleNo, switch: Switch) -> Result<(), Error> {
+pub(super) async fn switch(session: &mut Session, sale: SaleNo, switch: Switch) -> Result<Switch, Error> {
     session.begin().await?;
     let sql = &mut session.sql;
     if switch == Switch::Ended {
@@ -113,7 +114,10 @@ pub(super) async fn switch(session: &mut Session, sale: SaleNo, switch: Switch) 
     if update.execute(&mut *sql).await?.rows_affected() > 0 {
         sqlx::query(RAISE_REVISION).bind(sale.0).execute(&mut *sql).await?;
     }
-    session.commit().await
+    let row = sqlx::query(SELECT_SWITCH).bind(sale.0).fetch_one(&mut *sql).await?;
+    let switched = read::word(&row, 0, Switch::parse)?;
+    session.commit().await?;
+    Ok(switched)
 }
 
 const INSERT_RESTOCK: &str = "INSERT INTO restocks (sale_no, change_id, sku_no, units, created_at) \

@@ -25,6 +25,9 @@ pub(super) struct Address {
 impl Address {
     /// Reads an address like `postgres://user:password@host:5432/database`.
     pub(super) fn parse(url: &str) -> Result<Self, PostgresOpenError> {
+        if !["postgres://", "postgresql://"].iter().any(|scheme| url.starts_with(scheme)) {
+            return Err(PostgresOpenError::Address);
+        }
         // The error might quote the address, and with it the password.
         let options = PgConnectOptions::from_str(url).map_err(|_| PostgresOpenError::Address)?;
         Ok(Address { options: options.application_name("rushgate").disable_statement_logging() })

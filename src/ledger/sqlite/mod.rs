@@ -164,7 +164,7 @@ impl Ledger for SqliteLedger {
         self.write(move |connection| sales::create(connection, &new, &salt, now_ms)).boxed()
     }
 
-    fn switch(&self, sale: SaleNo, switch: Switch) -> BoxFuture<'_, Result<(), Error>> {
+    fn switch(&self, sale: SaleNo, switch: Switch) -> BoxFuture<'_, Result<Switch, Error>> {
         self.write(move |connection| sales::switch(connection, sale, switch)).boxed()
     }
 

@@ -85,9 +85,10 @@ fn is_same(connection: &Connection, sale: &Sale, new: &NewSale) -> Result<bool, 
 
 const UPDATE_SWITCH: &str = "UPDATE sales SET switch = ?2 WHERE no = ?1 AND switch <> 'ended'";
 
-pub(super) fn switch(connection: &Connection, sale: SaleNo, switch: Switch) -> Result<(), Error> {
-    connection.prepare_cached(UPDATE_SWITCH)?.execute(params![sale.0, switch.as_str()])?;
-    Ok(())
+pub(super) fn switch(connection: &Connection, sale: SaleNo, switch: Switch) -> Result<Switch, Error> {
+    // The condition can only fail for a sale that has ended.
+    let switched = connection.prepare_cached(UPDATE_SWITCH)?.execute(params![sale.0, switch.as_str()])?;
+    Ok(if switched == 0 { Switch::Ended } else { switch })
 }
 
 const SELECT_RESTOCK: &str = "SELECT sku_no, units FROM restocks WHERE sale_no = ?1 AND change_id = ?2";

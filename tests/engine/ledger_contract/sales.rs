@@ -103,7 +103,7 @@ async fn a_switch_is_kept_and_an_end_is_final() {
         for (ask, expected) in
             [(Paused, Paused), (Running, Running), (Paused, Paused), (Ended, Ended), (Running, Ended), (Paused, Ended)]
         {
-            books.ledger.switch(books.sale.no, ask).await.unwrap();
+            assert_eq!(books.ledger.switch(books.sale.no, ask).await.unwrap(), expected, "{}: {ask:?}", books.name);
             books.reopen().await;
             assert_eq!(books.ledger.sales(0).await.unwrap()[0].switch, expected, "{}: {ask:?}", books.name);
         }

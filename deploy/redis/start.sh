@@ -1,0 +1,10 @@
+#!/bin/sh
+# Starts a gate node with two users: the engines, limited to the gate's keys and to the commands it uses, and whoever
+# comes without a password, who may ask whether the node lives.
+set -eu
+umask 077
+cat >/tmp/users.acl <<END
+user default on nopass resetkeys resetchannels -@all +ping
+user rushgate on >$REDIS_PASSWORD resetkeys ~{rg:* resetchannels -@all +ping +hello +auth +client|setname +client|setinfo +info +script|load +evalsha +exists +unlink +hget +hset +hdel +hmget +hincrby +hlen +hscan
+END
+exec redis-server /etc/redis/redis.conf --aclfile /tmp/users.acl --maxmemory "$REDIS_MAXMEMORY"

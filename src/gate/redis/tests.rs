@@ -1,0 +1,107 @@
+//! What is packed for a script is what its header says, argument by argument.
+
+use ::redis::{Arg, Cmd};
+
+use super::link::Peer;
+use super::script::Script;
+use super::wire::To;
+use super::{Ask, At, May, Settlement};
+use crate::order::{Currency, Fingerprint, Hold, Name, OrderNo, Rules, Sale, SaleNo, Salt, Sku, SkuNo, Switch, UserId};
+
+fn no() -> OrderNo {
+    OrderNo::from_bytes([5; 16])
+}
+
+fn peer() -> Peer {
+    Peer { lineage: "lineage".to_owned(), hashes: Script::ALL.map(|script| format!("{script:?}")) }
+}
+
+fn ask(sku: u16, may: May) -> Ask {
+    let hold = Hold {
+        order_no: no(),
+        fingerprint: Fingerprint::from_bytes([6; 16]),
+        user: UserId::new(i64::MAX as u64).unwrap(),
+        sku,
+        quantity: 2,
+        created_at: 7,
+    };
+    Ask { hold, may, by: 8 }
+}
+
+fn sale() -> Sale {
+    let sku =
+        Sku { no: SkuNo(1), id: Name::parse("a").unwrap(), unit_price: 1, currency: Currency::parse("CNY").unwrap() };
+    Sale {
+        no: SaleNo(1),
+        id: Name::parse("s").unwrap(),
+        rules: Rules::default(),
+        salt: Salt::new([9; 32]),
+        derivation: 1,
+        switch: Switch::Running,
+        skus: vec![sku],
+        revision: 1,
+    }
+}
+
+/// The ARGV of a call, after `EVALSHA hash numkeys keys…`.
+fn args(call: &Cmd) -> Vec<Vec<u8>> {
+    let words: Vec<Vec<u8>> = call
+        .args_iter()
+        .map(|word| match word {
+            Arg::Simple(word) => word.to_vec(),
+            _ => panic!("a word of no kind we use"),
+        })
+        .collect();
+    let keys: usize = String::from_utf8(words[2].clone()).unwrap().parse().unwrap();
+    assert!(words[3..3 + keys].iter().all(|key| key.starts_with(b"{rg:3}:")), "one hash tag");
+    words[3 + keys..].to_vec()
+}
+
+/// How many ARGV a header asks for: the numbered ones, then so many `times` of each group in braces.
+fn expected(script: Script, times: &[usize]) -> usize {
+    let text = script.text();
+    let line = text.lines().find(|line| line.starts_with("-- ARGV ")).unwrap();
+    let mut parts = line.split(" then ");
+    let numbered = parts.next().unwrap().split_whitespace().filter(|word| word.parse::<u8>().is_ok()).count();
+    let groups = parts.map(|group| group.matches(',').count() + 1);
+    let groups: Vec<usize> = groups.collect();
+    assert_eq!(groups.len(), times.len(), "{script:?}");
+    numbered + groups.iter().zip(times).map(|(len, times)| len * times).sum::<usize>()
+}
+
+#[test]
+fn each_script_gets_the_arguments_of_its_header() {
+    let peer = peer();
+    let to = To { peer: &peer, ledger_id: 1, at: At { sale: SaleNo(1), shard: 3, epoch: 4 } };
+    let asks = [ask(0, May::Create), ask(1, May::Look), ask(0, May::Resume)];
+    let settlements = [
+        Settlement::Recorded { order_no: no(), created_at: 7 },
+        Settlement::Void { order_no: no() },
+        Settlement::KnownBefore { order_no: no(), fingerprint: Fingerprint::from_bytes([6; 16]), created_at: 7 },
+    ];
+    let calls = [
+        (Script::Load, to.load(&sale(), &[1, 2, 3], true), vec![3]),
+        (Script::Reserve, to.reserve(9, &asks.each_ref()), vec![2, 3]),
+        (Script::Settle, to.settle(&settlements), vec![1, 2]),
+        (Script::Switch, to.switch(Switch::Ended), vec![]),
+        (Script::Adjust, to.adjust(1, -2), vec![]),
+        (Script::Level, to.level(), vec![]),
+        (Script::Overdue, to.overdue(9, 10, 11), vec![]),
+    ];
+    for (script, call, times) in &calls {
+        let args = args(call);
+        assert_eq!(args.len(), expected(*script, times), "{script:?}: {args:?}");
+        assert!(script.text().lines().next().is_some_and(|line| line.starts_with("#!lua")));
+    }
+    let reserve = args(&calls[1].1);
+    let heads: Vec<&[u8]> = reserve[..11].iter().map(Vec::as_slice).collect();
+    assert_eq!(heads, [&b"4"[..], b"lineage", b"9", b"10000", b"clr", b"3", b"2", b"0", b"4", b"1", b"2"]);
+    assert_eq!((reserve[11].len(), reserve[12].len()), (16, 50));
+}
+
+#[test]
+fn scripts_stand_where_their_number_says() {
+    for (at, script) in Script::ALL.into_iter().enumerate() {
+        assert_eq!(script as usize, at);
+    }
+}
