@@ -7,6 +7,7 @@
 //! The edges call it; it knows the ports, not the adapters.
 
 mod appending;
+mod batches;
 mod bells;
 mod catalog;
 mod load;
@@ -32,14 +33,15 @@ use std::sync::atomic::AtomicU64;
 use std::task::Poll;
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::appending::Appending;
 use self::bells::Bells;
 use self::catalog::Catalog;
-use self::writer::Writer;
+use self::writer::Job;
 use crate::admission::Admission;
 use crate::clock::Clock;
 use crate::gate::Gate;
@@ -56,7 +58,10 @@ pub struct Engine {
     catalog: Catalog,
     admission: Admission,
     bells: Bells,
-    writers: Vec<Writer>,
+    /// Orders on their way to the writer. It has a place for every seat, so a seated order is never turned away.
+    queue: mpsc::Sender<Job>,
+    /// One for each ledger transaction that may run at once.
+    appending: Vec<Appending>,
     on_gate_failure: OnGateFailure,
     /// Places for orders that go past the gate.
     ungated: Arc<Semaphore>,
@@ -80,7 +85,8 @@ impl Engine {
         on_gate_failure: OnGateFailure,
     ) -> Result<Arc<Engine>, ledger::Error> {
         let sales = ledger.sales(0).await?;
-        let (writers, jobs) = writer::writers(ledger.as_ref());
+        let (queue, jobs) = mpsc::channel(limits::ORDERS_IN_FLIGHT_MAX);
+        let appending = (0..ledger.appends_at_once().max(1)).map(|_| Appending::default()).collect();
         let first_ask =
             getrandom::u64().map_err(|error| ledger::Error::Unavailable(format!("no random numbers: {error}")))?;
         let engine = Arc::new(Engine {
@@ -90,7 +96,8 @@ impl Engine {
             catalog: Catalog::default(),
             admission: Admission::default(),
             bells: Bells::default(),
-            writers,
+            queue,
+            appending,
             on_gate_failure,
             ungated: Arc::new(Semaphore::new(limits::UNGATED_IN_FLIGHT_MAX)),
             asked: AtomicU64::new(first_ask),
@@ -105,9 +112,7 @@ impl Engine {
             engine.catalog.put(sale);
         }
         engine.load_open_sales().await?;
-        for (writer, jobs) in jobs.into_iter().enumerate() {
-            engine.keep(writer::run(engine.clone(), writer, jobs));
-        }
+        engine.keep(writer::run(engine.clone(), jobs));
         engine.keep(sweep::run(engine.clone()));
         engine.keep(refresh::run(engine.clone(), seen));
         Ok(engine)
@@ -138,7 +143,7 @@ impl Engine {
     /// Whether the ledger takes orders and can be read. Cancel-safe.
     pub async fn is_ready(&self) -> bool {
         // No sale has this number: the answer is empty, and it is the cheapest one there is.
-        let stuck = self.writers.iter().any(|writer| writer.appending.is_stuck());
+        let stuck = self.appending.iter().any(Appending::is_stuck);
         let writes = self.is_well() && !stuck && !self.failed.is_cancelled();
         writes && self.ledger.stock(SaleNo(0)).await.is_ok()
     }

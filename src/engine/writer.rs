@@ -6,18 +6,19 @@ use std::sync::Arc;
 
 use futures_util::future::join_all;
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::appending::Appending;
+use super::batches::{Batch, Batches, Shard};
 use super::catalog::Offer;
 use super::ungated::Ungated;
 use super::{Engine, ledger_trouble};
 use crate::admission::Seat;
 use crate::clock::UnixMs;
 use crate::gate::{At, Settlement};
-use crate::ledger::{self, Appended, Entry, Ledger};
+use crate::ledger::{self, Appended, Entry};
 use crate::limits;
-use crate::order::{Code, Hold, Order, OrderNo};
+use crate::order::{Code, Hold, Order};
 
 /// A reserved order on its way to the ledger.
 pub(super) struct Job {
@@ -47,70 +48,59 @@ pub(super) enum Recorded {
     Trouble(Code),
 }
 
-/// One writer's side of the engine. The orders of a shard all go to one writer: two of them in two transactions would
-/// only wait for each other at the shard's stock row. How many there are is the ledger's choice: on SQLite, whose commits
-/// do not overlap, a second one was measured to cost a tenth more CPU per order.
-pub(super) struct Writer {
-    /// Has a place for every seat, so a seated order is never turned away.
-    queue: mpsc::Sender<Job>,
-    pub(super) appending: Appending,
-}
-
-/// As many writers as the ledger wants, and what each has to do.
-pub(super) fn writers(ledger: &dyn Ledger) -> (Vec<Writer>, Vec<mpsc::Receiver<Job>>) {
-    (0..ledger.appends_at_once().max(1))
-        .map(|_| {
-            let (queue, jobs) = mpsc::channel(limits::ORDERS_IN_FLIGHT_MAX);
-            (Writer { queue, appending: Appending::default() }, jobs)
-        })
-        .unzip()
-}
-
-/// Writes until the engine stops.
-pub(super) async fn run(engine: Arc<Engine>, writer: usize, mut jobs: mpsc::Receiver<Job>) {
-    let mut batch = Vec::with_capacity(limits::BATCH_ORDERS_MAX);
+/// Writes until the engine stops. How many transactions run beside each other is the ledger's choice: on SQLite, whose
+/// commits do not overlap, a second one was measured to cost a tenth more CPU per order.
+pub(super) async fn run(engine: Arc<Engine>, mut jobs: mpsc::Receiver<Job>) {
+    let mut batches = Batches::new(engine.appending.len());
+    let mut idle: Vec<usize> = (0..engine.appending.len()).collect();
+    let mut running = JoinSet::new();
+    let mut fresh = Vec::with_capacity(limits::BATCH_ORDERS_MAX);
     loop {
         tokio::select! {
-            _ = jobs.recv_many(&mut batch, limits::BATCH_ORDERS_MAX) => {}
+            _ = jobs.recv_many(&mut fresh, limits::BATCH_ORDERS_MAX) => {}
+            Some(ended) = running.join_next() => match ended {
+                Ok((place, shards)) => {
+                    idle.push(place);
+                    let shards: Vec<Shard> = shards;
+                    batches.end(&shards);
+                }
+                Err(error) => match error.try_into_panic() {
+                    Ok(panic) => std::panic::resume_unwind(panic),
+                    // The runtime is being shut down.
+                    Err(_) => return,
+                },
+            },
             // Told to stop only when no order is in flight, so there is nothing left to gather.
             () = engine.stopping.cancelled() => return,
         }
-        for turn in one_of_each(batch.drain(..)) {
-            engine.record(writer, turn).await;
+        for job in fresh.drain(..) {
+            batches.add((job.at.sale, job.at.shard), job.hold.order_no, job);
+        }
+        while let Some(place) = idle.pop() {
+            let Some(Batch { shards, orders }) = batches.begin() else {
+                idle.push(place);
+                break;
+            };
+            let engine = engine.clone();
+            running.spawn(async move {
+                engine.record(place, orders).await;
+                (place, shards)
+            });
         }
     }
-}
-
-/// Splits jobs into batches in which no order stands twice. An order that was taken over may still be queued from
-/// its first attempt.
-fn one_of_each(jobs: impl ExactSizeIterator<Item = Job>) -> Vec<Vec<Job>> {
-    let mut seen: HashMap<OrderNo, usize, foldhash::fast::RandomState> = HashMap::default();
-    let mut batches = vec![Vec::with_capacity(jobs.len())];
-    for job in jobs {
-        let turn = seen.entry(job.hold.order_no).and_modify(|turn| *turn += 1).or_insert(0);
-        match batches.get_mut(*turn) {
-            Some(batch) => batch.push(job),
-            None => batches.push(vec![job]),
-        }
-    }
-    batches
 }
 
 impl Engine {
-    /// Hands an order to its shard's writer. Fails only if the engine has stopped.
+    /// Hands an order to the writer. Fails only if the engine has stopped: the queue has a place for every seat.
     pub(super) fn queue(&self, job: Job) -> Result<(), Code> {
-        // Of many sales most have few shards: without the sale's number they would crowd at the first writer.
-        let place = job.at.sale.0.unsigned_abs().wrapping_add(u64::from(job.at.shard));
-        let writer = usize::try_from(place).unwrap_or(0) % self.writers.len().max(1);
-        let writer = self.writers.get(writer).ok_or(Code::UnknownOutcome)?;
-        writer.queue.try_send(job).map_err(|_| Code::UnknownOutcome)
+        self.queue.try_send(job).map_err(|_| Code::UnknownOutcome)
     }
 
     /// Appends one batch; then, without keeping the next one waiting, tells the gate and answers everyone in it.
-    async fn record(self: &Arc<Self>, writer: usize, jobs: Vec<Job>) {
+    async fn record(self: &Arc<Self>, place: usize, jobs: Vec<Job>) {
         let entries = jobs.iter().map(Job::entry).collect();
         let started = Instant::now();
-        let appending = self.writers.get(writer).map(|writer| &writer.appending);
+        let appending = self.appending.get(place);
         appending.inspect(|appending| appending.begin());
         let appended = self.append(entries).await;
         appending.inspect(|appending| appending.end());
