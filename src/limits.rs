@@ -79,6 +79,9 @@ pub const SWEEP_ORDERS_MAX: usize = 512;
 pub const SWEEPS_COMPARE: u64 = 4;
 /// Every how many sweeps the sales are visited too in which this engine did nothing: every five seconds.
 pub const SWEEPS_WIDE: u64 = 20;
+/// How long the gate keeps what it knows of a sale that has ended, in ms, as far as one engine knows: repeats of its orders
+/// come soon or never.
+pub const GATE_KEEPS_ENDED_MS: i64 = 3_600_000;
 /// Shards of a sale that are swept at once.
 pub const SHARDS_SWEPT_AT_ONCE: usize = 64;
 /// How long units may be in no gate before that is no move between shards any more but a loss, in ms: a move takes two

@@ -34,6 +34,8 @@ pub(super) struct Live {
     pub(super) changing: tokio::sync::Mutex<()>,
     /// Whether anything may have happened in the sale since it was last found in order.
     stirred: AtomicBool,
+    /// When this engine first saw that the sale has ended; 0 before, and [`UnixMs::MAX`] when its gate was emptied.
+    ended_at: AtomicI64,
     /// What did not fit when gate and ledger were last compared.
     pub(super) misfits: parking_lot::Mutex<Misfits>,
     skus: Vec<LiveSku>,
@@ -158,6 +160,7 @@ impl Live {
             shards: (0..sale.rules.shards).map(|_| LiveShard::default()).collect(),
             changing: tokio::sync::Mutex::default(),
             stirred: AtomicBool::new(true),
+            ended_at: AtomicI64::new(0),
             misfits: parking_lot::Mutex::default(),
             skus: sale.skus.iter().map(|_| LiveSku::default()).collect(),
         }
@@ -169,6 +172,18 @@ impl Live {
 
     pub(super) fn sku(&self, sku: u16) -> Option<&LiveSku> {
         self.skus.get(usize::from(sku))
+    }
+
+    /// How long ago this engine first saw that the sale has ended; `None` when its gate was emptied since.
+    pub(super) fn ended_for_ms(&self, now_ms: UnixMs) -> Option<i64> {
+        let seen = self.ended_at.compare_exchange(0, now_ms, Ordering::SeqCst, Ordering::SeqCst);
+        let ended_at = seen.map_or_else(|ended_at| ended_at, |_| now_ms);
+        (ended_at != UnixMs::MAX).then(|| now_ms.saturating_sub(ended_at))
+    }
+
+    /// The gate of an ended sale was emptied.
+    pub(super) fn set_forgotten(&self) {
+        self.ended_at.store(UnixMs::MAX, Ordering::SeqCst);
     }
 
     /// Whether units of any sku are being moved, or were and it is not known how that ended.

@@ -38,7 +38,7 @@ impl Engine {
             self.settle_moves(&offer).await;
             let idle = !offer.live.is_stirred();
             // Where this engine did nothing, another one may have died in the middle of something.
-            if idle && !(wide && offer.sale.state(self.clock.now_ms()) != SaleState::Ended) {
+            if idle && !wide || self.forget_ended(&offer).await {
                 continue;
             }
             found += self.sweep_sale(&offer).await;
@@ -81,6 +81,29 @@ impl Engine {
             }
         }
         found
+    }
+
+    /// Frees what the gate keeps of a sale that ended long ago: a new epoch remembers no order, and repeats ask the
+    /// ledger. Answers whether there is nothing more to do for the sale.
+    async fn forget_ended(&self, offer: &Offer) -> bool {
+        let now_ms = self.clock.now_ms();
+        if offer.sale.state(now_ms) != SaleState::Ended || !offer.is_loaded() {
+            return false;
+        }
+        match offer.live.ended_for_ms(now_ms) {
+            None => true,
+            Some(ended_ms) if ended_ms < limits::GATE_KEEPS_ENDED_MS => false,
+            Some(_) => {
+                let every: Vec<u16> = offer.shards().map(|at| at.shard).collect();
+                let _alone = offer.live.changing.lock().await;
+                // What fails is tried again at the next wide sweep.
+                let forgotten = self.load_stale(offer, &every).await.is_ok();
+                if forgotten {
+                    offer.live.set_forgotten();
+                }
+                forgotten
+            }
+        }
     }
 
     /// One line when gates are left aside, and one when all are in use again.

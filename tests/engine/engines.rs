@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use rushgate::clock::Clock;
 use rushgate::engine::{Engine, OnGateFailure, rebuild};
+use rushgate::gate::{At, Gate};
 use rushgate::ledger::Ledger;
-use rushgate::limits::LATCH_MS;
+use rushgate::limits::{GATE_KEEPS_ENDED_MS, LATCH_MS, SWEEP_MS, SWEEPS_WIDE};
 use rushgate::metrics::Metrics;
 use rushgate::order::{OrderNo, Outcome, Switch};
 use tempfile::TempDir;
@@ -313,4 +314,25 @@ async fn a_rebuild_in_the_middle_of_a_sale_disturbs_nobody() {
     let orders = buy_all(engines.clone(), 50, &mut random).await;
     rebuilder.await.unwrap();
     assert_sold(&shop, &engines, &orders, 1_000).await;
+}
+
+#[tokio::test]
+async fn an_ended_sale_is_kept_in_the_gate_for_an_hour_and_repeats_are_answered_for_ever() {
+    let shop = Shop { clock: Clock::manual(NOON), ..Shop::new() };
+    let engine = shop.engine().await;
+    engine.create_sale(new_sale("s", rules(2), &[("a", 5)])).await.unwrap();
+    assert_eq!(word(&place(&engine, "s", 1, "k", "a", 1).await).0, "created");
+    engine.switch_sale("s", Switch::Ended).await.unwrap();
+    let epoch = async || {
+        let at = At { sale: engine.sale("s").await.unwrap().sale.no, shard: 0, epoch: 0 };
+        shop.gate.level(at).await.unwrap().epoch
+    };
+    let before = epoch().await;
+    // Long enough for a wide sweep to see that it has ended.
+    tokio::time::sleep(Duration::from_millis(SWEEP_MS * (SWEEPS_WIDE + 2))).await;
+    assert_eq!(epoch().await, before, "kept");
+    shop.clock.advance(GATE_KEEPS_ENDED_MS);
+    until(async || epoch().await > before).await;
+    assert_eq!(word(&place(&engine, "s", 1, "k", "a", 1).await).0, "replayed");
+    assert_eq!(word(&place(&engine, "s", 2, "k", "a", 1).await).0, "sale_ended");
 }
