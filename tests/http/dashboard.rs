@@ -53,3 +53,22 @@ fn the_page_reads_metrics_that_there_are() {
     }
     server.finish();
 }
+
+/// Dashboards and alerts that name a metric nobody exports stay empty and silent.
+#[test]
+fn what_grafana_and_prometheus_are_set_up_with_exists() {
+    let server = Server::start();
+    let metrics = String::from_utf8(server.operator().send(get("/metrics")).body).unwrap();
+    let mut named = std::collections::BTreeSet::new();
+    for file in ["prometheus/rules.yml", "grafana/dashboards/rushgate.json"] {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy").join(file);
+        let text = std::fs::read_to_string(&path).unwrap();
+        let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        named.extend(words.filter(|word| word.starts_with("rushgate_")).map(str::to_owned));
+    }
+    assert!(named.len() > 10, "{named:?}");
+    for name in named {
+        assert!(metrics.contains(&format!("\n{name} ")) || metrics.contains(&format!("\n{name}{{")), "no {name}");
+    }
+    server.finish();
+}
