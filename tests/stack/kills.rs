@@ -1,0 +1,156 @@
+//! An engine is killed with SIGKILL at every step of an order and of a transfer, while the bytes of that step are held.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::book::Plan;
+use crate::crowd::Crowd;
+use crate::process::kill9;
+use crate::proxy::{At, Proxy, Then, Trip, script, sql};
+use crate::random::Random;
+use crate::verdict::Rush;
+use crate::world::{Engine, Setup, World};
+
+/// Where an engine dies.
+#[derive(Clone, Copy)]
+enum Step {
+    /// Of a script: its name, and whether it must give or take units.
+    Script(&'static str, Option<Units>),
+    /// Of SQL that contains this.
+    Sql(&'static str),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Units {
+    Taken,
+    Given,
+}
+
+impl Step {
+    fn links(self, engine: &Engine) -> Vec<&Proxy> {
+        match self {
+            Step::Script(..) => engine.redis.iter().collect(),
+            Step::Sql(_) => vec![&engine.postgres],
+        }
+    }
+
+    #[allow(clippy::type_complexity, reason = "a predicate, named once")]
+    fn matches(self) -> Box<dyn Fn(&[String]) -> bool + Send> {
+        match self {
+            Step::Script(name, units) => {
+                let is_it = script(name);
+                let fits = move |words: &[String]| {
+                    let taken = words.last().is_some_and(|last| last.starts_with('-'));
+                    units.is_none_or(|units| (units == Units::Taken) == taken)
+                };
+                Box::new(move |words| is_it(words) && fits(words))
+            }
+            Step::Sql(text) => Box::new(sql(text)),
+        }
+    }
+}
+
+/// Kills engine `n` at the next such step and buries it.
+fn kill_at(world: &mut World, crowd: &Crowd, n: usize, step: Step, at: At, then: Then) {
+    let engine = &world.engines[n];
+    let pid = engine.server().pid();
+    let trips: Vec<Trip> = step
+        .links(engine)
+        .into_iter()
+        .map(|link| link.trip(step.matches(), (1, at, then), move || kill9(pid)))
+        .collect();
+    // The dead send nothing, so that the other wires of this engine stay untouched; a dying one may touch two.
+    let deadline = std::time::Instant::now() + Duration::from_secs(40);
+    while trips.iter().all(|trip| trip.count() == 0) {
+        assert!(std::time::Instant::now() < deadline, "the step never came; refusals {:?}", crowd.book().refusals());
+        std::thread::sleep(crate::server::POLL);
+    }
+    let engine = &mut world.engines[n];
+    engine.redis.iter().chain([&engine.postgres]).for_each(Proxy::disarm);
+    engine.kill();
+    crowd.go_to(world.doors());
+}
+
+fn restart(world: &mut World, crowd: &Crowd, n: usize) {
+    world.engines[n].start();
+    crowd.go_to(world.doors());
+}
+
+/// Kills one engine after the other at one step; the last one stays dead until everything is sold.
+fn killed(name: &'static str, step: Step, at: At, then: Then) {
+    let mut random = Random::seeded(name);
+    let mut moments = random.split();
+    let rules = json!({"shards": 6, "user_limit": 12});
+    // Nearly nobody asks again, so that engines have to finish what the dead one began.
+    let plan = Plan { give_up: 100, repeats: 5, ..Plan::default() };
+    let rush = Rush { setup: Setup::new(name).engines(2), stock: 3_000, rules, plan };
+    rush.with(&mut random, |world, crowd| {
+        crowd.pace_ms(60);
+        for n in [0, 1, 0] {
+            crowd.wait_for(moments.within(30, 120));
+            kill_at(world, crowd, n, step, at, then);
+            std::thread::sleep(Duration::from_millis(moments.within(0, 800)));
+            restart(world, crowd, n);
+        }
+        crowd.wait_for(30);
+        kill_at(world, crowd, 1, step, at, then);
+    });
+}
+
+#[test]
+fn engine_killed_before_reserve() {
+    killed("engine_killed_before_reserve", Step::Script("reserve", None), At::Request, Then::Reset);
+}
+
+#[test]
+fn engine_killed_between_reserve_and_append() {
+    killed("engine_killed_between_reserve_and_append", Step::Script("reserve", None), At::Reply, Then::Reset);
+}
+
+#[test]
+fn engine_killed_during_append() {
+    killed("engine_killed_during_append", Step::Sql("INSERT INTO orders"), At::Reply, Then::Reset);
+}
+
+/// The COMMIT arrives after its sender died: what nobody was told of is there all the same.
+#[test]
+fn engine_killed_before_its_commit_arrives() {
+    killed("engine_killed_before_its_commit_arrives", Step::Sql("COMMIT"), At::Request, Then::Forward);
+}
+
+#[test]
+fn engine_killed_between_append_and_settle() {
+    killed("engine_killed_between_append_and_settle", Step::Script("settle", None), At::Request, Then::Reset);
+}
+
+#[test]
+fn engine_killed_inside_each_step_of_a_transfer() {
+    let name = "engine_killed_inside_each_step_of_a_transfer";
+    let mut random = Random::seeded(name);
+    let mut moments = random.split();
+    // Nearly everybody buys in shard 0, so that units have to move there.
+    let plan = Plan { users: 4_000, hot: Some((95, 8)), ..Plan::default() };
+    // One for each step, so that nobody's start repairs what a death left behind, and one that survives.
+    let setup = Setup::new(name).engines(5);
+    let rush = Rush { setup, stock: 3_200, rules: json!({"shards": 8}), plan };
+    rush.with(&mut random, |world, crowd| {
+        let debit = Step::Script("adjust", Some(Units::Taken));
+        let credit = Step::Script("adjust", Some(Units::Given));
+        let transfer = Step::Sql("INSERT INTO transfers");
+        let steps = [
+            ("the debit is done", debit, At::Reply, Then::Reset),
+            ("before the ledger hears of it", transfer, At::Request, Then::Reset),
+            ("within the ledger's transaction", transfer, At::Reply, Then::Reset),
+            ("recorded, and not yet credited", credit, At::Request, Then::Reset),
+        ];
+        crowd.pace_ms(50);
+        for (n, (what, step, at, then)) in steps.into_iter().enumerate() {
+            // Everybody goes to the one that is to die, so that it has to move units.
+            crowd.go_to(vec![world.engines[n].server().public]);
+            kill_at(world, crowd, n, step, at, then);
+            eprintln!("killed at: {what}, when {:?} were sold", crowd.book().sold());
+            std::thread::sleep(Duration::from_millis(moments.within(0, 300)));
+        }
+    });
+}
