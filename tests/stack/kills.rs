@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::book::Plan;
 use crate::crowd::Crowd;
 use crate::process::kill9;
-use crate::proxy::{At, Proxy, Then, Trip, script, sql};
+use crate::proxy::{At, Matches, Proxy, Then, Trip, script, sql};
 use crate::random::Random;
 use crate::verdict::Rush;
 use crate::world::{Engine, Setup, World};
@@ -35,8 +35,7 @@ impl Step {
         }
     }
 
-    #[allow(clippy::type_complexity, reason = "a predicate, named once")]
-    fn matches(self) -> Box<dyn Fn(&[String]) -> bool + Send> {
+    fn matches(self) -> Matches {
         match self {
             Step::Script(name, units) => {
                 let is_it = script(name);

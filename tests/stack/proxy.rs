@@ -53,7 +53,8 @@ pub(crate) enum Then {
     Silence,
 }
 
-type Matches = Box<dyn FnMut(&[String]) -> bool + Send>;
+/// Whether a request is the one.
+pub(crate) type Matches = Box<dyn FnMut(&[String]) -> bool + Send>;
 type Act = Arc<dyn Fn() + Send + Sync>;
 
 struct Wire {
