@@ -206,6 +206,7 @@ fn sale() -> Sale {
         switch: Switch::Running,
         skus: vec![sku(1, "sku-1"), sku(2, "sku-2")],
         revision: 1,
+        ungated: false,
     }
 }
 

@@ -264,5 +264,6 @@ fn sale(shards: u16) -> Sale {
         switch: Switch::Running,
         skus: vec![sku],
         revision: 1,
+        ungated: false,
     }
 }

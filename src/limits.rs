@@ -61,6 +61,8 @@ pub const BATCH_ORDERS_MAX: usize = 512;
 /// Fewest orders for which a ledger transaction is begun beside a running one: below, waiting for the running one and
 /// going with more costs less CPU and hardly more time.
 pub const BATCH_ORDERS_WORTH: usize = 128;
+/// How long fewer orders wait for a running transaction, in ms, before they go in one of their own: it may be held up.
+pub const BATCH_WAIT_MS_MAX: u64 = 20;
 /// How long an answer waits for the ledger before the outcome is called unknown, in ms: below every usual proxy time-out.
 pub const ANSWER_MS_MAX: u64 = 10_000;
 /// How long a ledger transaction may run before readiness says so, in ms.
@@ -82,25 +84,42 @@ pub const SWEEPS_WIDE: u64 = 20;
 /// How long the gate keeps what it knows of a sale that has ended, in ms, as far as one engine knows: repeats of its orders
 /// come soon or never.
 pub const GATE_KEEPS_ENDED_MS: i64 = 3_600_000;
+/// Sales that are swept at once.
+pub const SALES_SWEPT_AT_ONCE: usize = 16;
 /// Shards of a sale that are swept at once.
 pub const SHARDS_SWEPT_AT_ONCE: usize = 64;
 /// How long units may be in no gate before that is no move between shards any more but a loss, in ms: a move takes two
 /// calls of a gate and a transaction.
 pub const STRANDED_MS: u64 = 300;
+/// How long an order may wait for the right to move units between shards, in ms; others do it for the same sku.
+pub const REFILL_WAIT_MS_MAX: u64 = 5_000;
 /// How long "sold out" is believed before one request counts again, in ms: what another engine puts on sale must be
 /// on sale here within a second.
 pub const LATCH_MS: i64 = 400;
 /// How often an engine asks the ledger for sales that others made or changed, in ms; a quarter of the promised second.
 pub const REFRESH_MS: u64 = 250;
+/// How old the last look at the ledger's sales may be, in ms, for a gate to be believed that it knows every order.
+pub const REFRESH_TRUST_MS: u64 = 600;
+/// How long an engine waits between telling the others, through the ledger, that orders of a sale go past its gate, and
+/// the first such order, in ms. Once per sale and engine.
+pub const UNGATED_AFTER_MS: u64 = 750;
+const _: () = assert!(REFRESH_MS < REFRESH_TRUST_MS && REFRESH_TRUST_MS < UNGATED_AFTER_MS);
 /// Orders in flight that go to the ledger past a gate that is out, per process: enough for four full batches, few enough
 /// for a ledger that was not made for a crowd.
 pub const UNGATED_IN_FLIGHT_MAX: usize = 1_024;
 /// Sales that are loaded at once at start.
 pub const SALES_LOADED_AT_ONCE: usize = 16;
-/// Times the epochs of a sale are looked at again while other engines load it.
-pub const LOAD_ATTEMPTS_MAX: usize = 8;
-/// How long an engine waits for another one to load a shard, in ms, before it does so itself.
-pub const LOAD_PAUSE_MS: u64 = 25;
+/// Times the shards of a sale are looked at while other engines load them.
+pub const LOAD_LOOKS_MAX: usize = 400;
+/// Pause between two such looks, in ms.
+pub const LOAD_PAUSE_MS: u64 = 10;
+/// How long an engine leaves a shard to the one that began its epoch, in ms, before it begins the next: many times what
+/// the largest sale takes, for engines that overtake each other would do so for ever.
+pub const LOAD_MS_MAX: u64 = 3_000;
+/// Longest pause before a gate that keeps failing is loaded again, in ms; doubled from time to time, from nothing.
+pub const GATE_BACK_MS_MAX: i64 = 8_000;
+/// A gate that fails within this time after it was loaded, in ms, is one that keeps failing.
+pub const GATE_STEADY_MS: i64 = 10_000;
 /// Places in the row of wake-up bells for requests that wait for an order in flight.
 pub const BELLS: usize = 256;
 /// Requests that may wait for an order in flight at once, per process.

@@ -3,6 +3,9 @@
 //! some tens of orders, so beside a running one another is begun only when it is worth it.
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use crate::limits;
 use crate::order::{OrderNo, SaleNo};
@@ -18,6 +21,8 @@ pub(super) struct Batches<T> {
     /// Shards with waiting orders and no running transaction, the longest waiting first.
     ready: VecDeque<Shard>,
     busy: HashSet<Shard, Random>,
+    /// Since when a ready shard has been waiting beside a running transaction.
+    ready_since: Option<Instant>,
     at_once: usize,
     running: usize,
 }
@@ -35,6 +40,7 @@ impl<T> Batches<T> {
             waiting: HashMap::default(),
             ready: VecDeque::new(),
             busy: HashSet::default(),
+            ready_since: None,
             at_once: at_once.max(1),
             running: 0,
         }
@@ -48,12 +54,25 @@ impl<T> Batches<T> {
         waiting.push_back((order_no, order));
     }
 
+    /// When [`Batches::begin`] should be asked again even if nothing ends and nothing is added.
+    pub(super) fn due(&self) -> Option<Instant> {
+        let free = self.running < self.at_once;
+        self.ready_since.filter(|_| free).map(|since| since + Duration::from_millis(limits::BATCH_WAIT_MS_MAX))
+    }
+
     /// The next batch to run, if one should be begun now. No order stands twice in it: one that was taken over may still
     /// wait from its first attempt.
-    pub(super) fn begin(&mut self) -> Option<Batch<T>> {
-        if self.ready.is_empty() || self.running >= self.at_once || (self.running > 0 && !self.is_worth_it()) {
+    pub(super) fn begin(&mut self, now: Instant) -> Option<Batch<T>> {
+        if self.ready.is_empty() {
+            self.ready_since = None;
             return None;
         }
+        self.ready_since.get_or_insert(now);
+        let is_late = self.due().is_some_and(|due| due <= now);
+        if self.running >= self.at_once || (self.running > 0 && !is_late && !self.is_worth_it()) {
+            return None;
+        }
+        self.ready_since = None;
         let mut batch = Batch { shards: Vec::new(), orders: Vec::new() };
         while batch.orders.len() < limits::BATCH_ORDERS_MAX
             && let Some(shard) = self.ready.pop_front()
@@ -110,6 +129,12 @@ impl<T> Batches<T> {
 mod tests {
     use super::*;
 
+    /// Time stands still.
+    fn now() -> Instant {
+        static NOW: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
+        *NOW.get_or_init(Instant::now)
+    }
+
     fn no(n: u128) -> OrderNo {
         OrderNo::from_bytes(n.to_be_bytes())
     }
@@ -127,12 +152,12 @@ mod tests {
     fn while_a_shard_is_busy_its_orders_gather() {
         let mut batches = Batches::new(4);
         add(&mut batches, 0, 0, 2);
-        let first = batches.begin().unwrap();
+        let first = batches.begin(now()).unwrap();
         assert_eq!((first.shards.as_slice(), first.orders), (&[shard(0)][..], vec![0, 1]));
         add(&mut batches, 0, 2, 500);
-        assert!(batches.begin().is_none(), "worth it, but the shard is busy");
+        assert!(batches.begin(now()).is_none(), "worth it, but the shard is busy");
         batches.end(&first.shards);
-        assert_eq!(batches.begin().unwrap().orders.len(), limits::BATCH_ORDERS_MAX.min(500));
+        assert_eq!(batches.begin(now()).unwrap().orders.len(), limits::BATCH_ORDERS_MAX.min(500));
     }
 
     #[test]
@@ -141,17 +166,30 @@ mod tests {
         let mut batches = Batches::new(2);
         add(&mut batches, 0, 0, 1);
         add(&mut batches, 1, 10, 1);
-        let first = batches.begin().unwrap();
+        let first = batches.begin(now()).unwrap();
         assert_eq!(first.orders, [0, 10]);
         add(&mut batches, 2, 100, worth - 1);
-        assert!(batches.begin().is_none(), "too few");
+        assert!(batches.begin(now()).is_none(), "too few");
         add(&mut batches, 3, 1_000, 1);
-        let second = batches.begin().unwrap();
+        let second = batches.begin(now()).unwrap();
         assert_eq!(second.orders.len() as u128, worth);
         add(&mut batches, 4, 2_000, 2 * worth);
-        assert!(batches.begin().is_none(), "two run at once, no more");
+        assert!(batches.begin(now()).is_none(), "two run at once, no more");
         batches.end(&second.shards);
-        assert_eq!(batches.begin().unwrap().orders.len() as u128, 2 * worth);
+        assert_eq!(batches.begin(now()).unwrap().orders.len() as u128, 2 * worth);
+    }
+
+    #[test]
+    fn few_orders_do_not_wait_for_ever_beside_a_running_transaction() {
+        let mut batches = Batches::new(2);
+        add(&mut batches, 0, 0, 1);
+        let held_up = batches.begin(now()).unwrap();
+        add(&mut batches, 1, 10, 1);
+        assert!(batches.begin(now()).is_none());
+        let due = batches.due().unwrap();
+        assert_eq!(due, now() + Duration::from_millis(limits::BATCH_WAIT_MS_MAX));
+        assert_eq!(batches.begin(due).unwrap().orders, [10]);
+        assert_eq!((batches.due(), held_up.orders), (None, vec![0]));
     }
 
     #[test]
@@ -161,7 +199,7 @@ mod tests {
             batches.add(shard(0), no(number), order);
         }
         let mut turns = Vec::new();
-        while let Some(batch) = batches.begin() {
+        while let Some(batch) = batches.begin(now()) {
             turns.push(batch.orders);
             batches.end(&batch.shards);
         }

@@ -28,6 +28,7 @@ pub(super) struct Offer {
 
 /// What the engine keeps beside a sale.
 pub(super) struct Live {
+    since: tokio::time::Instant,
     shards: Vec<LiveShard>,
     /// Held while the sale is loaded, switched or restocked: one of them at a time. Taken before any
     /// [`LiveSku::moving`].
@@ -36,6 +37,16 @@ pub(super) struct Live {
     stirred: AtomicBool,
     /// When this engine first saw that the sale has ended; 0 before, and [`UnixMs::MAX`] when its gate was emptied.
     ended_at: AtomicI64,
+    /// Counts the looks for stranded units: who waited for one need not look again.
+    pub(super) looks: AtomicU64,
+    /// Whether any engine lets, or ever let, orders of the sale past its gate.
+    pub(super) is_ungated: AtomicBool,
+    /// Whether every engine has had the time to learn so.
+    pub(super) may_go_ungated: AtomicBool,
+    /// Held while the others are told.
+    pub(super) telling: tokio::sync::Mutex<()>,
+    /// Whether a sweep of the sale is under way.
+    pub(super) sweeping: AtomicBool,
     /// What did not fit when gate and ledger were last compared.
     pub(super) misfits: parking_lot::Mutex<Misfits>,
     skus: Vec<LiveSku>,
@@ -57,6 +68,11 @@ struct LiveShard {
     epoch: AtomicI64,
     /// Whether its gate is left aside, because it failed or orders went past it: it needs a new epoch.
     out: AtomicBool,
+    /// When it may be loaded again; in the past unless it keeps failing.
+    due_at: AtomicI64,
+    /// How long it was left aside last time, and when it was loaded last.
+    pause_ms: AtomicI64,
+    loaded_at: AtomicI64,
 }
 
 /// What the engine keeps beside a sku.
@@ -65,6 +81,8 @@ pub(super) struct LiveSku {
     /// Held while units move between shards.
     pub(super) moving: SharedMoving,
     pub(super) latch: Latch,
+    /// Counts refills: who waited for one need not count again.
+    pub(super) refills: AtomicU64,
 }
 
 /// Remembers that all shards together are down to a few units, so that a sold-out sku costs no search.
@@ -98,6 +116,11 @@ impl Latch {
         let is_fresh = (0..limits::LATCH_MS).contains(&age_ms);
         let mine = || self.counted_at.compare_exchange(counted_at, now_ms, Ordering::SeqCst, Ordering::SeqCst).is_ok();
         is_fresh || !mine()
+    }
+
+    /// Whether fewer than `quantity` units were left when they were last counted, however long ago.
+    pub(super) fn was_sold_out(&self, quantity: u32) -> bool {
+        self.left_at_most.load(Ordering::SeqCst) < i64::from(quantity)
     }
 
     /// To be read before the units are counted.
@@ -147,6 +170,9 @@ impl Catalog {
         let sale = Arc::new(sale);
         let mut by_id = self.by_id.write();
         let live = by_id.get(sale.id.as_str()).map_or_else(|| Arc::new(Live::new(&sale)), |offer| offer.live.clone());
+        if sale.ungated {
+            live.is_ungated.store(true, Ordering::SeqCst);
+        }
         let offer = Offer { sale: sale.clone(), live };
         by_id.insert(sale.id.clone(), offer.clone());
         self.by_no.write().insert(sale.no, sale.id.clone());
@@ -157,10 +183,16 @@ impl Catalog {
 impl Live {
     fn new(sale: &Sale) -> Self {
         Live {
+            since: tokio::time::Instant::now(),
             shards: (0..sale.rules.shards).map(|_| LiveShard::default()).collect(),
             changing: tokio::sync::Mutex::default(),
             stirred: AtomicBool::new(true),
             ended_at: AtomicI64::new(0),
+            looks: AtomicU64::new(0),
+            is_ungated: AtomicBool::new(false),
+            may_go_ungated: AtomicBool::new(false),
+            telling: tokio::sync::Mutex::default(),
+            sweeping: AtomicBool::new(false),
             misfits: parking_lot::Mutex::default(),
             skus: sale.skus.iter().map(|_| LiveSku::default()).collect(),
         }
@@ -202,11 +234,41 @@ impl Live {
         self.shards.get(usize::from(shard)).is_some_and(|shard| shard.out.load(Ordering::SeqCst))
     }
 
-    /// Leaves a shard's gate aside, or uses it again.
-    pub(super) fn set_out(&self, shard: u16, out: bool) {
-        if let Some(shard) = self.shards.get(usize::from(shard)) {
-            shard.out.store(out, Ordering::SeqCst);
+    /// Whether a shard's gate is left aside and may be loaded again.
+    pub(super) fn is_due(&self, shard: u16) -> bool {
+        let now_ms = self.elapsed_ms();
+        self.shards
+            .get(usize::from(shard))
+            .is_some_and(|shard| shard.out.load(Ordering::SeqCst) && shard.due_at.load(Ordering::SeqCst) <= now_ms)
+    }
+
+    /// Leaves a shard's gate aside. One that fails soon after it was loaded is left aside longer from time to time: a
+    /// Redis that is full takes a load and refuses every order.
+    pub(super) fn set_out(&self, shard: u16) {
+        let Some(shard) = self.shards.get(usize::from(shard)) else { return };
+        if shard.out.swap(true, Ordering::SeqCst) {
+            return;
         }
+        let now_ms = self.elapsed_ms();
+        let loaded_at = shard.loaded_at.load(Ordering::SeqCst);
+        let is_steady = loaded_at == 0 || now_ms - loaded_at > limits::GATE_STEADY_MS;
+        let before_ms = shard.pause_ms.load(Ordering::SeqCst);
+        let pause_ms = if is_steady { 0 } else { (2 * before_ms).clamp(250, limits::GATE_BACK_MS_MAX) };
+        shard.pause_ms.store(pause_ms, Ordering::SeqCst);
+        shard.due_at.store(now_ms + pause_ms, Ordering::SeqCst);
+    }
+
+    /// Uses a shard's gate again.
+    pub(super) fn set_in(&self, shard: u16) {
+        if let Some(shard) = self.shards.get(usize::from(shard)) {
+            shard.loaded_at.store(self.elapsed_ms(), Ordering::SeqCst);
+            shard.out.store(false, Ordering::SeqCst);
+        }
+    }
+
+    /// Milliseconds since this was made, plus one: 0 is never.
+    fn elapsed_ms(&self) -> i64 {
+        i64::try_from(self.since.elapsed().as_millis()).unwrap_or(i64::MAX / 2) + 1
     }
 
     /// Shards whose gate is left aside.

@@ -63,8 +63,13 @@ pub struct Engine {
     /// One for each ledger transaction that may run at once.
     appending: Vec<Appending>,
     on_gate_failure: OnGateFailure,
+    started: Instant,
+    /// When the last look at the ledger's sales that succeeded was begun, in ms since `started`.
+    refreshed_at: AtomicU64,
     /// Places for orders that go past the gate.
     ungated: Arc<Semaphore>,
+    /// Places for sweeps of one sale each.
+    sweeps: Semaphore,
     /// Numbers the asks of this engine, from a random start: see [`crate::gate::Ask::by`].
     asked: AtomicU64,
     metrics: Arc<Metrics>,
@@ -99,7 +104,10 @@ impl Engine {
             queue,
             appending,
             on_gate_failure,
+            started: Instant::now(),
+            refreshed_at: AtomicU64::new(0),
             ungated: Arc::new(Semaphore::new(limits::UNGATED_IN_FLIGHT_MAX)),
+            sweeps: Semaphore::new(limits::SALES_SWEPT_AT_ONCE),
             asked: AtomicU64::new(first_ask),
             metrics,
             tasks: TaskTracker::new(),

@@ -147,7 +147,7 @@ impl Engine {
             if let Err(error) = self.gate.adjust(*at, sku, *units).await {
                 // The ledger has them; the gate is counted from it before it is used again.
                 tracing::warn!(%error, sale = %offer.sale.id, shard = at.shard, "put units on sale");
-                offer.live.set_out(at.shard, true);
+                offer.live.set_out(at.shard);
             }
         }
         offer.live.stir();

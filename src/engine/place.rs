@@ -45,7 +45,7 @@ pub struct PlaceOrder<'a> {
 
 /// Times the path is walked before the client is asked to come back: stock that moves between shards, or an epoch
 /// that changes, may need another turn.
-const TURNS_MAX: usize = 8;
+const TURNS_MAX: usize = 16;
 
 /// What the log line of a request tells beside its answer.
 #[derive(Default)]
@@ -108,7 +108,8 @@ impl Engine {
                 Step::Held(Held::OtherContent) => return Err(Code::IdempotencyKeyReused.into()),
                 Step::Held(Held::InFlight) => self.settled(&offer, &hold, deadline).await?,
                 Step::Held(Held::Refused { why, remembers_all }) => {
-                    if !remembers_all && let Some(known) = self.known_to_ledger(&offer, &hold).await? {
+                    let is_new = remembers_all && self.trusts_gate(&offer);
+                    if !is_new && let Some(known) = self.known_to_ledger(&offer, &hold).await? {
                         trace.hit = true;
                         return known;
                     }
@@ -177,7 +178,7 @@ impl Engine {
         let at = offer.at(hold.user.shard(offer.sale.rules.shards));
         offer.live.stir();
         if offer.live.is_out(at.shard) {
-            return self.without_gate(offer, at, hold, seat, no_new, None);
+            return self.without_gate(offer, at, hold, seat, no_new, None).await;
         }
         let may = match (&no_new, &seat) {
             (None, Some(_)) => May::Create,
@@ -187,7 +188,7 @@ impl Engine {
         let held = match self.ask(at, hold, may).await {
             Ok(held) => held,
             Err(gate::Error::Busy) => return Err(Code::Overloaded.into()),
-            Err(error) => return self.without_gate(offer, at, hold, seat, no_new, Some(error)),
+            Err(error) => return self.without_gate(offer, at, hold, seat, no_new, Some(error)).await,
         };
         match (held, seat) {
             (Held::Reserved { created_at, .. }, Some(seat)) => {
@@ -266,8 +267,18 @@ impl Engine {
             return Err(Code::SoldOut.into());
         }
         let shard = hold.user.shard(offer.sale.rules.shards);
+        let live = offer.live.sku(hold.sku).ok_or(Code::SkuNotFound)?;
+        let refills = live.refills.load(Ordering::SeqCst);
         // The right is waited for here, where a client that hangs up leaves nothing behind.
-        let moving = self.right_to_move(offer, hold.sku).await?;
+        let patience = Duration::from_millis(limits::REFILL_WAIT_MS_MAX);
+        let moving = timeout(patience, self.right_to_move(offer, hold.sku)).await.map_err(|_| Code::Overloaded)??;
+        // Of a crowd that waited, the first has counted for all.
+        if live.latch.was_sold_out(hold.quantity) && live.refills.load(Ordering::SeqCst) != refills {
+            return Err(Code::SoldOut.into());
+        }
+        if live.refills.load(Ordering::SeqCst) != refills {
+            return Ok(());
+        }
         let refill = self.clone().refill(offer.clone(), moving, shard, hold.sku, hold.quantity);
         match self.detached(refill).await?? {
             Refilled::TryAgain => Ok(()),

@@ -3,9 +3,11 @@
 //! second makes buyers wait for a "no". A shard that does not fit at two looks gets a new epoch.
 //!
 //! The order of reading makes a look honest: units leave the gate before the ledger and reach it after, so a gate read
-//! *before* the ledger may only seem to have too much, and one read *after* it only too little.
+//! *before* the ledger may only seem to have too much, and one read *after* it only too little. Units that come into a
+//! shard in between change the total that the ledger gives it: such a shard is not judged.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::catalog::{Misfits, Offer};
@@ -45,9 +47,10 @@ impl Engine {
     /// Frees units that the ledger has and no gate knows of, if they are still there at a second look: until then they
     /// may be on their way between two shards. Runs to completion when detached.
     pub(super) async fn free_stranded(self: Arc<Self>, offer: Offer) -> Result<(), Refusal> {
-        let epochs: Vec<_> = offer.shards().collect();
+        let looks = offer.live.looks.load(Ordering::SeqCst);
         let _alone = offer.live.changing.lock().await;
-        if !offer.shards().eq(epochs) {
+        // Of a crowd that waited, somebody has looked for all.
+        if offer.live.looks.fetch_add(1, Ordering::SeqCst) != looks {
             return Ok(());
         }
         let (before, _) = self.compare(&offer).await?;
@@ -68,14 +71,23 @@ impl Engine {
 
     /// One look at every shard whose gate is in use; also answers how many reservations are not settled.
     pub(super) async fn compare(&self, offer: &Offer) -> Result<(Misfits, usize), Refusal> {
+        let stock = async || self.ledger.stock(offer.sale.no).await.map_err(|error| ledger_trouble(&error));
+        let first = stock().await?;
         let before = levels(self.gate.as_ref(), offer).await;
-        let ledger = self.ledger.stock(offer.sale.no).await.map_err(|error| ledger_trouble(&error))?;
+        let ledger = stock().await?;
         let after = levels(self.gate.as_ref(), offer).await;
+        let last = stock().await?;
         let (mut misfits, mut holds) = (Misfits::default(), 0);
         for ((at, before), after) in offer.shards().zip(before).zip(after) {
             let (Ok(before), Ok(after)) = (before, after) else { continue };
             holds += after.holds;
             if offer.live.is_out(at.shard) || before.epoch != at.epoch || after.epoch != at.epoch {
+                continue;
+            }
+            let totals = |stock: &[Vec<SkuLevel>]| -> Vec<i64> {
+                stock.iter().map(|shards| shards.get(usize::from(at.shard)).map_or(0, |level| level.total)).collect()
+            };
+            if totals(&first) != totals(&last) {
                 continue;
             }
             let in_ledger: Vec<i64> =

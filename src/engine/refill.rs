@@ -3,6 +3,7 @@
 //! gate, where `reconcile.rs` finds them.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use tokio::sync::OwnedMutexGuard;
 
@@ -38,6 +39,7 @@ impl Engine {
         else {
             return Err(Code::SkuNotFound.into());
         };
+        live.refills.fetch_add(1, Ordering::SeqCst);
         let returns = live.latch.returns();
         let now_ms = self.clock.now_ms();
         let Stock { mut donors, stranded } = self.stock_by_shard(&offer, sku).await?;
@@ -85,7 +87,7 @@ impl Engine {
             let in_ledger = in_ledger.available();
             if level.is_err() {
                 // What moves from here on goes past its gate.
-                offer.live.set_out(at.shard, true);
+                offer.live.set_out(at.shard);
             }
             let is_out = offer.live.is_out(at.shard);
             let units = match level {

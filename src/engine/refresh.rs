@@ -1,6 +1,7 @@
 //! Sales that other engines make and change: this engine learns of them from the ledger, several times a second.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::Engine;
@@ -17,38 +18,40 @@ pub(super) async fn run(engine: Arc<Engine>, mut seen: i64) {
             () = engine.stopping.cancelled() => return,
         }
         // The ledger's trouble is told elsewhere; the next look finds what this one did not.
+        let begun_at = engine.elapsed_ms();
         let Ok(changed) = engine.ledger.sales(seen).await else { continue };
         for sale in changed {
             seen = seen.max(sale.revision);
-            engine.refresh(sale).await;
+            engine.refresh(sale);
         }
+        engine.refreshed_at.store(begun_at, Ordering::SeqCst);
     }
 }
 
 impl Engine {
-    /// Takes over a sale as the ledger has it now.
-    async fn refresh(&self, sale: Sale) {
-        let Some(known) = self.catalog.by_no(sale.no) else {
-            let is_ended = sale.state(self.clock.now_ms()) == SaleState::Ended;
-            let offer = self.catalog.put(sale);
-            if !is_ended {
-                // Failing that, its first order loads it.
-                self.load(&offer).await.unwrap_or_default();
-            }
-            return;
-        };
-        let _alone = known.live.changing.lock().await;
-        let newest = self.catalog.by_no(sale.no).map_or(0, |offer| offer.sale.revision);
-        if sale.revision <= newest {
+    /// Takes over a sale as the ledger has it now; its gate is told beside, so that no sale waits for another's gate.
+    fn refresh(self: &Arc<Self>, sale: Sale) {
+        let known = self.catalog.by_no(sale.no);
+        if known.as_ref().is_some_and(|known| known.sale.revision >= sale.revision) {
             return;
         }
-        let switched = known.sale.switch != sale.switch;
+        let is_ended = sale.state(self.clock.now_ms()) == SaleState::Ended;
+        let switched = known.as_ref().is_some_and(|known| known.sale.switch != sale.switch);
         let offer = self.catalog.put(sale);
         offer.all_units_came_back();
         offer.live.stir();
-        if switched {
-            // Whoever switched it has told the gates; not those that only this engine reaches.
-            self.switch_gates(&offer, offer.sale.switch).await;
+        let engine = self.clone();
+        if known.is_none() && !is_ended {
+            // Failing that, its first order loads it.
+            self.tasks.spawn(async move { engine.load(&offer).await.unwrap_or_default() });
+        } else if switched {
+            self.tasks.spawn(async move {
+                let _alone = offer.live.changing.lock().await;
+                // Whoever switched it has told the gates; not those that only this engine reaches.
+                if let Some(now) = engine.catalog.by_no(offer.sale.no) {
+                    engine.switch_gates(&now, now.sale.switch).await;
+                }
+            });
         }
     }
 }

@@ -65,9 +65,13 @@ impl Engine {
         // The ledger first: what it says survives a crash, and it refuses orders of an ended sale by itself. Another
         // engine may have ended the sale a moment ago.
         let stands = self.ledger.switch(now.sale.no, switch).await.map_err(|error| ledger_trouble(&error))?;
-        let switched = self.catalog.put(crate::order::Sale { switch: stands, ..now.sale.as_ref().clone() });
-        self.switch_gates(&switched, stands).await;
-        if stands != switch {
+        let switched = self.catalog.put(crate::order::Sale {
+            switch: stands.switch,
+            revision: stands.revision,
+            ..now.sale.as_ref().clone()
+        });
+        self.switch_gates(&switched, stands.switch).await;
+        if stands.switch != switch {
             return Err(ended());
         }
         tracing::info!(sale = %switched.sale.id, switch = switch.as_str(), "sale switched");
@@ -80,7 +84,7 @@ impl Engine {
         for (shard, told) in told.await {
             if let Err(error) = told {
                 tracing::warn!(%error, sale = %offer.sale.id, shard, "switch the gate");
-                offer.live.set_out(shard, true);
+                offer.live.set_out(shard);
             }
         }
     }

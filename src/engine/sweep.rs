@@ -3,6 +3,7 @@
 //! settles moves, brings gates back that were out, and compares gate and ledger.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt};
@@ -21,7 +22,7 @@ pub(super) async fn run(engine: Arc<Engine>) {
     let (mut round, mut out_before) = (0_u64, 0);
     loop {
         tokio::select! {
-            _ = tick.tick() => engine.sweep(round).await,
+            _ = tick.tick() => engine.sweep(round),
             () = engine.stopping.cancelled() => return,
         }
         round += 1;
@@ -30,47 +31,49 @@ pub(super) async fn run(engine: Arc<Engine>) {
 }
 
 impl Engine {
-    async fn sweep(&self, round: u64) {
-        let mut found = 0;
+    /// Begins a sweep of every sale that needs one, each on its own: what holds one up holds up no other.
+    fn sweep(self: &Arc<Self>, round: u64) {
         let (wide, compare) = (round.is_multiple_of(limits::SWEEPS_WIDE), round.is_multiple_of(limits::SWEEPS_COMPARE));
         for offer in self.catalog.all() {
-            self.bring_back(&offer).await;
-            self.settle_moves(&offer).await;
-            let idle = !offer.live.is_stirred();
             // Where this engine did nothing, another one may have died in the middle of something.
-            if idle && !wide || self.forget_ended(&offer).await {
-                continue;
+            let needs_it = wide || offer.live.is_stirred() || offer.live.shards_out() > 0 || offer.live.has_moves();
+            if needs_it && !offer.live.sweeping.swap(true, Ordering::SeqCst) {
+                let engine = self.clone();
+                self.tasks.spawn(async move {
+                    if let Ok(_place) = engine.sweeps.acquire().await {
+                        engine.sweep_sale(&offer, compare, wide).await;
+                    }
+                    offer.live.sweeping.store(false, Ordering::SeqCst);
+                });
             }
-            found += self.sweep_sale(&offer).await;
-            if compare && !idle || wide {
-                self.reconcile(&offer).await;
-            }
-            // A memory gate never waits, so without this a sweep would be one long step between two awaits: it must not
-            // keep a thread from the requests for longer than one sale's shards take.
-            tokio::task::yield_now().await;
         }
         // With nothing left to try again, the next new order has to find out how the ledger is.
-        if found == 0 && !self.admission.is_ledger_well() && self.admission.in_flight() == 0 {
+        if !self.admission.is_ledger_well() && self.admission.in_flight() == 0 {
             self.admission.ledger_is(true);
         }
     }
 
-    async fn sweep_sale(&self, offer: &Offer) -> usize {
+    async fn sweep_sale(&self, offer: &Offer, compare: bool, wide: bool) {
+        self.bring_back(offer).await;
+        self.settle_moves(offer).await;
+        let idle = !offer.live.is_stirred();
+        if idle && !wide || self.forget_ended(offer).await {
+            return;
+        }
         let shards = stream::iter(offer.shards()).map(|at| self.sweep_shard(offer, at));
-        shards
-            .buffer_unordered(limits::SHARDS_SWEPT_AT_ONCE)
-            .fold(0, |sum, found| std::future::ready(sum + found))
-            .await
+        shards.buffer_unordered(limits::SHARDS_SWEPT_AT_ONCE).collect::<()>().await;
+        if compare || wide {
+            self.reconcile(offer).await;
+        }
     }
 
-    async fn sweep_shard(&self, offer: &Offer, at: At) -> usize {
+    async fn sweep_shard(&self, offer: &Offer, at: At) {
         if at.epoch == 0 || offer.live.is_out(at.shard) {
-            return 0;
+            return;
         }
         let now_ms = self.clock.now_ms();
         // A gate that fails here fails orders too, and is told of there.
-        let Ok(holds) = self.gate.overdue(at, now_ms, limits::SWEEP_ORDERS_MAX).await else { return 0 };
-        let found = holds.len();
+        let Ok(holds) = self.gate.overdue(at, now_ms, limits::SWEEP_ORDERS_MAX).await else { return };
         for hold in holds {
             // Without a seat the reservation waits for its next lease to run out.
             let Some(seat) = self.admission.seat() else { break };
@@ -80,15 +83,17 @@ impl Engine {
                 break;
             }
         }
-        found
     }
 
     /// Frees what the gate keeps of a sale that ended long ago: a new epoch remembers no order, and repeats ask the
     /// ledger. Answers whether there is nothing more to do for the sale.
     async fn forget_ended(&self, offer: &Offer) -> bool {
         let now_ms = self.clock.now_ms();
-        if offer.sale.state(now_ms) != SaleState::Ended || !offer.is_loaded() {
+        if offer.sale.state(now_ms) != SaleState::Ended {
             return false;
+        }
+        if !offer.is_loaded() {
+            return true;
         }
         match offer.live.ended_for_ms(now_ms) {
             None => true,

@@ -70,6 +70,7 @@ pub(super) async fn run(engine: Arc<Engine>, mut jobs: mpsc::Receiver<Job>) {
                     Err(_) => return,
                 },
             },
+            () = sleep_until(batches.due()) => {}
             // Told to stop only when no order is in flight, so there is nothing left to gather.
             () = engine.stopping.cancelled() => return,
         }
@@ -77,7 +78,7 @@ pub(super) async fn run(engine: Arc<Engine>, mut jobs: mpsc::Receiver<Job>) {
             batches.add((job.at.sale, job.at.shard), job.hold.order_no, job);
         }
         while let Some(place) = idle.pop() {
-            let Some(Batch { shards, orders }) = batches.begin() else {
+            let Some(Batch { shards, orders }) = batches.begin(Instant::now()) else {
                 idle.push(place);
                 break;
             };
@@ -87,6 +88,14 @@ pub(super) async fn run(engine: Arc<Engine>, mut jobs: mpsc::Receiver<Job>) {
                 (place, shards)
             });
         }
+    }
+}
+
+/// Sleeps until a time, or for ever.
+async fn sleep_until(due: Option<Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -121,6 +130,7 @@ impl Engine {
     /// Tells the gate what became of a batch, then everyone in it: who repeats an answered order finds it settled.
     async fn finish(self: Arc<Self>, jobs: Vec<Job>, recorded: Vec<Recorded>) {
         self.settle(&jobs, &recorded).await;
+        let uncounted = uncounted(&jobs, &recorded);
         for (job, recorded) in jobs.into_iter().zip(recorded) {
             self.bells.ring(&job.hold.order_no);
             if let Some(answer) = job.answer {
@@ -129,6 +139,12 @@ impl Engine {
             }
             drop((job.seat, job.ungated));
         }
+        let gate = &self.gate;
+        let taken = uncounted.into_iter().map(|((at, sku), units)| async move {
+            let taken = gate.adjust(at, sku, -units).await;
+            tracing::debug!(?taken, units, sale = at.sale.0, shard = at.shard, "recorded past the gate");
+        });
+        join_all(taken).await;
     }
 
     /// Appends the batch; if a row of it is rejected as a whole, halves it until the others are through.
@@ -172,27 +188,27 @@ impl Engine {
             }
         });
         join_all(settles).await;
-        self.take_uncounted(jobs, recorded).await;
         for (job, recorded) in jobs.iter().zip(recorded) {
             if let Recorded::Known { spent: false, .. } | Recorded::Refused(_) = recorded {
                 job.offer.units_came_back(job.hold.sku);
             }
         }
     }
+}
 
-    /// Orders that were recorded after their shard's gate had been loaded anew, without their units: the gate must not
-    /// sell those again. A hint like any other: what it misses, the ledger refuses and reconciling finds.
-    async fn take_uncounted(&self, jobs: &[Job], recorded: &[Recorded]) {
-        for (job, recorded) in jobs.iter().zip(recorded) {
-            if let Recorded::Created { epoch, .. } = recorded
-                && *epoch > job.at.epoch
-            {
-                let at = At { epoch: *epoch, ..job.at };
-                let taken = self.gate.adjust(at, job.hold.sku, -i64::from(job.hold.quantity)).await;
-                tracing::debug!(?taken, sale = at.sale.0, shard = at.shard, "recorded past the gate");
-            }
+/// Units of orders that were recorded after their shard's gate had been loaded anew, without them: the gate must not sell
+/// them again. A hint like any other: what it misses, the ledger refuses and reconciling finds.
+fn uncounted(jobs: &[Job], recorded: &[Recorded]) -> HashMap<(At, u16), i64> {
+    let mut units = HashMap::new();
+    for (job, recorded) in jobs.iter().zip(recorded) {
+        if let Recorded::Created { epoch, .. } = recorded
+            && *epoch > job.at.epoch
+        {
+            let at = At { epoch: *epoch, ..job.at };
+            *units.entry((at, job.hold.sku)).or_default() += i64::from(job.hold.quantity);
         }
     }
+    units
 }
 
 impl Job {

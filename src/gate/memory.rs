@@ -121,6 +121,10 @@ impl Gate for MemoryGate {
         ready(Ok(level.unwrap_or_default())).boxed()
     }
 
+    fn is_shared(&self) -> bool {
+        false
+    }
+
     fn overdue<'a>(&'a self, at: At, now_ms: UnixMs, max: usize) -> BoxFuture<'a, Result<Vec<Hold>, Error>> {
         let holds = self.with(at, |segment| {
             if segment.epoch != at.epoch {

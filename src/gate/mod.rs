@@ -184,6 +184,11 @@ pub trait Gate: Send + Sync {
     /// What the shard holds, in whatever epoch.
     fn level<'a>(&'a self, at: At) -> BoxFuture<'a, Result<Level, Error>>;
 
+    /// Whether other engines may load and use it.
+    fn is_shared(&self) -> bool {
+        true
+    }
+
     /// Servers of the gate that cannot be used now.
     fn servers_down(&self) -> usize {
         0

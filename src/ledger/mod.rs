@@ -59,6 +59,15 @@ pub enum SaleCreated {
     Different,
 }
 
+/// How a sale stands after it was switched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Switched {
+    /// What an operator did to it last.
+    pub switch: Switch,
+    /// Its [`Sale::revision`] now.
+    pub revision: i64,
+}
+
 /// A change of stock by an operator, applied once per `change_id`.
 #[derive(Clone, Debug)]
 pub struct Restock {
@@ -207,7 +216,10 @@ pub trait Ledger: Send + Sync {
     fn create_sale(&self, new: NewSale, salt: Salt, now_ms: UnixMs) -> BoxFuture<'_, Result<SaleCreated, Error>>;
 
     /// Pauses, resumes or ends a sale and answers how it stands then: an ended one stays ended, whoever ended it.
-    fn switch(&self, sale: SaleNo, switch: Switch) -> BoxFuture<'_, Result<Switch, Error>>;
+    fn switch(&self, sale: SaleNo, switch: Switch) -> BoxFuture<'_, Result<Switched, Error>>;
+
+    /// Notes that orders of a sale go past its gate from now on: [`Sale::ungated`].
+    fn mark_ungated(&self, sale: SaleNo) -> BoxFuture<'_, Result<(), Error>>;
 
     /// Changes the stock of a sku.
     fn restock(&self, restock: Restock) -> BoxFuture<'_, Result<Restocked, Error>>;

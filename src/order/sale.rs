@@ -30,6 +30,8 @@ pub struct Sale {
     pub skus: Vec<Sku>,
     /// Grows, over all sales of the ledger, with every change of a sale or of its stock by an operator.
     pub revision: i64,
+    /// Whether orders ever went past its gate: then no gate knows every order of it.
+    pub ungated: bool,
 }
 
 /// One item of a sale.

@@ -330,6 +330,7 @@ mod tests {
             derivation: 1,
             switch: Switch::Running,
             revision: 1,
+            ungated: false,
             skus: vec![sku],
         };
         Receipt {

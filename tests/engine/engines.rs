@@ -8,7 +8,7 @@ use std::time::Duration;
 use rushgate::clock::Clock;
 use rushgate::engine::{Engine, OnGateFailure, rebuild};
 use rushgate::gate::{At, Gate};
-use rushgate::ledger::Ledger;
+use rushgate::ledger::{Ledger, PostgresLedger};
 use rushgate::limits::{GATE_KEEPS_ENDED_MS, LATCH_MS, SWEEP_MS, SWEEPS_WIDE};
 use rushgate::metrics::Metrics;
 use rushgate::order::{OrderNo, Outcome, Switch};
@@ -17,25 +17,33 @@ use tokio::runtime::Runtime;
 
 use crate::faults::{Fault, FaultyLedger};
 use crate::faulty_gate::{Call, FaultyGate};
+use crate::postgres_server;
 use crate::seed::Random;
 use crate::world::{NOON, PATIENCE, name, new_sale, open, place, rules, word};
 
 /// What engines share.
-struct Shop {
+pub(crate) struct Shop {
     _directory: TempDir,
-    clock: Clock,
-    gate: Arc<FaultyGate>,
-    ledger: Arc<FaultyLedger>,
+    pub(crate) clock: Clock,
+    pub(crate) gate: Arc<FaultyGate>,
+    pub(crate) ledger: Arc<FaultyLedger>,
 }
 
 impl Shop {
-    fn new() -> Shop {
+    pub(crate) fn new() -> Shop {
         let directory = TempDir::new().unwrap();
         let ledger = FaultyLedger::new(open(&directory));
         Shop { _directory: directory, clock: Clock::System, gate: Arc::default(), ledger }
     }
 
-    async fn engine(&self) -> Arc<Engine> {
+    /// With a ledger that tells every engine of every change.
+    pub(crate) async fn on_postgres() -> Shop {
+        let url = postgres_server::server().database().await;
+        let ledger = FaultyLedger::new(Arc::new(PostgresLedger::open(&url).await.unwrap()));
+        Shop { ledger, ..Shop::new() }
+    }
+
+    pub(crate) async fn engine(&self) -> Arc<Engine> {
         self.engine_that(OnGateFailure::Ledger).await
     }
 
@@ -242,7 +250,7 @@ async fn what_one_engine_changes_the_other_obeys() {
     assert_eq!(word(&place(&here, "s", 3, "k", "a", 1).await).0, "sale_paused", "by the gate, at once");
 }
 
-async fn until(mut done: impl AsyncFnMut() -> bool) {
+pub(crate) async fn until(mut done: impl AsyncFnMut() -> bool) {
     let deadline = tokio::time::Instant::now() + PATIENCE;
     while !done().await {
         assert!(tokio::time::Instant::now() < deadline, "it does not come");

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use futures_util::future::{BoxFuture, FutureExt};
 use rushgate::clock::UnixMs;
 use rushgate::ledger::{
-    Appended, Begin, Check, Entry, Epoch, Error, Ledger, PageOf, Restock, Restocked, SaleCreated, Transfer,
+    Appended, Begin, Check, Entry, Epoch, Error, Ledger, PageOf, Restock, Restocked, SaleCreated, Switched, Transfer,
 };
 use rushgate::order::{Name, NewSale, Order, OrderNo, Sale, SaleNo, Salt, SkuLevel, SkuNo, Switch, UserId};
 
@@ -145,8 +145,12 @@ impl Ledger for FaultyLedger {
         self.inner.create_sale(new, salt, now_ms)
     }
 
-    fn switch(&self, sale: SaleNo, switch: Switch) -> BoxFuture<'_, Result<Switch, Error>> {
+    fn switch(&self, sale: SaleNo, switch: Switch) -> BoxFuture<'_, Result<Switched, Error>> {
         self.inner.switch(sale, switch)
+    }
+
+    fn mark_ungated(&self, sale: SaleNo) -> BoxFuture<'_, Result<(), Error>> {
+        self.inner.mark_ungated(sale)
     }
 
     fn restocked(&self, sale: SaleNo, change_id: Name) -> BoxFuture<'_, Result<Option<(SkuNo, i64)>, Error>> {

@@ -1,7 +1,8 @@
 //! A gate that fails as told: gone, deaf after the effect, emptied. Engines that share it are engines of one shop.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt};
 use rushgate::clock::UnixMs;
@@ -11,7 +12,7 @@ use rushgate::order::{Hold, Sale, Switch};
 use crate::faults::Fault;
 
 /// Which calls a fault is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Call {
     Load,
     Reserve,
@@ -20,6 +21,7 @@ pub(crate) enum Call {
     Debit,
     /// Units put in.
     Credit,
+    Level,
     Other,
 }
 
@@ -28,6 +30,8 @@ pub(crate) struct FaultyGate {
     inner: Mutex<Arc<MemoryGate>>,
     plan: Mutex<VecDeque<(Call, Fault)>>,
     is_down: Mutex<bool>,
+    slow: Mutex<HashMap<Call, Duration>>,
+    calls: Mutex<HashMap<Call, usize>>,
 }
 
 impl FaultyGate {
@@ -46,6 +50,16 @@ impl FaultyGate {
         self.plan.lock().unwrap().push_back((call, fault));
     }
 
+    /// Calls of this kind take so long.
+    pub(crate) fn slow_down(&self, call: Call, delay: Duration) {
+        self.slow.lock().unwrap().insert(call, delay);
+    }
+
+    /// Calls of this kind so far.
+    pub(crate) fn count(&self, call: Call) -> usize {
+        self.calls.lock().unwrap().get(&call).copied().unwrap_or(0)
+    }
+
     /// Faults that nothing has met.
     pub(crate) fn unmet(&self) -> usize {
         self.plan.lock().unwrap().len()
@@ -60,8 +74,13 @@ impl FaultyGate {
             let at = plan.iter().position(|(planned, _)| *planned == call);
             at.and_then(|at| plan.remove(at)).map(|(_, fault)| fault)
         };
+        *self.calls.lock().unwrap().entry(call).or_default() += 1;
+        let delay = self.slow.lock().unwrap().get(&call).copied();
         let inner = self.inner.lock().unwrap().clone();
         async move {
+            if let Some(delay) = delay {
+                tokio::time::sleep(delay).await;
+            }
             match fault {
                 None => work.run(inner).await,
                 Some(Fault::NotDone) => Err(Error::Unavailable("planned".to_owned())),
@@ -124,7 +143,7 @@ impl Gate for FaultyGate {
     }
 
     fn level<'a>(&'a self, at: At) -> BoxFuture<'a, Result<Level, Error>> {
-        self.meet(Call::Other, move |gate: Arc<MemoryGate>| async move { gate.level(at).await }.boxed())
+        self.meet(Call::Level, move |gate: Arc<MemoryGate>| async move { gate.level(at).await }.boxed())
     }
 
     fn overdue<'a>(&'a self, at: At, now_ms: UnixMs, max: usize) -> BoxFuture<'a, Result<Vec<Hold>, Error>> {

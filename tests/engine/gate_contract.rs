@@ -46,6 +46,7 @@ pub(crate) fn sale(rules: Rules) -> Sale {
         switch: Switch::Running,
         skus: skus.collect(),
         revision: 1,
+        ungated: false,
     }
 }
 

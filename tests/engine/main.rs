@@ -12,6 +12,7 @@
 )]
 
 mod engines;
+mod epochs;
 mod faults;
 mod faulty_gate;
 mod gate_contract;

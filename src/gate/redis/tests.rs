@@ -40,6 +40,7 @@ fn sale() -> Sale {
         switch: Switch::Running,
         skus: vec![sku],
         revision: 1,
+        ungated: false,
     }
 }
 

@@ -26,7 +26,9 @@ use self::connections::{Connections, Server};
 use self::finds::Finds;
 pub use self::open::PostgresOpenError;
 use self::session::{Address, Purpose, Session};
-use super::{Appended, Begin, Check, Entry, Epoch, Error, Ledger, PageOf, Restock, Restocked, SaleCreated, Transfer};
+use super::{
+    Appended, Begin, Check, Entry, Epoch, Error, Ledger, PageOf, Restock, Restocked, SaleCreated, Switched, Transfer,
+};
 use crate::clock::UnixMs;
 use crate::limits;
 use crate::order::{Name, NewSale, Order, OrderNo, Sale, SaleNo, Salt, SkuLevel, SkuNo, Switch, UserId};
@@ -141,9 +143,15 @@ impl Ledger for PostgresLedger {
             .boxed()
     }
 
-    fn switch(&self, sale: SaleNo, switch: Switch) -> BoxFuture<'_, Result<Switch, Error>> {
+    fn switch(&self, sale: SaleNo, switch: Switch) -> BoxFuture<'_, Result<Switched, Error>> {
         self.changers
             .run_in_turn(move |session| async move { sales::switch(session, sale, switch).await }.boxed())
+            .boxed()
+    }
+
+    fn mark_ungated(&self, sale: SaleNo) -> BoxFuture<'_, Result<(), Error>> {
+        self.changers
+            .run_in_turn(move |session| async move { sales::mark_ungated(session, sale).await }.boxed())
             .boxed()
     }
 
@@ -158,9 +166,8 @@ impl Ledger for PostgresLedger {
     }
 
     fn transfer(&self, transfer: Transfer) -> BoxFuture<'_, Result<bool, Error>> {
-        self.changers
-            .run_in_turn(move |session| async move { sales::transfer(session, &transfer).await }.boxed())
-            .boxed()
+        // Beside orders, for an order waits for it; sales that are made take their time.
+        self.writers.run(move |session| async move { sales::transfer(session, &transfer).await }.boxed()).boxed()
     }
 
     fn begin_epochs(&self, sale: SaleNo, shards: Vec<Begin>) -> BoxFuture<'_, Result<Vec<Epoch>, Error>> {

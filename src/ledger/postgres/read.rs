@@ -62,9 +62,9 @@ fn order(row: &PgRow) -> Result<Order, Error> {
 }
 
 const SELECT_SALES: &str = "SELECT no, id, starts_at, ends_at, boundary, user_limit, payment_timeout_s, on_duplicate, \
-     require_token, shards, salt, derivation, switch, revision FROM sales WHERE revision > $1 ORDER BY revision";
+     require_token, shards, salt, derivation, switch, revision, ungated FROM sales WHERE revision > $1 ORDER BY revision";
 const SELECT_SALE: &str = "SELECT no, id, starts_at, ends_at, boundary, user_limit, payment_timeout_s, on_duplicate, \
-     require_token, shards, salt, derivation, switch, revision FROM sales WHERE id = $1";
+     require_token, shards, salt, derivation, switch, revision, ungated FROM sales WHERE id = $1";
 const SELECT_SKUS: &str = "SELECT k.sale_no, k.no, k.id, k.unit_price, k.currency \
      FROM UNNEST($1::bigint[]) AS w(sale_no) JOIN skus k ON k.sale_no = w.sale_no ORDER BY k.sale_no, k.position";
 
@@ -124,6 +124,7 @@ fn sale(row: &PgRow) -> Result<Sale, Error> {
         switch: word(row, 12, Switch::parse)?,
         skus: Vec::new(),
         revision: row.try_get(13)?,
+        ungated: row.try_get(14)?,
     })
 }
 

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::read;
 use super::session::Session;
 use crate::clock::UnixMs;
-use crate::ledger::{Error, Restock, Restocked, SaleCreated, Transfer};
+use crate::ledger::{Error, Restock, Restocked, SaleCreated, Switched, Transfer};
 use crate::limits;
 use crate::order::{DERIVATION, Name, NewSale, NewSku, Sale, SaleNo, Salt, SkuNo, Switch, even_split};
 
@@ -101,23 +101,39 @@ async fn is_same(sql: &mut PgConnection, sale: &Sale, new: &NewSale) -> Result<b
 const LOCK_SALES_SEGMENTS: &str = "SELECT 1 FROM skus k JOIN segments s ON s.sku_no = k.no WHERE k.sale_no = $1 \
      ORDER BY s.sku_no, s.shard FOR UPDATE OF s";
 const UPDATE_SWITCH: &str = "UPDATE sales SET switch = $2 WHERE no = $1 AND switch NOT IN ('ended', $2)";
-const SELECT_SWITCH: &str = "SELECT switch FROM sales WHERE no = $1";
+const SELECT_SWITCH: &str = "SELECT switch, revision FROM sales WHERE no = $1";
+/// Before the sale's row, for everybody who raises the revision takes it first.
+const LOCK_REVISION: &str = "SELECT newest FROM revisions FOR UPDATE";
 
 /// An end waits for every order that is being recorded: none is recorded after it.
-pub(super) async fn switch(session: &mut Session, sale: SaleNo, switch: Switch) -> Result<Switch, Error> {
+pub(super) async fn switch(session: &mut Session, sale: SaleNo, switch: Switch) -> Result<Switched, Error> {
     session.begin().await?;
     let sql = &mut session.sql;
     if switch == Switch::Ended {
         sqlx::query(LOCK_SALES_SEGMENTS).bind(sale.0).execute(&mut *sql).await?;
     }
+    sqlx::query(LOCK_REVISION).execute(&mut *sql).await?;
     let update = sqlx::query(UPDATE_SWITCH).bind(sale.0).bind(switch.as_str());
     if update.execute(&mut *sql).await?.rows_affected() > 0 {
         sqlx::query(RAISE_REVISION).bind(sale.0).execute(&mut *sql).await?;
     }
     let row = sqlx::query(SELECT_SWITCH).bind(sale.0).fetch_one(&mut *sql).await?;
-    let switched = read::word(&row, 0, Switch::parse)?;
+    let switched = Switched { switch: read::word(&row, 0, Switch::parse)?, revision: row.try_get(1)? };
     session.commit().await?;
     Ok(switched)
+}
+
+const MARK_UNGATED: &str = "UPDATE sales SET ungated = true WHERE no = $1 AND NOT ungated";
+
+/// Notes that orders of a sale go past its gate.
+pub(super) async fn mark_ungated(session: &mut Session, sale: SaleNo) -> Result<(), Error> {
+    session.begin().await?;
+    let sql = &mut session.sql;
+    sqlx::query(LOCK_REVISION).execute(&mut *sql).await?;
+    if sqlx::query(MARK_UNGATED).bind(sale.0).execute(&mut *sql).await?.rows_affected() > 0 {
+        sqlx::query(RAISE_REVISION).bind(sale.0).execute(&mut *sql).await?;
+    }
+    session.commit().await
 }
 
 const INSERT_RESTOCK: &str = "INSERT INTO restocks (sale_no, change_id, sku_no, units, created_at) \

@@ -242,6 +242,10 @@ impl From<sqlx::Error> for Error {
             sqlx::Error::Database(database) => {
                 let text = database.message();
                 let code = database.code().unwrap_or_default();
+                if matches!(code.as_ref(), "55P03" | "57014" | "40P01") {
+                    // Somebody else held a row for too long: rolled back, and no sign of a ledger in trouble.
+                    return Error::Busy;
+                }
                 match code.get(..2) {
                     // Data exception, integrity constraint violation, and damage that the server has found itself.
                     Some("22" | "23") => Error::Corrupt(format!("{text} ({code})")),

@@ -23,7 +23,9 @@ use tokio::sync::Semaphore;
 use self::numbers::Numbers;
 pub use self::open::OpenError;
 use self::thread::{ConnectionThread, Moment, not_done, write};
-use super::{Appended, Begin, Check, Entry, Epoch, Error, Ledger, PageOf, Restock, Restocked, SaleCreated, Transfer};
+use super::{
+    Appended, Begin, Check, Entry, Epoch, Error, Ledger, PageOf, Restock, Restocked, SaleCreated, Switched, Transfer,
+};
 use crate::clock::UnixMs;
 use crate::limits;
 use crate::order::{Name, NewSale, Order, OrderNo, Sale, SaleNo, Salt, SkuLevel, SkuNo, Switch, UserId};
@@ -164,8 +166,12 @@ impl Ledger for SqliteLedger {
         self.write(move |connection| sales::create(connection, &new, &salt, now_ms)).boxed()
     }
 
-    fn switch(&self, sale: SaleNo, switch: Switch) -> BoxFuture<'_, Result<Switch, Error>> {
+    fn switch(&self, sale: SaleNo, switch: Switch) -> BoxFuture<'_, Result<Switched, Error>> {
         self.write(move |connection| sales::switch(connection, sale, switch)).boxed()
+    }
+
+    fn mark_ungated(&self, sale: SaleNo) -> BoxFuture<'_, Result<(), Error>> {
+        self.write(move |connection| sales::mark_ungated(connection, sale)).boxed()
     }
 
     fn restock(&self, restock: Restock) -> BoxFuture<'_, Result<Restocked, Error>> {

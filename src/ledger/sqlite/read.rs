@@ -53,10 +53,10 @@ fn order(row: &Row<'_>) -> Result<Order, Error> {
 }
 
 const SELECT_SALES: &str = "SELECT no, id, starts_at, ends_at, boundary, user_limit, payment_timeout_s, on_duplicate, \
-     require_token, shards, salt, derivation, switch FROM sales WHERE no > ?1 ORDER BY no";
+     require_token, shards, salt, derivation, switch, ungated FROM sales WHERE no > ?1 ORDER BY no";
 const SELECT_ID: &str = "SELECT id FROM ledger_id";
 const SELECT_SALE: &str = "SELECT no, id, starts_at, ends_at, boundary, user_limit, payment_timeout_s, on_duplicate, \
-     require_token, shards, salt, derivation, switch FROM sales WHERE id = ?1";
+     require_token, shards, salt, derivation, switch, ungated FROM sales WHERE id = ?1";
 const SELECT_SKUS: &str = "SELECT no, id, unit_price, currency FROM skus WHERE sale_no = ?1 ORDER BY position";
 
 pub(super) fn ledger_id(connection: &Connection) -> Result<u64, Error> {
@@ -97,6 +97,7 @@ fn sale(connection: &Connection, row: &Row<'_>) -> Result<Sale, Error> {
         switch: word(row, 12, Switch::parse)?,
         skus: select_skus.query_map([no], sku)?.collect::<Result<_, _>>()?,
         revision: no,
+        ungated: row.get(13)?,
     })
 }
 

@@ -4,7 +4,7 @@ use rusqlite::{Connection, Error, OptionalExtension, params};
 
 use super::read;
 use crate::clock::UnixMs;
-use crate::ledger::{Restock, Restocked, SaleCreated, Transfer};
+use crate::ledger::{Restock, Restocked, SaleCreated, Switched, Transfer};
 use crate::limits;
 use crate::order::{DERIVATION, Name, NewSale, NewSku, Sale, SaleNo, Salt, SkuNo, Switch, even_split};
 
@@ -85,10 +85,18 @@ fn is_same(connection: &Connection, sale: &Sale, new: &NewSale) -> Result<bool, 
 
 const UPDATE_SWITCH: &str = "UPDATE sales SET switch = ?2 WHERE no = ?1 AND switch <> 'ended'";
 
-pub(super) fn switch(connection: &Connection, sale: SaleNo, switch: Switch) -> Result<Switch, Error> {
+pub(super) fn switch(connection: &Connection, sale: SaleNo, switch: Switch) -> Result<Switched, Error> {
     // The condition can only fail for a sale that has ended.
     let switched = connection.prepare_cached(UPDATE_SWITCH)?.execute(params![sale.0, switch.as_str()])?;
-    Ok(if switched == 0 { Switch::Ended } else { switch })
+    let switch = if switched == 0 { Switch::Ended } else { switch };
+    Ok(Switched { switch, revision: sale.0 })
+}
+
+const MARK_UNGATED: &str = "UPDATE sales SET ungated = 1 WHERE no = ?1";
+
+pub(super) fn mark_ungated(connection: &Connection, sale: SaleNo) -> Result<(), Error> {
+    connection.prepare_cached(MARK_UNGATED)?.execute([sale.0])?;
+    Ok(())
 }
 
 const SELECT_RESTOCK: &str = "SELECT sku_no, units FROM restocks WHERE sale_no = ?1 AND change_id = ?2";

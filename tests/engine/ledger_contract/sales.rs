@@ -103,7 +103,12 @@ async fn a_switch_is_kept_and_an_end_is_final() {
         for (ask, expected) in
             [(Paused, Paused), (Running, Running), (Paused, Paused), (Ended, Ended), (Running, Ended), (Paused, Ended)]
         {
-            assert_eq!(books.ledger.switch(books.sale.no, ask).await.unwrap(), expected, "{}: {ask:?}", books.name);
+            assert_eq!(
+                books.ledger.switch(books.sale.no, ask).await.unwrap().switch,
+                expected,
+                "{}: {ask:?}",
+                books.name
+            );
             books.reopen().await;
             assert_eq!(books.ledger.sales(0).await.unwrap()[0].switch, expected, "{}: {ask:?}", books.name);
         }
@@ -295,5 +300,18 @@ async fn a_ledger_keeps_its_id_and_shares_it_with_none() {
         books.reopen().await;
         assert_eq!(books.ledger.id().await.unwrap(), id, "{}", books.name);
         assert_ne!(Books::new(kind, demo()).await.ledger.id().await.unwrap(), id, "{}", books.name);
+    }
+}
+
+#[tokio::test]
+async fn that_orders_went_past_the_gate_is_kept() {
+    for kind in ledgers() {
+        let mut books = Books::new(kind, demo()).await;
+        let ungated = async |books: &Books| books.ledger.sales(0).await.unwrap()[0].ungated;
+        assert!(!ungated(&books).await, "{}", books.name);
+        books.ledger.mark_ungated(books.sale.no).await.unwrap();
+        books.ledger.mark_ungated(books.sale.no).await.unwrap();
+        books.reopen().await;
+        assert!(ungated(&books).await, "{}", books.name);
     }
 }

@@ -18,6 +18,7 @@ CREATE TABLE sales (
     derivation        integer NOT NULL,
     switch            text    NOT NULL,
     revision          bigint  NOT NULL,
+    ungated           boolean NOT NULL DEFAULT false, -- whether orders ever went past its gate
     created_at        bigint  NOT NULL,
     CONSTRAINT sales_id_unique UNIQUE (id)
 );

@@ -4,3 +4,6 @@ CREATE TABLE ledger_id (
     id INTEGER NOT NULL
 ) STRICT;
 INSERT INTO ledger_id VALUES (random());
+
+-- Whether orders of the sale ever went past its gate.
+ALTER TABLE sales ADD COLUMN ungated INTEGER NOT NULL DEFAULT 0;
