@@ -47,6 +47,9 @@ pub struct PlaceOrder<'a> {
 /// that changes, may need another turn.
 const TURNS_MAX: usize = 16;
 
+/// Of those, the turns in which an order hopes that somebody else's refill is enough for it.
+const TURNS_IN_HOPE: usize = 2;
+
 /// What the log line of a request tells beside its answer.
 #[derive(Default)]
 struct Trace {
@@ -83,7 +86,7 @@ impl Engine {
         }
         let deadline = Instant::now() + request.wait;
 
-        for _ in 0..TURNS_MAX {
+        for turn in 0..TURNS_MAX {
             let step = self.reserve(&offer, hold).await?;
             trace.hit |= step.is_hit();
             match step {
@@ -97,7 +100,7 @@ impl Engine {
                     }
                     // The gate believed in units that the ledger does not have; it has been told.
                     Recorded::Refused(Appended::SoldOut) if gated => {}
-                    Recorded::Refused(Appended::SoldOut) => self.more_units(&offer, &hold).await?,
+                    Recorded::Refused(Appended::SoldOut) => self.more_units(&offer, &hold, turn).await?,
                     Recorded::Refused(Appended::Closed) => return Err(Code::SaleEnded.into()),
                     Recorded::Refused(_) => return Err(limit_reached(&offer)),
                     Recorded::Trouble(code) => return Err(code.into()),
@@ -116,7 +119,7 @@ impl Engine {
                     match why {
                         No::NotOpen(state) => return Err(not_open(state, self.clock.now_ms())),
                         No::UserLimit => return Err(limit_reached(&offer)),
-                        No::SegmentEmpty => self.more_units(&offer, &hold).await?,
+                        No::SegmentEmpty => self.more_units(&offer, &hold, turn).await?,
                     }
                 }
                 Step::Stale(at) => self.reload(&offer, at).await?,
@@ -261,7 +264,7 @@ impl Engine {
     }
 
     /// Brings units into the user's shard, or refuses because all shards together have too few.
-    async fn more_units(self: &Arc<Self>, offer: &Offer, hold: &Hold) -> Result<(), Refusal> {
+    async fn more_units(self: &Arc<Self>, offer: &Offer, hold: &Hold, turn: usize) -> Result<(), Refusal> {
         let latch = offer.live.sku(hold.sku).map(|sku| &sku.latch);
         if latch.is_some_and(|latch| latch.is_sold_out(hold.quantity, self.clock.now_ms())) {
             return Err(Code::SoldOut.into());
@@ -276,7 +279,8 @@ impl Engine {
         if live.latch.was_sold_out(hold.quantity) && live.refills.load(Ordering::SeqCst) != refills {
             return Err(Code::SoldOut.into());
         }
-        if live.refills.load(Ordering::SeqCst) != refills {
+        // Perhaps it has brought enough for all; whoever was too late for that sees to it themselves.
+        if turn < TURNS_IN_HOPE && live.refills.load(Ordering::SeqCst) != refills {
             return Ok(());
         }
         let refill = self.clone().refill(offer.clone(), moving, shard, hold.sku, hold.quantity);
