@@ -11,7 +11,8 @@
 local call, sub, unpack, number = redis.call, string.sub, unpack, struct.unpack
 local recorded, others = tonumber(ARGV[3]), tonumber(ARGV[4])
 
-local state = call('HMGET', KEYS[1], 'epoch', 'lineage')
+-- First everything is read and taken apart, so that what is wrong is found before the first write.
+local state = call('HMGET', KEYS[1], 'epoch', 'lineage', 'user_limit')
 if state[1] ~= ARGV[1] or state[2] ~= ARGV[2] then
     return 0
 end
@@ -43,7 +44,8 @@ for i = 1, recorded do
     end
 end
 
-local back, abandoned = {}, {}
+local limited = tonumber(state[3])
+local back, abandoned, users, less = {}, {}, {}, {}
 for i = 1, others do
     local what, order_no, hold = ARGV[2 + recorded + 3 * i], orders[i], other_holds[i + 1]
     if what == 'k' then
@@ -62,16 +64,54 @@ for i = 1, others do
         if what ~= 'v' then
             back[sku] = (back[sku] or 0) + quantity
         end
-        local buyer = sub(hold, 23, 32)
-        local left = tonumber(call('HGET', KEYS[4], buyer) or 0) - quantity
-        if left > 0 then
-            call('HSET', KEYS[4], buyer, left)
-        else
-            call('HDEL', KEYS[4], buyer)
+        if limited then
+            local buyer = sub(hold, 23, 32)
+            if not less[buyer] then
+                users[#users + 1] = buyer
+            end
+            less[buyer] = (less[buyer] or 0) + quantity
         end
     end
 end
 
+local used, unused = {}, {}
+if #users > 0 then
+    local bought = call('HMGET', KEYS[4], unpack(users))
+    for i, buyer in ipairs(users) do
+        local left = (bought[i] or 0) - less[buyer]
+        if left > 0 then
+            used[#used + 1], used[#used + 2] = buyer, left
+        else
+            unused[#unused + 1] = buyer
+        end
+    end
+end
+
+local held = {}
+for bytes, count in pairs(gone) do
+    local sku, quantity = number('>I2I4', bytes)
+    held[sku] = (held[sku] or 0) + quantity * count
+end
+local fields, changes, levels = {}, {}, {}
+for sku, units in pairs(held) do
+    fields[#fields + 1], changes[#changes + 1] = 'held' .. sku, 0 - units
+end
+for sku, units in pairs(back) do
+    fields[#fields + 1], changes[#changes + 1] = 'available' .. sku, units
+end
+if #fields > 1 then
+    local before = call('HMGET', KEYS[1], unpack(fields))
+    for i, field in ipairs(fields) do
+        levels[2 * i - 1], levels[2 * i] = field, before[i] + changes[i]
+    end
+end
+
+-- Common case, for which nothing is read: a single number is checked by the command that changes it, the first write.
+if #fields == 1 then
+    call('HINCRBY', KEYS[1], fields[1], changes[1])
+elseif #fields > 1 then
+    call('HSET', KEYS[1], unpack(levels))
+end
 if n > 0 then
     call('HDEL', KEYS[2], unpack(ended))
 end
@@ -81,15 +121,10 @@ end
 if #abandoned > 0 then
     call('HSET', KEYS[2], unpack(abandoned))
 end
-local held = {}
-for bytes, count in pairs(gone) do
-    local sku, quantity = number('>I2I4', bytes)
-    held[sku] = (held[sku] or 0) + quantity * count
+if #used > 0 then
+    call('HSET', KEYS[4], unpack(used))
 end
-for sku, units in pairs(held) do
-    call('HINCRBY', KEYS[1], 'held' .. sku, 0 - units)
-end
-for sku, units in pairs(back) do
-    call('HINCRBY', KEYS[1], 'available' .. sku, units)
+if #unused > 0 then
+    call('HDEL', KEYS[4], unpack(unused))
 end
 return 1

@@ -1,5 +1,6 @@
 //! What the gate in Redis does when Redis does not do as it should: each trouble is made on a real server.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -40,6 +41,12 @@ impl Redis {
             assert!(Instant::now() < deadline, "{} nodes are down", self.gate.nodes_down());
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
+    }
+
+    /// What stands in the hashes that every settlement is about.
+    fn keys_of_the_shard(&self) -> Vec<BTreeMap<Vec<u8>, Vec<u8>>> {
+        let parts = ["state", "holds", "records"];
+        parts.map(|part| self.server.run(&format!("HGETALL {{rg:0}}:0000000000000001:1:{part}"))).into()
     }
 
     async fn available(&self) -> i64 {
@@ -315,6 +322,43 @@ async fn orders_of_a_limited_sale_count_when_asked_for_together() {
     let asks: Vec<Ask> = (0..5).map(|n| new(&format!("k{n}"))).collect();
     let held = redis.gate.reserve(At { epoch: 2, ..AT }, NOON, &asks).await.unwrap();
     assert_eq!(held.iter().filter(|held| **held == RESERVED).count(), 3);
+}
+
+#[tokio::test]
+async fn settlements_that_cannot_all_be_done_are_not_begun() {
+    for damage in ["HSET {rg:0}:0000000000000001:1:state held1 much", "SET {rg:0}:0000000000000001:1:units 5"] {
+        let redis = Redis::new().await;
+        let limited = Rules { user_limit: Some(9), ..rules(1) };
+        let at = At { epoch: 2, ..AT };
+        redis.gate.load(at, &sale(limited.clone()), &[10, 10], true).await.unwrap();
+        let holds = [(1, "a", 0), (2, "b", 0), (2, "c", 1)];
+        let holds = holds.map(|(user, key, sku)| hold(&sale(limited.clone()), user, key, sku, 2));
+        let asks = holds.map(|hold| asked(hold, May::Create));
+        assert_eq!(redis.gate.reserve(at, NOON, &asks).await.unwrap(), [RESERVED; 3]);
+        redis.server.run::<()>(damage);
+        let known = Settlement::KnownBefore {
+            order_no: holds[0].order_no,
+            fingerprint: holds[0].fingerprint,
+            created_at: NOON,
+        };
+        let others = holds[1..].iter().map(|hold| Settlement::Refused { order_no: hold.order_no });
+        let settlements: Vec<Settlement> = std::iter::once(known).chain(others).collect();
+        let before = redis.keys_of_the_shard();
+        let error = redis.gate.settle(at, &settlements).await.unwrap_err();
+        assert!(matches!(error, Error::Unknown(_)), "{damage}: {error}");
+        assert_eq!(redis.keys_of_the_shard(), before, "{damage}");
+    }
+}
+
+#[tokio::test]
+async fn settlements_of_a_sale_without_a_limit_leave_the_units_of_users_alone() {
+    let redis = Redis::new().await;
+    let mine = new("a");
+    assert_eq!(redis.ask(mine).await, Ok(RESERVED));
+    // Whoever touched this as a hash would fail.
+    redis.server.run::<()>("SET {rg:0}:0000000000000001:1:units 5");
+    redis.gate.settle(AT, &[Settlement::Refused { order_no: mine.hold.order_no }]).await.unwrap();
+    assert_eq!(redis.available().await, 100_000);
 }
 
 #[tokio::test]
