@@ -2,12 +2,12 @@
 -- level: what one shard holds, in whatever epoch.
 -- KEYS     1 state  2 holds
 -- ARGV     1 lineage
--- RETURNS  {epoch, holds, then skus x {available, held}}; {0, 0} for a shard not loaded, or by another lineage
+-- RETURNS  {epoch, holds, switch, then skus x {available, held}}; {0, 0} for a shard not loaded, or by another lineage
 -- KEEPS    writes nothing
 -- COST     O(skus)
 --
 -- Not marked no-writes: a node that was made a replica must refuse this like the others.
-local state = redis.call('HMGET', KEYS[1], 'epoch', 'lineage', 'skus')
+local state = redis.call('HMGET', KEYS[1], 'epoch', 'lineage', 'skus', 'switch')
 if not state[1] or state[2] ~= ARGV[1] then
     return {'0', 0}
 end
@@ -21,4 +21,4 @@ if #fields > 0 then
 end
 -- The empty field is not a reservation.
 local holds = math.max(redis.call('HLEN', KEYS[2]) - 1, 0)
-return {state[1], holds, unpack(level)}
+return {state[1], holds, state[4], unpack(level)}

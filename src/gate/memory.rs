@@ -117,6 +117,7 @@ impl Gate for MemoryGate {
             available: segment.available.clone(),
             held: segment.held.clone(),
             holds: segment.holds.len(),
+            switch: (segment.epoch > 0).then_some(segment.switch),
         });
         ready(Ok(level.unwrap_or_default())).boxed()
     }

@@ -139,6 +139,8 @@ pub struct Level {
     pub held: Vec<i64>,
     /// Reservations that are not settled.
     pub holds: usize,
+    /// Whether it sells; `None` if the shard is not loaded.
+    pub switch: Option<Switch>,
 }
 
 /// Trouble with the gate; a "no" is not trouble.

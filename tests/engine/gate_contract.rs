@@ -176,12 +176,20 @@ async fn a_level_tells_epoch_stock_and_what_is_held() {
         assert_eq!(shard.reserve(mine).await, RESERVED, "{name}");
         assert_eq!(shard.reserve(other).await, RESERVED, "{name}");
         let level = async || gate.level(at(1)).await.unwrap();
-        let both = Level { epoch: 1, available: vec![3, 4], held: vec![2, 3], holds: 2 };
+        let switch = Some(Switch::Running);
+        let both = Level { epoch: 1, available: vec![3, 4], held: vec![2, 3], holds: 2, switch };
         assert_eq!(level().await, both, "{name}");
         shard.settle(Settlement::Recorded { order_no: mine.order_no, created_at: NOON }).await;
         shard.settle(Settlement::Refused { order_no: other.order_no }).await;
-        let settled = Level { epoch: 1, available: vec![3, 7], held: vec![0, 0], holds: 0 };
+        let settled = Level { epoch: 1, available: vec![3, 7], held: vec![0, 0], holds: 0, switch };
         assert_eq!(level().await, settled, "{name}");
+        for switch in [Switch::Paused, Switch::Ended, Switch::Running] {
+            gate.switch(at(1), switch).await.unwrap();
+            assert_eq!(level().await, Level { switch: Some(switch), ..settled.clone() }, "{name}");
+        }
+        let paused = Sale { switch: Switch::Paused, ..shard.sale.clone() };
+        gate.load(at(2), &paused, &[0, 0], true).await.unwrap();
+        assert_eq!(level().await.switch, Some(Switch::Paused), "{name}: as it was loaded");
         let elsewhere = At { sale: SaleNo(77), ..at(1) };
         assert_eq!(gate.level(elsewhere).await.unwrap(), Level::default(), "{name}: never loaded");
     }

@@ -160,6 +160,10 @@ fn switch_number(switch: Switch) -> u8 {
     }
 }
 
+fn switch_of(number: i64) -> Option<Switch> {
+    Switch::ALL.iter().copied().find(|switch| i64::from(switch_number(*switch)) == number)
+}
+
 fn optional(number: Option<impl ToString>) -> String {
     number.map_or_else(String::new, |number| number.to_string())
 }
@@ -337,6 +341,9 @@ pub(super) fn level(value: &Value) -> Result<Level, Error> {
         let mut numbers = parts.iter().map(number);
         let (epoch, holds) = (numbers.next()??, numbers.next()??);
         let mut level = Level { epoch, holds: usize::try_from(holds).ok()?, ..Level::default() };
+        if let Some(switch) = numbers.next() {
+            level.switch = Some(switch_of(switch?)?);
+        }
         while let Some(available) = numbers.next() {
             level.available.push(available?);
             level.held.push(numbers.next()??);
