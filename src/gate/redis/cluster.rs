@@ -22,14 +22,20 @@ const SLOTS: u16 = 16_384;
 
 /// The nodes, and who has what.
 pub(super) struct Map {
-    /// In the order they were listed if fixed.
-    nodes: RwLock<Arc<Vec<Arc<Node>>>>,
-    /// Index of the node of each slot; empty if fixed. Slots without a node say `u16::MAX`.
-    slots: RwLock<Arc<Vec<u16>>>,
+    layout: RwLock<Arc<Layout>>,
     seeds: Vec<Address>,
     shared: Arc<Shared>,
     tasks: TaskTracker,
     stop: CancellationToken,
+}
+
+/// What was true at one time: the slots count these very nodes, so both are replaced and read together.
+#[derive(Default)]
+struct Layout {
+    /// In the order they were listed if fixed.
+    nodes: Vec<Arc<Node>>,
+    /// Index of the node of each slot; empty if fixed. Slots without a node say `u16::MAX`.
+    slots: Vec<u16>,
 }
 
 impl Map {
@@ -40,10 +46,10 @@ impl Map {
         tasks: TaskTracker,
         stop: CancellationToken,
     ) -> Result<Arc<Map>, ConnectError> {
-        let map = Arc::new(Map { nodes: RwLock::default(), slots: RwLock::default(), seeds, shared, tasks, stop });
+        let map = Arc::new(Map { layout: RwLock::default(), seeds, shared, tasks, stop });
         match map.shared.nodes {
             Nodes::Fixed => {
-                map.join(&map.seeds, true).await?;
+                map.join(&map.seeds, Vec::new(), true).await?;
             }
             Nodes::Cluster => {
                 map.refresh(true).await?;
@@ -53,13 +59,18 @@ impl Map {
         Ok(map)
     }
 
+    fn layout(&self) -> Arc<Layout> {
+        self.layout.read().clone()
+    }
+
     /// The node of a shard.
     pub(super) fn node(&self, shard: u16) -> Result<Arc<Node>, Error> {
-        let nodes = self.nodes.read().clone();
+        let layout = self.layout();
+        let Layout { nodes, slots } = &*layout;
         let node = match self.shared.nodes {
             Nodes::Fixed => nodes.get(usize::from(shard) % nodes.len().max(1)),
             Nodes::Cluster => {
-                let node = self.slots.read().get(usize::from(slot(tag(shard).as_bytes()))).copied();
+                let node = slots.get(usize::from(slot(tag(shard).as_bytes()))).copied();
                 nodes.get(usize::from(node.unwrap_or(u16::MAX)))
             }
         };
@@ -68,20 +79,20 @@ impl Map {
 
     /// Nodes in use, and those of them without a connection. A cluster that was never reached counts its seeds.
     pub(super) fn count(&self) -> (usize, usize) {
-        let nodes = self.nodes.read().clone();
-        match nodes.len() {
+        let layout = self.layout();
+        match layout.nodes.len() {
             0 => (self.seeds.len(), self.seeds.len()),
-            all => (all, nodes.iter().filter(|node| !node.is_up()).count()),
+            all => (all, layout.nodes.iter().filter(|node| !node.is_up()).count()),
         }
     }
 
-    /// Uses exactly the nodes at these places: those that are new are connected to, those that are gone are let go.
-    async fn join(&self, places: &[Address], is_start: bool) -> Result<(), ConnectError> {
-        let old = self.nodes.read().clone();
+    /// Uses exactly the nodes at these places, whose slots are these: those that are new are connected to, those that are gone are let go.
+    async fn join(&self, places: &[Address], slots: Vec<u16>, is_start: bool) -> Result<(), ConnectError> {
+        let old = self.layout();
         let mut fresh = Vec::new();
         let mut nodes: Vec<Arc<Node>> = Vec::with_capacity(places.len());
         for place in places {
-            let known = old.iter().find(|node| node.address.place == place.place);
+            let known = old.nodes.iter().find(|node| node.address.place == place.place);
             nodes.push(known.cloned().unwrap_or_else(|| {
                 let node = Node::new(place.clone(), self.shared.clone(), self.stop.child_token());
                 fresh.push(node.clone());
@@ -101,10 +112,12 @@ impl Map {
             };
             self.tasks.spawn(node.keep(opened));
         }
-        for gone in old.iter().filter(|node| !nodes.iter().any(|other| Arc::ptr_eq(node, other))) {
+        let layout = Arc::new(Layout { nodes, slots });
+        *self.layout.write() = layout.clone();
+        // Only now, so that no call is sent to a node that was let go.
+        for gone in old.nodes.iter().filter(|node| !layout.nodes.iter().any(|other| Arc::ptr_eq(node, other))) {
             gone.stop.cancel();
         }
-        *self.nodes.write() = Arc::new(nodes);
         Ok(())
     }
 
@@ -129,13 +142,13 @@ impl Map {
     }
 
     fn is_whole(&self) -> bool {
-        self.count().1 == 0 && self.slots.read().iter().all(|node| *node != u16::MAX)
+        self.count().1 == 0 && self.layout().slots.iter().all(|node| *node != u16::MAX)
     }
 
     /// Learns who has what, from the first node or seed that tells.
     async fn refresh(&self, is_start: bool) -> Result<(), ConnectError> {
-        let nodes = self.nodes.read().clone();
-        let known = nodes.iter().filter(|node| node.is_up()).map(|node| &node.address);
+        let layout = self.layout();
+        let known = layout.nodes.iter().filter(|node| node.is_up()).map(|node| &node.address);
         for asked in known.chain(&self.seeds) {
             let mut question = Cmd::new();
             question.arg("CLUSTER").arg("SLOTS");
@@ -144,9 +157,7 @@ impl Map {
                     let (places, slots) = read(&answer, asked);
                     // A node that has lost its memory knows no slots; others know better.
                     if !places.is_empty() {
-                        self.join(&places, is_start).await?;
-                        *self.slots.write() = Arc::new(slots);
-                        return Ok(());
+                        return self.join(&places, slots, is_start).await;
                     }
                 }
                 Err(NoLink::Unfit(why)) if is_start => {
