@@ -43,6 +43,12 @@ impl Redis {
         }
     }
 
+    /// Asks about all shards at once, and no answer comes.
+    async fn all_unanswered(&self) {
+        let levels = (0..SHARDS).map(|shard| self.gate.level(At { shard, ..AT }));
+        assert!(join_all(levels).await.iter().all(|level| matches!(level, Err(Error::Unknown(_)))));
+    }
+
     /// What stands in the hashes that every settlement is about.
     fn keys_of_the_shard(&self) -> Vec<BTreeMap<Vec<u8>, Vec<u8>>> {
         let parts = ["state", "holds", "records"];
@@ -133,16 +139,28 @@ async fn no_answer_is_an_unknown_outcome_that_asking_again_settles() {
     assert_eq!(redis.gate.connections(), 1);
 }
 
+/// As many calls in flight on one connection as there are shards.
+const SHARDS: u16 = 64;
+
+#[tokio::test]
+async fn one_stall_keeps_the_connection_however_many_calls_meet_it() {
+    let redis = Redis::new().await;
+    redis.server.run::<()>(&format!("CLIENT PAUSE {} ALL", GATE_REPLY_MS + 300));
+    redis.all_unanswered().await;
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    assert_eq!((redis.gate.nodes_down(), redis.gate.connections()), (0, 1));
+    assert_eq!(redis.ask(new("a")).await, Ok(RESERVED));
+    assert_eq!(redis.gate.connections(), 1);
+}
+
 #[tokio::test]
 async fn a_connection_that_stays_silent_is_replaced() {
     let redis = Redis::new().await;
     redis.server.signal("STOP");
-    let asks = (0..GATE_TIMEOUTS_MAX).map(|shard| {
-        let at = At { shard: u16::try_from(shard).unwrap(), ..AT };
-        let gate = redis.gate.clone();
-        async move { gate.level(at).await }
-    });
-    assert!(join_all(asks).await.iter().all(|level| matches!(level, Err(Error::Unknown(_)))));
+    for _ in 0..GATE_TIMEOUTS_MAX {
+        assert_eq!(redis.gate.nodes_down(), 0);
+        redis.all_unanswered().await;
+    }
     redis.until_down(1).await;
     assert!(matches!(redis.ask(new("a")).await, Err(Error::Unavailable(_))));
     redis.server.signal("CONT");

@@ -3,8 +3,7 @@
 //! The client library's own reconnecting and retrying are not used: see `docs/decisions/0008-redis-client.md`.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
@@ -28,11 +27,28 @@ use crate::limits;
 pub(super) struct Link {
     connection: MultiplexedConnection,
     pub(super) peer: Peer,
-    /// Calls in a row that were not answered.
-    timeouts: AtomicU32,
+    stalls: Mutex<Stalls>,
     /// Why it has to be replaced.
     verdict: Mutex<Option<String>>,
     condemned: Notify,
+}
+
+/// How often in a row the node did not answer in time. However many calls were under way, one silence counts once.
+#[derive(Default)]
+struct Stalls {
+    count: u32,
+    /// When the last one was counted.
+    last: Option<Instant>,
+}
+
+impl Stalls {
+    /// Counts a call sent at `sent` that was not answered by `now`, unless the stall that it met is counted.
+    fn add(&mut self, sent: Instant, now: Instant) {
+        if self.last.is_none_or(|last| sent >= last) {
+            self.count += 1;
+            self.last = Some(now);
+        }
+    }
 }
 
 /// The process behind a connection.
@@ -72,7 +88,7 @@ pub(super) async fn open(address: &Address, tls: &TlsConnector, nodes: Nodes) ->
         let link = Link {
             connection,
             peer: Peer { lineage: fit.lineage.clone(), hashes },
-            timeouts: AtomicU32::new(0),
+            stalls: Mutex::default(),
             verdict: Mutex::new(None),
             condemned: Notify::new(),
         };
@@ -216,21 +232,36 @@ impl Link {
     }
 
     async fn transmit(&self, calls: &Pipeline) -> Vec<Result<Value, RedisError>> {
+        let sent = Instant::now();
         match self.connection.clone().send_packed_commands(calls, 0, calls.len()).await {
             Ok(answers) => {
-                self.timeouts.store(0, Ordering::Relaxed);
+                self.stalls.lock().count = 0;
                 answers.into_iter().map(Value::extract_error).collect()
             }
-            Err(error) => vec![Err(error); calls.len()],
+            Err(error) => {
+                if error.is_timeout() {
+                    self.stalled(sent);
+                }
+                vec![Err(error); calls.len()]
+            }
+        }
+    }
+
+    /// A call sent at `sent` was not answered in time.
+    fn stalled(&self, sent: Instant) {
+        let count = {
+            let mut stalls = self.stalls.lock();
+            stalls.add(sent, Instant::now());
+            stalls.count
+        };
+        if count >= limits::GATE_TIMEOUTS_MAX {
+            self.condemn(format!("no answer in {} ms, {count} times in a row", limits::GATE_REPLY_MS));
         }
     }
 
     /// What an error says about the call, having drawn the conclusions for this connection.
     pub(super) fn meaning(&self, error: &RedisError) -> Error {
         if error.is_timeout() {
-            if self.timeouts.fetch_add(1, Ordering::Relaxed) + 1 >= limits::GATE_TIMEOUTS_MAX {
-                self.condemn(format!("{} calls in a row were not answered", limits::GATE_TIMEOUTS_MAX));
-            }
             return Error::Unknown(format!("no answer in {} ms", limits::GATE_REPLY_MS));
         }
         let text = error.to_string();
@@ -262,6 +293,24 @@ impl Link {
                 return why;
             }
             self.condemned.notified().await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stall_counts_once_however_many_calls_met_it() {
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let mut stalls = Stalls::default();
+        for (sent, now, count) in
+            [(0, 1_000, 1), (0, 1_000, 1), (999, 1_999, 1), (1_000, 2_000, 2), (1_500, 2_500, 2), (2_001, 3_001, 3)]
+        {
+            stalls.add(at(sent), at(now));
+            assert_eq!(stalls.count, count, "sent at {sent} ms");
         }
     }
 }
