@@ -211,7 +211,7 @@ pub const GATE_CONNECT_MS: u64 = 2_000;
 /// How long a Redis node may take to answer a call, in ms: hundreds of times what a full batch needs, and far below
 /// the lease. Beyond, the outcome is unknown.
 pub const GATE_REPLY_MS: u64 = 1_000;
-/// Unanswered calls in a row after which a connection is replaced.
+/// Stalls in a row (silences of [`GATE_REPLY_MS`], however many calls meet them) after which a connection is replaced.
 pub const GATE_TIMEOUTS_MAX: u32 = 3;
 /// Shortest and longest pause before a lost node is tried again, in ms; doubled from try to try, with jitter.
 pub const GATE_BACKOFF_MS: std::ops::RangeInclusive<u64> = 50..=2_000;

@@ -59,6 +59,8 @@ pub(super) struct Misfits {
     pub(super) stranded: Vec<u16>,
     /// The gate sells units that the ledger does not have.
     pub(super) excess: Vec<u16>,
+    /// The gate sells while the sale is paused or has been ended, or does not sell while it runs.
+    pub(super) switch: Vec<u16>,
 }
 
 /// What the engine keeps beside a shard.

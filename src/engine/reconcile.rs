@@ -36,6 +36,14 @@ impl Engine {
         if holds > 0 || now != Misfits::default() {
             offer.live.stir();
         }
+        if now.switch.iter().any(|shard| before.switch.contains(shard))
+            && let Ok(_alone) = offer.live.changing.try_lock()
+            && let Some(newest) = self.catalog.by_no(offer.sale.no)
+        {
+            // Two engines switched it at once, or one died before it had told every gate.
+            tracing::info!(sale = %offer.sale.id, "the gate is switched as the ledger says");
+            self.switch_gates(&newest, newest.sale.switch).await;
+        }
         let anew = now.seen_again(&before);
         if !anew.is_empty()
             && let Ok(_alone) = offer.live.changing.try_lock()
@@ -97,6 +105,9 @@ impl Engine {
             }
             if is_excess(&after, &in_ledger) {
                 misfits.excess.push(at.shard);
+            }
+            if after.switch != Some(offer.sale.switch) {
+                misfits.switch.push(at.shard);
             }
         }
         Ok((misfits, holds))

@@ -189,3 +189,16 @@ async fn a_crowd_at_the_sell_out_is_counted_for_once() {
     let levels = shop.gate.count(Call::Level) - before;
     assert!(levels < 8 * 60, "{levels} levels for 492 refusals");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gate_that_stands_otherwise_than_its_sale_is_put_right() {
+    let shop = Shop::new();
+    let engine = shop.engine().await;
+    engine.create_sale(new_sale("s", rules(2), &[("a", 9)])).await.unwrap();
+    let sale = engine.sale("s").await.unwrap().sale.no;
+    // As if another engine had read "paused" before a resume, and told the gate after it.
+    shop.gate.switch(At { sale, shard: 1, epoch: 0 }, Switch::Paused).await.unwrap();
+    assert_eq!(word(&place(&engine, "s", 1, "k", "a", 1).await).0, "sale_paused");
+    until(async || word(&place(&engine, "s", 1, "k", "a", 1).await).0 == "created").await;
+    assert_eq!(epoch(&shop, &engine).await, 1, "without a new epoch");
+}
