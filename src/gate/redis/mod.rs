@@ -279,6 +279,9 @@ impl Inner {
         let mut next = || answers.next().unwrap_or_else(|| Err(no_answer()));
         let settled = if settlements.is_empty() { Ok(()) } else { next().and_then(|answer| wire::done(&answer)) };
         let held = if asks.is_empty() { Ok(Vec::new()) } else { next().and_then(|answer| wire::held(&answer, &asks)) };
+        if let Ok(held) = &held {
+            self.lanes.share(at, &asks, held);
+        }
         turn.answer(settled, held);
     }
 
