@@ -45,6 +45,9 @@ pub(super) struct Live {
     pub(super) may_go_ungated: AtomicBool,
     /// Held while the others are told.
     pub(super) telling: tokio::sync::Mutex<()>,
+    /// The last look at what is left, with its number, and how many looks were begun.
+    pub(super) hint: tokio::sync::Mutex<(u64, Vec<i64>)>,
+    pub(super) hints_begun: AtomicU64,
     /// Whether a sweep of the sale is under way.
     pub(super) sweeping: AtomicBool,
     /// What did not fit when gate and ledger were last compared.
@@ -194,6 +197,8 @@ impl Live {
             is_ungated: AtomicBool::new(false),
             may_go_ungated: AtomicBool::new(false),
             telling: tokio::sync::Mutex::default(),
+            hint: tokio::sync::Mutex::default(),
+            hints_begun: AtomicU64::new(0),
             sweeping: AtomicBool::new(false),
             misfits: parking_lot::Mutex::default(),
             skus: sale.skus.iter().map(|_| LiveSku::default()).collect(),

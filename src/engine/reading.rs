@@ -1,6 +1,7 @@
 //! Looking at orders, sales and the books. Nothing here changes anything.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::catalog::Offer;
@@ -59,16 +60,28 @@ impl Engine {
             let view = self.view_sale(&offer).await?;
             return Ok((view.sale, state, view.skus.iter().map(|sku| sku.sum().available()).collect()));
         }
-        let levels: Vec<Level> = levels(self.gate.as_ref(), &offer).await.into_iter().flatten().collect();
+        // A crowd that reloads the page shares a look: each takes one that began after it came.
+        let looks = offer.live.hints_begun.load(Ordering::SeqCst);
+        let mut hint = offer.live.hint.lock().await;
+        if hint.0 <= looks {
+            let look = offer.live.hints_begun.fetch_add(1, Ordering::SeqCst) + 1;
+            *hint = (look, self.left(&offer).await?);
+        }
+        Ok((offer.sale.clone(), state, hint.1.clone()))
+    }
+
+    /// Units of every sku that may still be sold, all shards together.
+    async fn left(&self, offer: &Offer) -> Result<Vec<i64>, Refusal> {
+        let levels: Vec<Level> = levels(self.gate.as_ref(), offer).await.into_iter().flatten().collect();
         if levels.len() < usize::from(offer.sale.rules.shards) {
-            let view = self.view_sale(&offer).await?;
-            return Ok((view.sale, state, view.skus.iter().map(|sku| sku.sum().available()).collect()));
+            let view = self.view_sale(offer).await?;
+            return Ok(view.skus.iter().map(|sku| sku.sum().available()).collect());
         }
         let mut left = vec![0; offer.sale.skus.len()];
         for level in levels {
             left.iter_mut().zip(level.available).for_each(|(left, units)| *left += units);
         }
-        Ok((offer.sale, state, left))
+        Ok(left)
     }
 
     /// A sale with its stock. Cancel-safe.

@@ -202,3 +202,17 @@ async fn a_gate_that_stands_otherwise_than_its_sale_is_put_right() {
     until(async || word(&place(&engine, "s", 1, "k", "a", 1).await).0 == "created").await;
     assert_eq!(epoch(&shop, &engine).await, 1, "without a new epoch");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_crowd_that_reloads_the_page_shares_its_looks() {
+    let shop = Shop::new();
+    let engine = shop.engine().await;
+    engine.create_sale(new_sale("s", rules(8), &[("a", 9)])).await.unwrap();
+    shop.gate.slow_down(Call::Level, Duration::from_millis(5));
+    let before = shop.gate.count(Call::Level);
+    let hints = join_all((0..300).map(|_| engine.sale_hint("s"))).await;
+    assert!(hints.iter().all(|hint| hint.as_ref().is_ok_and(|(_, _, left)| left == &[9])));
+    assert!(shop.gate.count(Call::Level) - before < 8 * 20, "a few looks for three hundred");
+    assert_eq!(word(&place(&engine, "s", 1, "k", "a", 1).await).0, "created");
+    assert_eq!(engine.sale_hint("s").await.unwrap().2, [8], "who comes later sees what happened before");
+}
