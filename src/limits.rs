@@ -274,6 +274,9 @@ pub const POSTGRES_AUDIT_S_MAX: u64 = CLIENT_AUDIT_S;
 pub const POSTGRES_CONNECT_MS_MAX: u64 = 2_000;
 /// How long a connection may have been idle before it is asked whether it still answers, in ms.
 pub const POSTGRES_IDLE_MS: u64 = 1_000;
+/// Attempts to take a place among the engines of a ledger, one every [`POSTGRES_PAUSE_MS_MIN`]: the server notices within
+/// moments that an engine was killed.
+pub const POSTGRES_CLAIMS_MAX: usize = 60;
 /// First and longest pause between attempts to connect, in ms.
 pub const POSTGRES_PAUSE_MS_MIN: u64 = 50;
 /// See [`POSTGRES_PAUSE_MS_MIN`].

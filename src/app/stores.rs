@@ -2,15 +2,31 @@
 
 use std::sync::Arc;
 
+use anyhow::bail;
+
 use crate::config::{self, Config};
 use crate::gate::{Gate, MemoryGate, Nodes, RedisGate};
 use crate::ledger::{Ledger, PostgresLedger, SqliteLedger};
 
-/// Opens the ledger, and makes it if it is not there.
+/// Opens the ledger of an engine, and makes it if it is not there.
 pub(super) async fn ledger(config: &Config) -> anyhow::Result<Arc<dyn Ledger>> {
     match &config.ledger {
         config::Ledger::Sqlite(path) => Ok(Arc::new(SqliteLedger::open(path)?)),
-        config::Ledger::Postgres(address) => Ok(Arc::new(PostgresLedger::open(address.expose()).await?)),
+        config::Ledger::Postgres(address) => {
+            let ledger = PostgresLedger::open(address.expose()).await?;
+            let alone = matches!(config.gate, config::Gate::Memory);
+            match (ledger.claim(alone).await?, alone) {
+                (true, _) => Ok(Arc::new(ledger)),
+                (false, true) => bail!(
+                    "another engine uses this ledger, and a memory gate cannot be shared: the two would load over each other \
+                     without end; give all engines one gate with --gate redis://..., or stop the other one"
+                ),
+                (false, false) => bail!(
+                    "an engine with a memory gate uses this ledger, and would load over this one without end; stop it, or \
+                     start it with the same --gate"
+                ),
+            }
+        }
     }
 }
 

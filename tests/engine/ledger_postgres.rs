@@ -263,3 +263,16 @@ async fn many_orders_are_looked_up_at_once() {
             .unwrap();
     assert!(queries < 1500, "3000 look-ups took {queries} transactions");
 }
+
+#[tokio::test]
+async fn an_engine_whose_gate_cannot_be_shared_is_alone() {
+    let url = crate::postgres_server::server().database().await;
+    let open = async || PostgresLedger::open(&url).await.unwrap();
+    let (first, second, third) = (open().await, open().await, open().await);
+    assert!(first.claim(false).await.unwrap() && second.claim(false).await.unwrap(), "beside each other");
+    assert!(!third.claim(true).await.unwrap(), "not alone");
+    first.close().await;
+    second.close().await;
+    assert!(third.claim(true).await.unwrap());
+    assert!(!open().await.claim(false).await.unwrap(), "not beside one that is alone");
+}

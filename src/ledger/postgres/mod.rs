@@ -17,6 +17,7 @@ mod session;
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt};
 use tokio_util::sync::CancellationToken;
@@ -44,6 +45,8 @@ pub struct PostgresLedger {
     finds: Finds,
     /// Audits read every order: on a connection of their own they keep nobody waiting.
     auditors: Connections,
+    /// Holds the lock of [`PostgresLedger::claim`] while it is open.
+    claim: tokio::sync::Mutex<Option<Session>>,
     /// Ends an audit that runs; orders are never interrupted.
     closing: CancellationToken,
     tasks: TaskTracker,
@@ -89,9 +92,26 @@ impl PostgresLedger {
             readers,
             finds,
             auditors,
+            claim: tokio::sync::Mutex::default(),
             closing: CancellationToken::new(),
             tasks,
         })
+    }
+
+    /// Takes a place among the engines of this ledger until it is closed: `alone`, if the gate cannot be shared, or beside
+    /// others. Answers whether that is possible. An engine that was killed a moment ago is waited for.
+    pub async fn claim(&self, alone: bool) -> Result<bool, Error> {
+        let mut claim = self.claim.lock().await;
+        let mut session = self.server.address.connect(Purpose::Changes).await?;
+        for _ in 0..limits::POSTGRES_CLAIMS_MAX {
+            if open::claim(&mut session, alone).await? {
+                *claim = Some(session);
+                return Ok(true);
+            }
+            tokio::time::sleep(Duration::from_millis(limits::POSTGRES_PAUSE_MS_MIN)).await;
+        }
+        session.close().await;
+        Ok(false)
     }
 
     /// The number of schema changes that the database has.
@@ -195,6 +215,9 @@ impl Ledger for PostgresLedger {
                 connections.close();
             }
             self.finds.close();
+            if let Some(session) = self.claim.lock().await.take() {
+                session.close().await;
+            }
             self.closing.cancel();
             self.tasks.close();
             self.tasks.wait().await;

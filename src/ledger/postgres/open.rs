@@ -151,6 +151,16 @@ pub(super) async fn ledger_id(session: &mut Session) -> Result<i64, Error> {
     Ok(id.map_err(|_| Error::Unavailable("PostgreSQL does not answer".to_owned()))??)
 }
 
+/// Any number, the same in every rushgate.
+const CLAIM_ALONE: &str = "SELECT pg_try_advisory_lock(8296544203513488)";
+const CLAIM_BESIDE: &str = "SELECT pg_try_advisory_lock_shared(8296544203513488)";
+
+/// Takes the lock that engines share, or that one has alone; it is held as long as the session.
+pub(super) async fn claim(session: &mut Session, alone: bool) -> Result<bool, Error> {
+    let claim = if alone { CLAIM_ALONE } else { CLAIM_BESIDE };
+    Ok(sqlx::query_scalar(claim).fetch_one(&mut session.sql).await?)
+}
+
 /// Any number, the same in every rushgate: two that start at once migrate in turn.
 const LOCK: &str = "SELECT pg_advisory_xact_lock(8296544203513487)";
 const CREATE_VERSIONS: &str = "CREATE TABLE IF NOT EXISTS schema_versions \
