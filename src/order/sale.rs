@@ -146,6 +146,25 @@ pub struct NewSale {
     pub skus: Vec<NewSku>,
 }
 
+impl NewSale {
+    /// Whether this asks for a sale that exists; `stock` is what each of its skus was created with. The order of the skus
+    /// does not matter, and shards that are not named now are not compared: the settings fill them in.
+    pub fn asks_for(&self, sale: &Sale, stock: &[i64]) -> bool {
+        let shards = if self.shards_named { self.rules.shards } else { sale.rules.shards };
+        let existing = sale.skus.iter().zip(stock).map(|(sku, stock)| NewSku {
+            id: sku.id.clone(),
+            stock: *stock,
+            unit_price: sku.unit_price,
+            currency: sku.currency,
+        });
+        let sorted = |mut skus: Vec<NewSku>| {
+            skus.sort_by(|a, b| a.id.cmp(&b.id));
+            skus
+        };
+        Rules { shards, ..self.rules.clone() } == sale.rules && sorted(existing.collect()) == sorted(self.skus.clone())
+    }
+}
+
 /// An item of a sale that is to be made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewSku {

@@ -12,7 +12,7 @@ use super::session::Session;
 use crate::clock::UnixMs;
 use crate::ledger::{Error, Restock, Restocked, SaleCreated, Switched, Transfer};
 use crate::limits;
-use crate::order::{DERIVATION, Name, NewSale, NewSku, Sale, SaleNo, Salt, SkuNo, Switch, even_split};
+use crate::order::{DERIVATION, Name, NewSale, Sale, SaleNo, Salt, SkuNo, Switch, even_split};
 
 const INSERT_SALE: &str = "INSERT INTO sales (id, starts_at, ends_at, boundary, user_limit, payment_timeout_s, \
      on_duplicate, require_token, shards, salt, derivation, switch, revision, created_at) \
@@ -77,25 +77,9 @@ pub(super) async fn create(
     Ok(created)
 }
 
-/// Whether `new` asks for the sale that exists. The order of the skus does not matter, and shards that were not
-/// named then or now are not compared: the settings filled them in.
 async fn is_same(sql: &mut PgConnection, sale: &Sale, new: &NewSale) -> Result<bool, Error> {
-    let mut rules = new.rules.clone();
-    if !new.shards_named {
-        rules.shards = sale.rules.shards;
-    }
     let stock: Vec<i64> = sqlx::query_scalar(SELECT_STOCK_AS_CREATED).bind(sale.no.0).fetch_all(sql).await?;
-    let existing = sale.skus.iter().zip(stock).map(|(sku, stock)| NewSku {
-        id: sku.id.clone(),
-        stock,
-        unit_price: sku.unit_price,
-        currency: sku.currency,
-    });
-    let sorted = |mut skus: Vec<NewSku>| {
-        skus.sort_by(|a, b| a.id.cmp(&b.id));
-        skus
-    };
-    Ok(rules == sale.rules && sorted(existing.collect()) == sorted(new.skus.clone()))
+    Ok(new.asks_for(sale, &stock))
 }
 
 const LOCK_SALES_SEGMENTS: &str = "SELECT 1 FROM skus k JOIN segments s ON s.sku_no = k.no WHERE k.sale_no = $1 \

@@ -6,7 +6,7 @@ use super::read;
 use crate::clock::UnixMs;
 use crate::ledger::{Restock, Restocked, SaleCreated, Switched, Transfer};
 use crate::limits;
-use crate::order::{DERIVATION, Name, NewSale, NewSku, Sale, SaleNo, Salt, SkuNo, Switch, even_split};
+use crate::order::{DERIVATION, Name, NewSale, Sale, SaleNo, Salt, SkuNo, Switch, even_split};
 
 const INSERT_SALE: &str = "INSERT INTO sales (id, starts_at, ends_at, boundary, user_limit, payment_timeout_s, \
      on_duplicate, require_token, shards, salt, derivation, switch, created_at) \
@@ -61,26 +61,10 @@ pub(super) fn create(
     read::sale_by_id(connection, &new.id)?.map(SaleCreated::New).ok_or(Error::QueryReturnedNoRows)
 }
 
-/// Whether `new` asks for the sale that exists. The order of the skus does not matter, and shards that were not
-/// named then or now are not compared: the settings filled them in.
 fn is_same(connection: &Connection, sale: &Sale, new: &NewSale) -> Result<bool, Error> {
-    let mut rules = new.rules.clone();
-    if !new.shards_named {
-        rules.shards = sale.rules.shards;
-    }
     let mut select = connection.prepare_cached(SELECT_STOCK_AS_CREATED)?;
     let stock: Vec<i64> = select.query_map([sale.no.0], |row| row.get(0))?.collect::<Result<_, _>>()?;
-    let existing = sale.skus.iter().zip(stock).map(|(sku, stock)| NewSku {
-        id: sku.id.clone(),
-        stock,
-        unit_price: sku.unit_price,
-        currency: sku.currency,
-    });
-    let sorted = |mut skus: Vec<NewSku>| {
-        skus.sort_by(|a, b| a.id.cmp(&b.id));
-        skus
-    };
-    Ok(rules == sale.rules && sorted(existing.collect()) == sorted(new.skus.clone()))
+    Ok(new.asks_for(sale, &stock))
 }
 
 const UPDATE_SWITCH: &str = "UPDATE sales SET switch = ?2 WHERE no = ?1 AND switch <> 'ended'";
