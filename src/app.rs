@@ -37,7 +37,7 @@ pub fn serve(config: Config, demo: bool) -> anyhow::Result<()> {
 /// Brings the ledger's schema up to date and says what it is now.
 pub fn migrate(config: &Config) -> anyhow::Result<String> {
     let version = one_thread()?.block_on(stores::migrate(config))?;
-    Ok(format!("the ledger has schema version {version}, which is the newest\n"))
+    Ok(format!("the ledger has schema version {version}, which is the newest"))
 }
 
 /// A sale whose gate was loaded anew.

@@ -24,6 +24,6 @@ impl Health {
     pub(super) fn run(&self) -> Result<(), Failure> {
         let (path, word) = if self.live { ("/healthz", "live") } else { ("/readyz", "ready") };
         self.server.client()?.get(path)?;
-        screen::out(&format!("{word}\n"))
+        screen::out(word)
     }
 }
