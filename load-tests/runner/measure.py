@@ -151,7 +151,7 @@ class Measurement:
         for engine in self.stack.engines:
             engine.child.send_signal(signal.SIGTERM)
         for engine in self.stack.engines:
-            code = engine.stop(30)
+            code = engine.stop(30, told=True)
             if code is None:
                 self._fail(f"{engine.name} was still there 30 s after SIGTERM")
             elif code:

@@ -69,10 +69,11 @@ class Process:
             time.sleep(0.02)
         raise Failed(f"{self.name}: {what} took more than {seconds} s: {self.last_words()}")
 
-    def stop(self, seconds=30):
-        """Its exit code, None if it had to be killed."""
+    def stop(self, seconds=30, told=False):
+        """Its exit code, None if it had to be killed. Told twice, an engine leaves at once and says so."""
         if self.lives():
-            self.child.send_signal(self.stop_with)
+            if not told:
+                self.child.send_signal(self.stop_with)
             try:
                 self.child.wait(seconds)
             except subprocess.TimeoutExpired:
