@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 use parking_lot::RwLock;
 
+use super::latch::Latch;
 use super::moves::SharedMoving;
 use crate::clock::UnixMs;
 use crate::gate::At;
@@ -88,65 +89,6 @@ pub(super) struct LiveSku {
     pub(super) latch: Latch,
     /// Counts refills: who waited for one need not count again.
     pub(super) refills: AtomicU64,
-}
-
-/// Remembers that all shards together are down to a few units, so that a sold-out sku costs no search.
-pub(super) struct Latch {
-    left_at_most: AtomicI64,
-    /// When it was last counted, or given to somebody to count.
-    counted_at: AtomicI64,
-    /// Counts the times units came back.
-    returns: AtomicU64,
-}
-
-impl Default for Latch {
-    fn default() -> Self {
-        Latch {
-            left_at_most: AtomicI64::new(i64::MAX),
-            counted_at: AtomicI64::new(UnixMs::MIN),
-            returns: AtomicU64::new(0),
-        }
-    }
-}
-
-impl Latch {
-    /// Whether fewer than `quantity` units are known to be left. Units may come back through another engine, so now and
-    /// then one caller is told "no" and has to count again, while the others go on with what is known.
-    pub(super) fn is_sold_out(&self, quantity: u32, now_ms: UnixMs) -> bool {
-        if self.left_at_most.load(Ordering::SeqCst) >= i64::from(quantity) {
-            return false;
-        }
-        let counted_at = self.counted_at.load(Ordering::SeqCst);
-        let age_ms = now_ms.saturating_sub(counted_at);
-        let is_fresh = (0..limits::LATCH_MS).contains(&age_ms);
-        let mine = || self.counted_at.compare_exchange(counted_at, now_ms, Ordering::SeqCst, Ordering::SeqCst).is_ok();
-        is_fresh || !mine()
-    }
-
-    /// Whether fewer than `quantity` units were left when they were last counted, however long ago.
-    pub(super) fn was_sold_out(&self, quantity: u32) -> bool {
-        self.left_at_most.load(Ordering::SeqCst) < i64::from(quantity)
-    }
-
-    /// To be read before the units are counted.
-    pub(super) fn returns(&self) -> u64 {
-        self.returns.load(Ordering::SeqCst)
-    }
-
-    /// Sets the latch to a count that began when [`Latch::returns`] was `returns`, unless units came back since.
-    pub(super) fn set(&self, left: i64, returns: u64, now_ms: UnixMs) {
-        self.counted_at.store(now_ms, Ordering::SeqCst);
-        self.left_at_most.store(left, Ordering::SeqCst);
-        if self.returns() != returns {
-            self.left_at_most.store(i64::MAX, Ordering::SeqCst);
-        }
-    }
-
-    /// Units came back: nothing is known any more.
-    pub(super) fn clear(&self) {
-        self.returns.fetch_add(1, Ordering::SeqCst);
-        self.left_at_most.store(i64::MAX, Ordering::SeqCst);
-    }
 }
 
 impl Catalog {

@@ -10,6 +10,7 @@ mod appending;
 mod batches;
 mod bells;
 mod catalog;
+mod latch;
 mod load;
 mod moves;
 mod place;
