@@ -106,7 +106,8 @@ async fn run(config: Config, demo: bool) -> anyhow::Result<()> {
     let gate = stores::gate(&config, ledger.as_ref()).await?;
     let engine = Engine::start(gate, ledger, Clock::System, Arc::new(Metrics::default()), on_gate_failure).await?;
 
-    let intake = Arc::new(Intake::new(engine.clone())?);
+    let providers = config.payments.providers().map_err(|unusable| anyhow!("{}: {}", unusable.key, unusable.advice))?;
+    let intake = Arc::new(Intake::new(engine.clone(), providers)?);
     let token = config.admin.token.as_ref().filter(|_| !config::is_loopback(config.admin_listen));
     let admin = Arc::new(Admin::new(engine.clone(), token.map(config::Secret::expose), config.shards)?);
     let public = listen(config.listen, "listen")?;

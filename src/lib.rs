@@ -13,6 +13,7 @@ pub mod order;
 pub mod admission;
 pub mod gate;
 pub mod ledger;
+pub mod payment;
 pub mod reply;
 pub mod server;
 
@@ -28,3 +29,5 @@ pub mod app;
 pub mod cli;
 pub mod config;
 pub mod telemetry;
+
+pub use ledger::idempotency;

@@ -23,12 +23,19 @@ pub const DETAIL_BYTES_MAX: usize = 300;
 pub const KEY_CHARS_MAX: usize = 255;
 /// Longest sale, sku or change id, in characters.
 pub const NAME_CHARS_MAX: usize = 64;
+/// Longest id that a payment provider gives a report, a payment or a refund, and longest name of an event, in bytes.
+pub const REFERENCE_BYTES_MAX: usize = 128;
 /// Longest time a client may ask us to wait for an order in flight, in seconds: below every usual proxy time-out.
 pub const WAIT_S_MAX: u64 = 10;
 /// Largest page of a listing, in orders.
 pub const PAGE_ORDERS_MAX: u32 = 100;
 /// Page of a listing when the client names no size, in orders.
 pub const PAGE_ORDERS_DEFAULT: u32 = 20;
+
+/// Longest scope of an idempotency key, in bytes: a few ids of [`NAME_CHARS_MAX`].
+pub const SCOPE_BYTES_MAX: usize = 255;
+/// Largest answer that is kept under an idempotency key, in bytes.
+pub const ANSWER_BYTES_MAX: usize = 64 * 1024;
 
 // ---- what a sale may be ----
 
@@ -129,6 +136,44 @@ pub const WAIT_POLL_MS: u64 = 100;
 /// Recorded orders a gate shard keeps to answer repeats without SQL; older ones are answered by the ledger.
 /// About 56 bytes each.
 pub const RECORDS_PER_SHARD_MAX: usize = 8_000_000;
+
+// ---- after the order ----
+
+/// How long the answer to a cancellation, a shipment or a refund is kept under its key, in ms (7 days): clients and their
+/// operators have given up by then, and the order's state protects it from a second effect.
+pub const KEY_KEPT_MS: i64 = 7 * 24 * 3_600_000;
+/// How often keys that are kept no longer are looked for, in ms.
+pub const KEYS_SWEEP_MS: u64 = 60_000;
+/// Most keys removed in one transaction.
+pub const KEYS_SWEPT_MAX: u32 = 500;
+/// How often orders past their deadline are looked for, in ms: they are to be expired within two seconds.
+pub const EXPIRY_MS: u64 = 500;
+/// Most orders expired in one transaction.
+pub const EXPIRED_MAX: u32 = 500;
+/// Changes of orders that may wait for the transaction before theirs, per process.
+pub const CHANGES_QUEUED_MAX: usize = 4_096;
+/// Ledger transactions with changes of orders that may run at once, per process: they come at the pace of payments, and
+/// leave the ledger to new orders.
+pub const CHANGES_AT_ONCE: usize = 2;
+/// Most changes of one ledger transaction.
+pub const CHANGES_PER_BATCH_MAX: usize = 64;
+
+// ---- payment callbacks ----
+
+/// How far the signature time of a payment callback may be off, either way, in ms: what Standard Webhooks and WeChat Pay ask for.
+pub const CALLBACK_SKEW_MS: u64 = 300_000;
+/// Most secrets of one provider that are active at once: two while one is replaced, and room for a few shops.
+pub const PAYMENT_SECRETS_MAX: usize = 8;
+/// Most signatures of one callback that are looked at, each against every secret.
+pub const WEBHOOK_SIGNATURES_MAX: usize = 32;
+/// Bytes of a Standard Webhooks secret.
+pub const WEBHOOK_SECRET_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
+/// Most public keys of one provider.
+pub const PUBLIC_KEYS_MAX: usize = 16;
+/// Bits of a provider's RSA key: below, it can be factored; above, nobody has one.
+pub const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=8192;
+/// Largest file of public keys, in bytes: certificates of 2 KiB each, with their text beside them.
+pub const KEY_FILE_BYTES_MAX: u64 = 256 * 1024;
 
 // ---- the embedded ledger ----
 
@@ -235,6 +280,8 @@ const _: () = assert!(2 * GATE_BATCH_MAX + 64 < 7_999);
 
 /// Connections that batches of orders are recorded on, per process: while one waits for its commit, the others work.
 pub const POSTGRES_WRITERS: usize = 4;
+/// Connections that orders change and expire on, per process: neither waits for the other.
+pub const POSTGRES_STEPPERS: usize = 2;
 /// Connections for everything else that writes, per process.
 pub const POSTGRES_CHANGERS: usize = 2;
 /// Connections for reads, per process.
@@ -243,6 +290,10 @@ pub const POSTGRES_READERS: usize = 2;
 pub const POSTGRES_FINDERS: usize = 2;
 /// Batches that may wait for a writer.
 pub const POSTGRES_APPENDS_QUEUED_MAX: usize = 64;
+/// Batches of changes that may wait for a connection.
+pub const POSTGRES_STEPS_QUEUED_MAX: usize = 64;
+/// Times a batch of changes is begun anew because a report in it was kept by somebody else meanwhile; once is rare.
+pub const POSTGRES_CHANGE_TRIES_MAX: usize = 8;
 /// Other writes that may wait in the queue; more wait for a place in it.
 pub const POSTGRES_CHANGES_QUEUED_MAX: usize = 64;
 /// Reads that may wait for a reader.

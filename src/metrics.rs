@@ -7,7 +7,7 @@ use crossbeam::utils::CachePadded;
 use prometheus_client::encoding::{EncodeMetric, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::{MetricType, TypedMetric};
 
-use crate::order::Code;
+use crate::order::{Code, Note, Step};
 
 /// Everything that is counted, per process.
 #[derive(Debug)]
@@ -38,6 +38,12 @@ pub struct Metrics {
     pub reconciled: Counter,
     /// Batches whose outcome the gate could not be told; their leases run out.
     pub settles_lost: Counter,
+    /// Times that units which came back in the ledger could not be given back to the gate.
+    pub returns_lost: Counter,
+    /// Steps of orders by [`Step`].
+    steps: Vec<Counter>,
+    /// Reports of payment providers by [`Note`].
+    reports: Vec<Counter>,
     /// Handlers that panicked.
     pub panics: Counter,
 }
@@ -58,6 +64,9 @@ impl Default for Metrics {
             ungated: Counter::default(),
             reconciled: Counter::default(),
             settles_lost: Counter::default(),
+            returns_lost: Counter::default(),
+            steps: Step::ALL.iter().map(|_| Counter::default()).collect(),
+            reports: Note::ALL.iter().map(|_| Counter::default()).collect(),
             panics: Counter::default(),
         }
     }
@@ -73,6 +82,32 @@ impl Metrics {
         if let Some(counter) = self.refused(code) {
             counter.add(1);
         }
+    }
+
+    /// Counts steps that orders took because somebody asked, or time passed.
+    pub fn step(&self, step: Step, count: u64) {
+        if let Some(counter) = self.steps(step) {
+            counter.add(count);
+        }
+    }
+
+    /// The counter of a step.
+    pub fn steps(&self, step: Step) -> Option<&Counter> {
+        let at = Step::ALL.iter().position(|other| *other == step)?;
+        self.steps.get(at)
+    }
+
+    /// Counts a report of a payment provider.
+    pub fn report(&self, note: Note) {
+        if let Some(counter) = self.reports(note) {
+            counter.add(1);
+        }
+    }
+
+    /// The counter of a note.
+    pub fn reports(&self, note: Note) -> Option<&Counter> {
+        let at = Note::ALL.iter().position(|other| *other == note)?;
+        self.reports.get(at)
     }
 
     /// The counter of a code.

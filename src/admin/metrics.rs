@@ -11,7 +11,7 @@ use prometheus_client::registry::Registry;
 
 use crate::engine::Engine;
 use crate::metrics::{Counter, Histogram};
-use crate::order::Code;
+use crate::order::{Code, Note, Step};
 
 /// Renders the counters of one engine.
 pub(super) struct Scrape {
@@ -65,6 +65,11 @@ impl Collector for Counted {
         page.counter("ungated_orders", "Orders that went to the ledger past a gate that was out", &metrics.ungated)?;
         page.counter("reconciled_shards", "Shards loaded anew: gate and ledger did not fit", &metrics.reconciled)?;
         page.counter("settles_lost", "Batches whose outcome the gate could not be told", &metrics.settles_lost)?;
+        let steps = Step::ALL.iter().filter_map(|step| Some((step.as_str(), metrics.steps(*step)?)));
+        page.family("steps", "Steps that orders were asked to take, or took when time ran out", "step", steps)?;
+        let reports = Note::ALL.iter().filter_map(|note| Some((note.as_str(), metrics.reports(*note)?)));
+        page.family("payment_reports", "Reports of payment providers by what became of them", "note", reports)?;
+        page.counter("returns_lost", "Times that the gate could not be given units back", &metrics.returns_lost)?;
         page.counter("handler_panics", "Handlers that panicked", &metrics.panics)?;
         let (in_flight, waiting) = self.0.depths();
         page.gauge("orders_in_flight", "Orders between reservation and answer", in_flight)?;
@@ -79,12 +84,21 @@ struct Page<'a>(DescriptorEncoder<'a>);
 
 impl Page<'_> {
     fn outcomes(&mut self, metrics: &crate::metrics::Metrics) -> fmt::Result {
-        let mut family =
-            self.0.encode_descriptor("outcomes", "Answers by outcome or refusal code", None, MetricType::Counter)?;
         let answers = [("created", &metrics.created), ("replayed", &metrics.replayed)].into_iter();
         let refused = Code::ALL.iter().filter_map(|code| Some((code.as_str(), metrics.refused(*code)?)));
-        for (code, counter) in answers.chain(refused) {
-            counter.encode(family.encode_family(&[("code", code)])?)?;
+        self.family("outcomes", "Answers by outcome or refusal code", "code", answers.chain(refused))
+    }
+
+    fn family<'m>(
+        &mut self,
+        name: &str,
+        help: &str,
+        label: &str,
+        counters: impl Iterator<Item = (&'m str, &'m Counter)>,
+    ) -> fmt::Result {
+        let mut family = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for (value, counter) in counters {
+            counter.encode(family.encode_family(&[(label, value)])?)?;
         }
         Ok(())
     }

@@ -2,6 +2,7 @@
 
 mod metrics;
 mod sales;
+mod steps;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,9 +14,9 @@ use serde_json::json;
 
 use crate::engine::Engine;
 use crate::ledger::Check;
-use crate::order::{Code, Key, OrderNo, Refusal, Switch, UserId};
+use crate::order::{Code, Key, OrderNo, Refusal, Step, Switch, UserId};
 use crate::reply::{self, Answer};
-use crate::server::{Found, Handle, Query, Router};
+use crate::server::{Found, Handle, Query, Repeat, Route, Router};
 
 /// A call of the admin listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +29,8 @@ enum Call {
     Switch(Switch),
     Order,
     FindOrder,
+    History,
+    Take(Step),
     Verify,
     Live,
     Ready,
@@ -35,22 +38,25 @@ enum Call {
     Problem,
 }
 
-const CALLS: &[(Method, &str, Call)] = &[
-    (Method::GET, "/", Call::Dashboard),
-    (Method::POST, "/admin/v1/sales", Call::CreateSale),
-    (Method::GET, "/admin/v1/sales", Call::Sales),
-    (Method::GET, "/admin/v1/sales/{sale_id}", Call::Sale),
-    (Method::POST, "/admin/v1/sales/{sale_id}/restock", Call::Restock),
-    (Method::POST, "/admin/v1/sales/{sale_id}/pause", Call::Switch(Switch::Paused)),
-    (Method::POST, "/admin/v1/sales/{sale_id}/resume", Call::Switch(Switch::Running)),
-    (Method::POST, "/admin/v1/sales/{sale_id}/end", Call::Switch(Switch::Ended)),
-    (Method::GET, "/admin/v1/orders/{order_no}", Call::Order),
-    (Method::GET, "/admin/v1/orders", Call::FindOrder),
-    (Method::GET, "/admin/v1/verify", Call::Verify),
-    (Method::GET, "/healthz", Call::Live),
-    (Method::GET, "/readyz", Call::Ready),
-    (Method::GET, "/metrics", Call::Metrics),
-    (Method::GET, "/problems/{code}", Call::Problem),
+const CALLS: &[Route<Call>] = &[
+    Route::new(Method::GET, "/", Call::Dashboard, Repeat::Reads),
+    Route::new(Method::POST, "/admin/v1/sales", Call::CreateSale, Repeat::Named("sale_id")),
+    Route::new(Method::GET, "/admin/v1/sales", Call::Sales, Repeat::Reads),
+    Route::new(Method::GET, "/admin/v1/sales/{sale_id}", Call::Sale, Repeat::Reads),
+    Route::new(Method::POST, "/admin/v1/sales/{sale_id}/restock", Call::Restock, Repeat::Named("change_id")),
+    Route::new(Method::POST, "/admin/v1/sales/{sale_id}/pause", Call::Switch(Switch::Paused), Repeat::Absolute),
+    Route::new(Method::POST, "/admin/v1/sales/{sale_id}/resume", Call::Switch(Switch::Running), Repeat::Absolute),
+    Route::new(Method::POST, "/admin/v1/sales/{sale_id}/end", Call::Switch(Switch::Ended), Repeat::Absolute),
+    Route::new(Method::GET, "/admin/v1/orders/{order_no}", Call::Order, Repeat::Reads),
+    Route::new(Method::GET, "/admin/v1/orders", Call::FindOrder, Repeat::Reads),
+    Route::new(Method::GET, "/admin/v1/orders/{order_no}/history", Call::History, Repeat::Reads),
+    Route::new(Method::POST, "/admin/v1/orders/{order_no}/ship", Call::Take(Step::Ship), Repeat::Keyed),
+    Route::new(Method::POST, "/admin/v1/orders/{order_no}/refund", Call::Take(Step::Refund), Repeat::Keyed),
+    Route::new(Method::GET, "/admin/v1/verify", Call::Verify, Repeat::Reads),
+    Route::new(Method::GET, "/healthz", Call::Live, Repeat::Reads),
+    Route::new(Method::GET, "/readyz", Call::Ready, Repeat::Reads),
+    Route::new(Method::GET, "/metrics", Call::Metrics, Repeat::Reads),
+    Route::new(Method::GET, "/problems/{code}", Call::Problem, Repeat::Reads),
 ];
 
 /// Serves the admin listener.
@@ -102,6 +108,11 @@ impl Admin {
                 let order_no = OrderNo::parse(variable).ok_or(Code::OrderNotFound)?;
                 Ok(reply::ok_json(reply::order(&self.engine.order(None, order_no).await?)))
             }
+            Call::History => {
+                let order_no = OrderNo::parse(variable).ok_or(Code::OrderNotFound)?;
+                Ok(reply::ok_json(reply::history(&self.engine.history(order_no).await?)))
+            }
+            Call::Take(step) => steps::take(&self.engine, step, variable, request).await,
             Call::FindOrder => self.find_order(request.uri().query()).await,
             Call::Verify => {
                 let query = Query::parse(request.uri().query());
@@ -189,5 +200,19 @@ impl Handle for Admin {
     fn panicked(&self) -> Answer {
         self.engine.count_panic();
         reply::refusal(&Code::UnknownOutcome.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_said_of_repeats_can_be_true() {
+        for route in CALLS {
+            assert!(route.is_sound(), "{} {}: {:?}", route.method, route.path, route.repeat);
+            let is_step = matches!(route.call, Call::Take(_));
+            assert_eq!(is_step, route.repeat == Repeat::Keyed, "{}: what carries a key is a step", route.path);
+        }
     }
 }

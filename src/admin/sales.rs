@@ -11,7 +11,7 @@ use serde::{Deserialize, Deserializer};
 use crate::clock::UnixMs;
 use crate::engine::{Engine, RestockSale};
 use crate::limits;
-use crate::order::{Boundary, Code, Currency, Name, NewSale, NewSku, OnDuplicate, Refusal, Rules, Switch};
+use crate::order::{Boundary, Code, Currency, Name, NewSale, NewSku, OnDuplicate, Refusal, Rules, Switch, Zone};
 use crate::reply::{self, Answer};
 use crate::server::{MediaType, Object, parse, read_json};
 
@@ -142,6 +142,7 @@ fn new_sale(body: SaleBody, default_shards: u16) -> Result<NewSale, Refusal> {
             on_duplicate: word("on_duplicate", body.on_duplicate, OnDuplicate::parse)?,
             require_token: body.require_token.unwrap_or(false),
             shards,
+            time_zone: Zone::UTC,
         },
         shards_named: body.shards.is_some(),
         skus: new_skus(body.skus)?,

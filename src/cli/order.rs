@@ -89,7 +89,7 @@ impl Order {
 
 impl Show {
     fn path(&self) -> String {
-        format!("/admin/v1/orders/{}", self.order_no)
+        format!("/admin/v1/orders/{}/history", self.order_no)
     }
 }
 
@@ -104,14 +104,37 @@ impl Find {
     }
 }
 
+/// What happened to an order, and what payment providers reported of it, with the columns of each.
+const LISTS: &[(&str, &[&str])] = &[
+    ("history", &["state_version", "step", "from", "to", "by", "event_id", "at"]),
+    ("payments", &["provider", "event_id", "type", "note", "payment_id", "amount", "currency", "at"]),
+];
+
 fn shown(order: &Value) -> String {
+    let mut text = members(order);
+    for (name, columns) in LISTS {
+        let rows: Vec<Vec<String>> = order.get(*name).and_then(Value::as_array).map_or_else(Vec::new, |rows| {
+            rows.iter().map(|row| columns.iter().map(|column| value(row.get(*column))).collect()).collect()
+        });
+        if !rows.is_empty() {
+            text.push_str(&format!("\n\n{name}\n{}", table(columns, &rows)));
+        }
+    }
+    text
+}
+
+fn value(value: Option<&Value>) -> String {
+    match value {
+        None | Some(Value::Null) => "-".to_owned(),
+        Some(Value::String(text)) => text.clone(),
+        Some(other) => other.to_string(),
+    }
+}
+
+fn members(order: &Value) -> String {
     let row = |member: &&str| {
-        let text = match order.get(*member)? {
-            Value::Null => "-".to_owned(),
-            Value::String(text) => text.clone(),
-            other => other.to_string(),
-        };
-        Some(vec![(*member).to_owned(), text])
+        let text = order.get(*member)?;
+        Some(vec![(*member).to_owned(), value(Some(text))])
     };
     table(&[], &MEMBERS.iter().filter_map(row).collect::<Vec<_>>())
 }
@@ -141,6 +164,21 @@ mod tests {
         let text = shown(&order);
         let lines: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
         assert_eq!(lines, [["order_no", "A"], ["sale_id", "demo"], ["user_id", "42"], ["expires_at", "-"]]);
+    }
+
+    #[test]
+    fn what_happened_stands_below_in_columns() {
+        let order = serde_json::json!({
+            "order_no": "A", "payments": [],
+            "history": [{"state_version": 2, "step": "cancel", "from": "pending_payment", "to": "cancelled",
+                "by": "buyer", "at": "t"}]
+        });
+        let text = shown(&order);
+        let lines: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
+        assert_eq!(lines[2], ["history"]);
+        assert_eq!(lines[3], ["state_version", "step", "from", "to", "by", "event_id", "at"]);
+        assert_eq!(lines[4], ["2", "cancel", "pending_payment", "cancelled", "buyer", "-", "t"]);
+        assert!(!text.contains("payments"));
     }
 
     #[test]

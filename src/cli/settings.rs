@@ -46,6 +46,52 @@ pub(super) struct SettingsFlags {
     /// json or text
     #[arg(long, value_name = "FORMAT")]
     log_format: Option<String>,
+    #[command(flatten)]
+    payments: PaymentFlags,
+}
+
+/// The settings of payment providers.
+#[derive(Args)]
+pub(super) struct PaymentFlags {
+    /// Secrets of Standard Webhooks; better in RUSHGATE_PAYMENTS_STANDARD_SECRETS, others can see a command line
+    #[arg(long, value_name = "SECRETS")]
+    payments_standard_secrets: Option<String>,
+    /// File with Alipay's public key of the app
+    #[arg(long, value_name = "FILE")]
+    payments_alipay_public_key_file: Option<String>,
+    /// App that payments by Alipay must be of
+    #[arg(long, value_name = "ID")]
+    payments_alipay_app_id: Option<String>,
+    /// Seller that payments by Alipay must go to
+    #[arg(long, value_name = "ID")]
+    payments_alipay_seller_id: Option<String>,
+    /// WeChat Pay's public keys by their serials, SERIAL=FILE[,SERIAL=FILE...]
+    #[arg(long, value_name = "KEYS")]
+    payments_wechatpay_public_keys: Option<String>,
+    /// APIv3 keys of the merchant; better in RUSHGATE_PAYMENTS_WECHATPAY_API_V3_KEYS, others can see a command line
+    #[arg(long, value_name = "KEYS")]
+    payments_wechatpay_api_v3_keys: Option<String>,
+    /// Merchant that payments by WeChat Pay must go to
+    #[arg(long, value_name = "ID")]
+    payments_wechatpay_mchid: Option<String>,
+    /// App that payments by WeChat Pay must be of
+    #[arg(long, value_name = "ID")]
+    payments_wechatpay_appid: Option<String>,
+}
+
+impl PaymentFlags {
+    fn given(&self) -> Vec<(&'static str, String)> {
+        given([
+            ("payments.standard_secrets", &self.payments_standard_secrets),
+            ("payments.alipay_public_key_file", &self.payments_alipay_public_key_file),
+            ("payments.alipay_app_id", &self.payments_alipay_app_id),
+            ("payments.alipay_seller_id", &self.payments_alipay_seller_id),
+            ("payments.wechatpay_public_keys", &self.payments_wechatpay_public_keys),
+            ("payments.wechatpay_api_v3_keys", &self.payments_wechatpay_api_v3_keys),
+            ("payments.wechatpay_mchid", &self.payments_wechatpay_mchid),
+            ("payments.wechatpay_appid", &self.payments_wechatpay_appid),
+        ])
+    }
 }
 
 /// The settings that say where the books are.
@@ -70,6 +116,7 @@ impl SettingsFlags {
     pub(super) fn load(&self) -> Result<Loaded, Failure> {
         let mut layers = self.store.layers()?;
         layers.flags.extend(self.given());
+        layers.flags.extend(self.payments.given());
         Ok(Config::load(&layers)?)
     }
 
@@ -134,7 +181,7 @@ mod tests {
             let flag = key.flag();
             let words = if key.name == "auth.insecure_no_auth" { vec!["x", &flag] } else { vec!["x", &flag, "true"] };
             let settings = Line::try_parse_from(words).unwrap_or_else(|error| panic!("{error}")).settings;
-            let given = [settings.given(), settings.store.given()].concat();
+            let given = [settings.given(), settings.store.given(), settings.payments.given()].concat();
             assert_eq!(given, [(key.name, "true".to_owned())]);
         }
     }

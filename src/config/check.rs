@@ -11,6 +11,7 @@ impl Loaded {
         let mut problems = Vec::new();
         self.check_auth(&mut problems);
         self.check_admin(&mut problems);
+        self.check_payments(&mut problems);
         if problems.is_empty() { Ok(()) } else { Err(Error(problems)) }
     }
 
@@ -36,6 +37,12 @@ impl Loaded {
             let advice = "other machines reach this address and there is no admin.token; set RUSHGATE_ADMIN_TOKEN to \
                           16 or more characters, or listen on a loopback address";
             problems.push(self.refused("admin_listen", advice));
+        }
+    }
+
+    fn check_payments(&self, problems: &mut Vec<Problem>) {
+        if let Err(unusable) = self.config.payments.providers() {
+            problems.push(self.refused(unusable.key, &unusable.advice));
         }
     }
 

@@ -28,6 +28,14 @@ pub const KEYS: &[Key] = &[
     Key { name: "drain.timeout_s", kind: Kind::Whole },
     Key { name: "log.level", kind: Kind::Text },
     Key { name: "log.format", kind: Kind::Text },
+    Key { name: "payments.standard_secrets", kind: Kind::Secret },
+    Key { name: "payments.alipay_public_key_file", kind: Kind::Text },
+    Key { name: "payments.alipay_app_id", kind: Kind::Text },
+    Key { name: "payments.alipay_seller_id", kind: Kind::Text },
+    Key { name: "payments.wechatpay_public_keys", kind: Kind::Text },
+    Key { name: "payments.wechatpay_api_v3_keys", kind: Kind::Secret },
+    Key { name: "payments.wechatpay_mchid", kind: Kind::Text },
+    Key { name: "payments.wechatpay_appid", kind: Kind::Text },
 ];
 
 /// A setting.

@@ -7,6 +7,7 @@ mod check;
 mod error;
 mod key;
 mod layers;
+mod payments;
 mod read;
 mod secret;
 
@@ -14,6 +15,7 @@ pub use check::is_loopback;
 pub use error::{Error, Problem};
 pub use key::{ADMIN_TOKEN_VARIABLE, CONFIG_VARIABLE, KEYS, Key, SERVER_VARIABLE};
 pub use layers::{Env, Layers, Origin};
+pub use payments::{Payments, Unusable};
 pub use secret::Secret;
 
 use std::net::SocketAddr;
@@ -52,6 +54,8 @@ pub struct Config {
     pub drain: Drain,
     /// What is logged, and how.
     pub log: Log,
+    /// How payment providers are recognised.
+    pub payments: Payments,
 }
 
 /// Where orders are recorded.
@@ -182,6 +186,7 @@ impl Config {
                 timeout_s: reader.seconds("drain.timeout_s", 1..=limits::DRAIN_TIMEOUT_S_MAX),
             },
             log: Log { level: reader.log_level("log.level"), format: reader.log_format("log.format") },
+            payments: reader.payments(),
         };
         if problems.is_empty() { Ok(Loaded { config, settings }) } else { Err(Error(problems)) }
     }

@@ -24,7 +24,7 @@ impl<'a> Reader<'a> {
         Reader { settings, problems }
     }
 
-    fn read<T>(
+    pub(super) fn read<T>(
         &mut self,
         key: &'static str,
         expected: &str,

@@ -2,7 +2,7 @@
 
 use super::*;
 
-fn load(flags: &[(&'static str, &str)], env: &[(&str, &str)], file: Option<&str>) -> Result<Loaded, Error> {
+pub(super) fn load(flags: &[(&'static str, &str)], env: &[(&str, &str)], file: Option<&str>) -> Result<Loaded, Error> {
     let dir = tempfile::tempdir().unwrap();
     let file = file.map(|text| {
         let path = dir.path().join("rushgate.toml");
@@ -16,7 +16,7 @@ fn load(flags: &[(&'static str, &str)], env: &[(&str, &str)], file: Option<&str>
     })
 }
 
-fn refusal<T: std::fmt::Debug>(result: Result<T, Error>) -> String {
+pub(super) fn refusal<T: std::fmt::Debug>(result: Result<T, Error>) -> String {
     result.unwrap_err().to_string()
 }
 

@@ -60,11 +60,20 @@ pub(super) struct Live {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Misfits {
     /// The ledger has units that the gate neither sells nor holds.
-    pub(super) stranded: Vec<u16>,
+    pub(super) stranded: Vec<Stranded>,
     /// The gate sells units that the ledger does not have.
     pub(super) excess: Vec<u16>,
     /// The gate sells while the sale is paused or has been ended, or does not sell while it runs.
     pub(super) switch: Vec<u16>,
+}
+
+/// A shard that seems to have lost units.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stranded {
+    pub(super) shard: u16,
+    /// Units that had ever come back into it from orders. Those come back in the ledger first: a shard whose count grows
+    /// between two looks has some on their way, and has lost none for certain.
+    pub(super) returned: i64,
 }
 
 /// What the engine keeps beside a shard.

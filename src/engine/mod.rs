@@ -3,13 +3,17 @@
 //! `place.rs` is the path and reads top to bottom; `writer.rs` commits in groups; `refill.rs` moves units between
 //! shards by the rules of `moves.rs`; `load.rs` fills the gate, `ungated.rs` does without; `sweep.rs` completes what was left
 //! behind, `reconcile.rs` finds what does not fit; `refresh.rs` learns what other engines did; `sales.rs` is what operators
-//! do; `reading.rs` only looks.
+//! do; `reading.rs` only looks. After the order come `changes.rs` (pay, cancel, ship, refund), `deadlines.rs` (expire) and
+//! `giving_back.rs` (units that came back go on sale again).
 //! The edges call it; it knows the ports, not the adapters.
 
 mod appending;
 mod batches;
 mod bells;
 mod catalog;
+mod changes;
+mod deadlines;
+mod giving_back;
 mod latch;
 mod load;
 mod moves;
@@ -23,6 +27,7 @@ mod sweep;
 mod ungated;
 mod writer;
 
+pub use changes::{StepTaken, TakeStep};
 pub use load::rebuild;
 pub use place::PlaceOrder;
 pub use sales::RestockSale;
@@ -42,6 +47,7 @@ use tokio_util::task::TaskTracker;
 use self::appending::Appending;
 use self::bells::Bells;
 use self::catalog::Catalog;
+use self::changes::ChangeJob;
 use self::writer::Job;
 use crate::admission::Admission;
 use crate::clock::Clock;
@@ -67,6 +73,9 @@ pub struct Engine {
     started: Instant,
     /// When the last look at the ledger's sales that succeeded was begun, in ms since `started`.
     refreshed_at: AtomicU64,
+    /// Changes of orders on their way to the ledger. It has a place for every permit of `changing`.
+    changes: mpsc::Sender<ChangeJob>,
+    changing: Arc<Semaphore>,
     /// Places for orders that go past the gate.
     ungated: Arc<Semaphore>,
     /// Places for sweeps of one sale each.
@@ -92,6 +101,7 @@ impl Engine {
     ) -> Result<Arc<Engine>, ledger::Error> {
         let sales = ledger.sales(0).await?;
         let (queue, jobs) = mpsc::channel(limits::ORDERS_IN_FLIGHT_MAX);
+        let (changes, change_jobs) = mpsc::channel(limits::CHANGES_QUEUED_MAX);
         let appending = (0..ledger.appends_at_once().max(1)).map(|_| Appending::default()).collect();
         let first_ask =
             getrandom::u64().map_err(|error| ledger::Error::Unavailable(format!("no random numbers: {error}")))?;
@@ -107,6 +117,8 @@ impl Engine {
             on_gate_failure,
             started: Instant::now(),
             refreshed_at: AtomicU64::new(0),
+            changes,
+            changing: Arc::new(Semaphore::new(limits::CHANGES_QUEUED_MAX)),
             ungated: Arc::new(Semaphore::new(limits::UNGATED_IN_FLIGHT_MAX)),
             sweeps: Semaphore::new(limits::SALES_SWEPT_AT_ONCE),
             asked: AtomicU64::new(first_ask),
@@ -122,7 +134,9 @@ impl Engine {
         }
         engine.load_open_sales().await?;
         engine.keep(writer::run(engine.clone(), jobs));
+        engine.keep(changes::run(engine.clone(), change_jobs));
         engine.keep(sweep::run(engine.clone()));
+        engine.keep(deadlines::run(engine.clone()));
         engine.keep(refresh::run(engine.clone(), seen));
         Ok(engine)
     }
@@ -182,7 +196,7 @@ impl Engine {
     /// request can come. Answers whether everything was finished by `deadline`.
     pub async fn drain(&self, deadline: Instant) -> bool {
         let finished = tokio::time::timeout_at(deadline, async {
-            while self.admission.in_flight() > 0 {
+            while self.admission.in_flight() > 0 || self.changing.available_permits() < limits::CHANGES_QUEUED_MAX {
                 tokio::time::sleep(Duration::from_millis(2)).await;
             }
             self.stopping.cancel();

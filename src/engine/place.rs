@@ -148,7 +148,7 @@ impl Engine {
             Err(invalid) => return Err(Refusal::because(Code::IdempotencyKeyInvalid, invalid.to_string())),
         };
         let created_at = self.clock.now_ms();
-        let identity = Identity::of(sale.rules.boundary, key, request.sku_id, created_at);
+        let identity = Identity::of(&sale.rules, key, request.sku_id, created_at);
         let identity = identity.ok_or(Code::IdempotencyKeyMissing)?;
         // A sku that is not there is a content like any other until it is known that the operation is a new one.
         let sku = sale.sku(request.sku_id).map_or(u16::MAX, |(sku, _)| sku);

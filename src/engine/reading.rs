@@ -11,7 +11,8 @@ use crate::gate::Level;
 use crate::ledger::{Check, PageOf};
 use crate::limits;
 use crate::order::{
-    Boundary, Code, Identity, Key, Order, OrderNo, OrderView, Refusal, Sale, SaleState, SaleView, SkuView, UserId,
+    Boundary, Code, HistoryView, Identity, Key, Order, OrderNo, OrderView, Refusal, Sale, SaleState, SaleView, SkuView,
+    UserId,
 };
 
 impl Engine {
@@ -19,6 +20,13 @@ impl Engine {
     pub async fn order(&self, user: Option<UserId>, order_no: OrderNo) -> Result<OrderView, Refusal> {
         let found = self.ledger.find(user, order_no).await.map_err(|error| ledger_trouble(&error))?;
         found.and_then(|order| self.view(order)).ok_or(Code::OrderNotFound.into())
+    }
+
+    /// The order with this number and everything that happened to it, for operators. Cancel-safe.
+    pub async fn history(&self, order_no: OrderNo) -> Result<HistoryView, Refusal> {
+        let view = self.order(None, order_no).await?;
+        let history = self.ledger.history(view.order.user, order_no).await.map_err(|error| ledger_trouble(&error))?;
+        Ok(HistoryView { view, history })
     }
 
     /// The order that this key made. Cancel-safe.
@@ -46,7 +54,7 @@ impl Engine {
         Ok(orders.into_iter().filter_map(|order| self.view(order)).collect())
     }
 
-    fn view(&self, order: Order) -> Option<OrderView> {
+    pub(super) fn view(&self, order: Order) -> Option<OrderView> {
         let sale = self.catalog.by_no(order.sale)?.sale;
         let sku = sale.sku_at(order.sku).and_then(|at| sale.skus.get(usize::from(at)).cloned())?;
         Some(OrderView { order, sale, sku })

@@ -4,13 +4,14 @@
 //!
 //! The order of reading makes a look honest: units leave the gate before the ledger and reach it after, so a gate read
 //! *before* the ledger may only seem to have too much, and one read *after* it only too little. Units that come into a
-//! shard in between change the total that the ledger gives it: such a shard is not judged.
+//! shard in between change the total that the ledger gives it, or the count of those that came back from orders: such a
+//! shard is not judged.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::catalog::{Misfits, Offer};
+use super::catalog::{Misfits, Offer, Stranded};
 use super::load::levels;
 use super::{Engine, ledger_trouble};
 use crate::gate::Level;
@@ -92,16 +93,18 @@ impl Engine {
             if offer.live.is_out(at.shard) || before.epoch != at.epoch || after.epoch != at.epoch {
                 continue;
             }
-            let totals = |stock: &[Vec<SkuLevel>]| -> Vec<i64> {
-                stock.iter().map(|shards| shards.get(usize::from(at.shard)).map_or(0, |level| level.total)).collect()
+            let of_shard = |stock: &[Vec<SkuLevel>]| -> Vec<(i64, i64)> {
+                let of_sku = |level: &SkuLevel| (level.total, level.returned);
+                stock.iter().map(|shards| shards.get(usize::from(at.shard)).map_or((0, 0), of_sku)).collect()
             };
-            if totals(&first) != totals(&last) {
+            if of_shard(&first) != of_shard(&last) {
                 continue;
             }
             let in_ledger: Vec<i64> =
                 ledger.iter().map(|shards| shards.get(usize::from(at.shard)).map_or(0, SkuLevel::available)).collect();
             if is_stranded(&before, &in_ledger) {
-                misfits.stranded.push(at.shard);
+                let returned = of_shard(&ledger).iter().map(|(_, returned)| returned).sum();
+                misfits.stranded.push(Stranded { shard: at.shard, returned });
             }
             if is_excess(&after, &in_ledger) {
                 misfits.excess.push(at.shard);
@@ -128,7 +131,7 @@ fn is_excess(gate: &Level, ledger: &[i64]) -> bool {
 impl Misfits {
     /// The shards that did not fit `before` either, and in the same way.
     fn seen_again(&self, before: &Misfits) -> Vec<u16> {
-        let stranded = self.stranded.iter().filter(|shard| before.stranded.contains(shard));
+        let stranded = self.stranded.iter().filter(|seen| before.stranded.contains(seen)).map(|seen| &seen.shard);
         let excess = self.excess.iter().filter(|shard| before.excess.contains(shard));
         let mut again: Vec<u16> = stranded.chain(excess).copied().collect();
         again.sort_unstable();

@@ -9,7 +9,7 @@ use futures_util::future::{BoxFuture, FutureExt};
 use parking_lot::{Mutex, RwLock};
 
 use super::records::{Record, Records};
-use super::{Ask, At, Error, Gate, Held, Level, May, No, Settlement};
+use super::{Ask, At, Error, Gate, Held, Level, May, No, Return, Settlement};
 use crate::clock::UnixMs;
 use crate::limits;
 use crate::order::{Hold, OrderNo, Rules, Sale, SaleNo, SaleState, Switch, UserId};
@@ -109,6 +109,15 @@ impl Gate for MemoryGate {
             _ => 0,
         });
         ready(Ok(moved.unwrap_or(0))).boxed()
+    }
+
+    fn give_back<'a>(&'a self, at: At, returns: &'a [Return]) -> BoxFuture<'a, Result<(), Error>> {
+        self.with(at, |segment| {
+            if segment.epoch == at.epoch {
+                returns.iter().for_each(|back| segment.put_back(back.user, back.sku, back.units));
+            }
+        });
+        ready(Ok(())).boxed()
     }
 
     fn level<'a>(&'a self, at: At) -> BoxFuture<'a, Result<Level, Error>> {
@@ -262,8 +271,8 @@ impl Segment {
             }
             Settlement::Refused { order_no } => self.give_back(&order_no),
             Settlement::Void { order_no } => {
-                if let Some(held) = self.end_hold(&order_no) {
-                    self.forget_user_units(&held.hold);
+                if let Some(Leased { hold, .. }) = self.end_hold(&order_no) {
+                    self.forget_user_units(hold.user, hold.sku, hold.quantity);
                 }
             }
             Settlement::Abandoned { order_no } => {
@@ -294,16 +303,21 @@ impl Segment {
 
     /// Ends a reservation and puts its units back on sale.
     fn give_back(&mut self, order_no: &OrderNo) {
-        let Some(Leased { hold, .. }) = self.end_hold(order_no) else { return };
-        if let Some(available) = self.available.get_mut(usize::from(hold.sku)) {
-            *available += i64::from(hold.quantity);
+        if let Some(Leased { hold, .. }) = self.end_hold(order_no) {
+            self.put_back(hold.user, hold.sku, hold.quantity);
         }
-        self.forget_user_units(&hold);
     }
 
-    fn forget_user_units(&mut self, hold: &Hold) {
-        if let std::collections::hash_map::Entry::Occupied(mut entry) = self.user_units.entry((hold.user, hold.sku)) {
-            *entry.get_mut() = entry.get().saturating_sub(hold.quantity);
+    fn put_back(&mut self, user: UserId, sku: u16, units: u32) {
+        if let Some(available) = self.available.get_mut(usize::from(sku)) {
+            *available += i64::from(units);
+            self.forget_user_units(user, sku, units);
+        }
+    }
+
+    fn forget_user_units(&mut self, user: UserId, sku: u16, units: u32) {
+        if let std::collections::hash_map::Entry::Occupied(mut entry) = self.user_units.entry((user, sku)) {
+            *entry.get_mut() = entry.get().saturating_sub(units);
             if *entry.get() == 0 {
                 entry.remove();
             }

@@ -13,7 +13,7 @@ pub use memory::MemoryGate;
 use futures_util::future::BoxFuture;
 
 use crate::clock::UnixMs;
-use crate::order::{Fingerprint, Hold, OrderNo, Sale, SaleNo, SaleState, Switch};
+use crate::order::{Fingerprint, Hold, OrderNo, Sale, SaleNo, SaleState, Switch, UserId};
 
 /// One shard of one sale, as the ledger last numbered it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -128,6 +128,17 @@ pub enum Settlement {
     },
 }
 
+/// Units of a recorded order that came back in the ledger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Return {
+    /// Whose order it was.
+    pub user: UserId,
+    /// Position of the sku in [`Sale::skus`].
+    pub sku: u16,
+    /// Units, 1..=[`crate::limits::QUANTITY_MAX`].
+    pub units: u32,
+}
+
 /// What one shard holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Level {
@@ -182,6 +193,11 @@ pub trait Gate: Send + Sync {
 
     /// Puts `units` of one sku on sale, or takes up to `-units` away; answers how many were moved (0..=|units|).
     fn adjust<'a>(&'a self, at: At, sku: u16, units: i64) -> BoxFuture<'a, Result<i64, Error>>;
+
+    /// Puts units on sale again that came back in the ledger, and takes them from what their users have, but no more
+    /// than this epoch counted. Does nothing in any other epoch, and nothing for a sku that is not there. To be called
+    /// once per return: what is lost on the way is found by reconciling.
+    fn give_back<'a>(&'a self, at: At, returns: &'a [Return]) -> BoxFuture<'a, Result<(), Error>>;
 
     /// What the shard holds, in whatever epoch.
     fn level<'a>(&'a self, at: At) -> BoxFuture<'a, Result<Level, Error>>;

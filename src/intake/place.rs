@@ -9,13 +9,12 @@ use http::header::{HeaderMap, HeaderValue};
 use hyper::body::Incoming;
 use serde::Deserialize;
 
-use super::key::key_of;
 use super::principal::principal;
 use crate::engine::{Engine, PlaceOrder};
 use crate::limits;
 use crate::order::{Code, Name, Refusal};
 use crate::reply::{self, Answer};
-use crate::server::{MediaType, parse, read_json};
+use crate::server::{MediaType, key_of, parse, read_json};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]

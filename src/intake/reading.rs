@@ -87,6 +87,11 @@ pub(super) fn capabilities() -> Answer {
             "stored_outcomes": [201],
             "replay_marker": "Idempotency-Replayed",
             "fingerprint": "the validated command: sale, sku, quantity and user",
+            "steps": {
+                "operations": ["cancel", "ship", "refund"],
+                "replay_window_s": limits::KEY_KEPT_MS / 1000,
+                "stored_outcomes": [200],
+            },
             "in_progress": { "status": 409, "retry_after_s": limits::RETRY_AFTER_S, "prefer_wait_s_max": limits::WAIT_S_MAX },
         },
         "retryable_codes": retryable,

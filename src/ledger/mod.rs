@@ -4,7 +4,10 @@
 //! checks stock, user limits and the end of the sale itself, inside the transaction that records the order. The
 //! engine writes it; reads and the audit ask it.
 
+mod effect;
+pub mod idempotency;
 mod postgres;
+mod rows;
 mod sqlite;
 
 pub use postgres::{PostgresLedger, PostgresOpenError};
@@ -15,7 +18,11 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 
 use crate::clock::UnixMs;
-use crate::order::{Hold, Name, NewSale, Order, OrderNo, Sale, SaleNo, Salt, SkuLevel, SkuNo, Switch, UserId};
+use crate::order::{
+    By, History, Hold, Name, NewSale, Note, Order, OrderNo, Report, Sale, SaleNo, Salt, SkuLevel, SkuNo, State, Step,
+    Switch, UserId,
+};
+use idempotency::Operation;
 
 /// An order that is to be recorded.
 #[derive(Clone, Debug)]
@@ -150,6 +157,66 @@ impl Epoch {
     }
 }
 
+/// A change of one order after it was made.
+#[derive(Clone, Debug)]
+pub enum Change {
+    /// Somebody asks for a step.
+    Step(AskedStep),
+    /// A payment provider reports something.
+    Report(Report),
+}
+
+/// A step that somebody asks for, under a key.
+#[derive(Clone, Debug)]
+pub struct AskedStep {
+    /// The order.
+    pub order_no: OrderNo,
+    /// Whose it must be; `None`: anybody's.
+    pub user: Option<UserId>,
+    /// The step. Asked for in a state that it leads to, [`Step::Cancel`] is done already.
+    pub step: Step,
+    /// Whether the units of a refunded order go back on sale; those of a cancelled one always do.
+    pub restock: bool,
+    /// Who asks.
+    pub by: By,
+    /// The operation that the step is, whose answer is kept until `keep_until`.
+    pub operation: Operation,
+    /// See [`AskedStep::operation`].
+    pub keep_until: UnixMs,
+}
+
+/// What came of a [`Change`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Changed {
+    /// The step is taken, and this is how the order stands.
+    Done {
+        /// The order.
+        order: Order,
+        /// The shard's newest epoch at that moment, if units went back on sale by it: a gate in this epoch does not know of
+        /// them, one in a later epoch was loaded with them.
+        returned: Option<i64>,
+    },
+    /// It was taken before under this key, and this is how the order stood then.
+    Before(Order),
+    /// The report is kept, now or before.
+    Heard(Note),
+    /// There is no such order, or it is somebody else's. Nothing is kept.
+    NotFound,
+    /// The key was used for another command.
+    OtherContent,
+    /// The order's state does not allow the step. The key is not used up.
+    NotAllowed(State),
+}
+
+/// An order that expired just now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Expired {
+    /// How it stands.
+    pub order: Order,
+    /// See [`Changed::Done`].
+    pub epoch: i64,
+}
+
 /// A page of one user's orders.
 #[derive(Clone, Copy, Debug)]
 pub struct PageOf {
@@ -196,6 +263,21 @@ pub trait Ledger: Send + Sync {
     /// Records a batch in one transaction and answers per entry, in order, after the commit is on disk. No two
     /// entries have the same `order_no`. Appending an order again is harmless: it answers [`Appended::Exists`].
     fn append(&self, batch: Vec<Entry>) -> BoxFuture<'_, Result<Vec<Appended>, Error>>;
+
+    /// Carries out changes of orders in one transaction and answers per change, in order. The same change again is
+    /// harmless: it answers [`Changed::Before`] or [`Changed::Heard`]. Units come back on sale here first, in the gate after.
+    fn change(&self, changes: Vec<Change>, now_ms: UnixMs) -> BoxFuture<'_, Result<Vec<Changed>, Error>>;
+
+    /// Expires up to `max` orders whose time to pay is over at `now_ms`, the oldest first. Orders that another engine is
+    /// changing just now are left to it.
+    fn expire(&self, now_ms: UnixMs, max: u32) -> BoxFuture<'_, Result<Vec<Expired>, Error>>;
+
+    /// What happened to an order of `user` after it was made; empty for one that does not exist.
+    fn history(&self, user: UserId, order_no: OrderNo) -> BoxFuture<'_, Result<History, Error>>;
+
+    /// Removes up to `max` idempotency keys that are kept no longer, and answers how many. One that somebody works under
+    /// stays.
+    fn sweep_keys(&self, now_ms: UnixMs, max: u32) -> BoxFuture<'_, Result<u64, Error>>;
 
     /// The order with this number; with a user, only if it is theirs.
     fn find(&self, user: Option<UserId>, order_no: OrderNo) -> BoxFuture<'_, Result<Option<Order>, Error>>;

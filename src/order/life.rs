@@ -36,6 +36,38 @@ pub enum Step {
     Refund,
 }
 
+impl Step {
+    /// Every step, in the order of their numbers in the ledger.
+    pub const ALL: [Step; 5] = [Step::Pay, Step::Cancel, Step::Expire, Step::Ship, Step::Refund];
+
+    /// The word in histories and logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Step::Pay => "pay",
+            Step::Cancel => "cancel",
+            Step::Expire => "expire",
+            Step::Ship => "ship",
+            Step::Refund => "refund",
+        }
+    }
+
+    /// The number that stands in the ledger; it never changes.
+    pub fn number(self) -> i64 {
+        match self {
+            Step::Pay => 0,
+            Step::Cancel => 1,
+            Step::Expire => 2,
+            Step::Ship => 3,
+            Step::Refund => 4,
+        }
+    }
+
+    /// The step of a ledger number.
+    pub fn from_number(number: i64) -> Option<Step> {
+        Step::ALL.into_iter().find(|step| step.number() == number)
+    }
+}
+
 /// A step that the order's state does not allow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("an order that is {} cannot take this step", .0.as_str())]
@@ -106,8 +138,6 @@ impl State {
 mod tests {
     use super::*;
 
-    const STEPS: [Step; 5] = [Step::Pay, Step::Cancel, Step::Expire, Step::Ship, Step::Refund];
-
     /// The table once more, drawn as the design draws it: a row per state, a column per step.
     #[test]
     fn the_whole_table() {
@@ -125,7 +155,7 @@ mod tests {
         for state in State::ALL {
             let cells: Vec<&str> = rows.next().unwrap().split_whitespace().collect();
             assert_eq!(cells[0], state.as_str());
-            for (step, cell) in STEPS.into_iter().zip(&cells[1..]) {
+            for (step, cell) in Step::ALL.into_iter().zip(&cells[1..]) {
                 let want = State::ALL.into_iter().find(|s| s.as_str() == *cell);
                 assert_eq!(state.after(step).ok(), want, "{state:?} {step:?}");
             }
@@ -139,5 +169,9 @@ mod tests {
             assert_eq!(State::from_number(state.number()), Some(state));
         }
         assert_eq!(State::from_number(8), None);
+        for step in Step::ALL {
+            assert_eq!(Step::from_number(step.number()), Some(step));
+        }
+        assert_eq!(Step::from_number(5), None);
     }
 }

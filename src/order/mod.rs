@@ -5,18 +5,22 @@ mod fingerprint;
 mod id;
 mod life;
 mod number;
+mod payment;
 mod sale;
 mod view;
+mod zone;
 
 pub use answer::{Code, Outcome, Receipt, Refusal};
 pub use fingerprint::Fingerprint;
 pub use id::{Currency, InvalidId, InvalidKey, Key, Name, UserId};
 pub use life::{InvalidTransition, State, Step};
 pub use number::{DERIVATION, Identity, OrderNo, Salt};
+pub use payment::{Fact, Money, Note, Past, Provider, Reference, Report, Verdict, judge};
 pub use sale::{
     Boundary, NewSale, NewSku, OnDuplicate, Rules, Sale, SaleNo, SaleState, Sku, SkuLevel, SkuNo, Switch, even_split,
 };
-pub use view::{OrderView, SaleView, SkuView};
+pub use view::{HistoryView, OrderView, SaleView, SkuView};
+pub use zone::Zone;
 
 use crate::clock::UnixMs;
 
@@ -64,4 +68,68 @@ pub struct Order {
     pub created_at: UnixMs,
     /// When its state last changed.
     pub updated_at: UnixMs,
+    /// Whether its units went back on sale.
+    pub returned: bool,
+}
+
+/// A step that an order took.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Taken {
+    /// The [`Order::state_version`] it led to, from 2.
+    pub state_version: u32,
+    /// The step.
+    pub step: Step,
+    /// Where it led from.
+    pub from: State,
+    /// Where it led to.
+    pub to: State,
+    /// Who took it.
+    pub by: By,
+    /// When.
+    pub at: UnixMs,
+}
+
+/// Who takes a step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum By {
+    /// The buyer.
+    Buyer,
+    /// The seller.
+    Operator,
+    /// The deadline.
+    Deadline,
+    /// A payment provider, by the report with this id.
+    Report(Provider, Reference),
+}
+
+impl By {
+    /// The word in the ledger and in operators' views.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            By::Buyer => "buyer",
+            By::Operator => "operator",
+            By::Deadline => "deadline",
+            By::Report(provider, _) => provider.as_str(),
+        }
+    }
+}
+
+/// A report of a payment provider as it was kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// The report.
+    pub report: Report,
+    /// What became of it.
+    pub note: Note,
+    /// When it came.
+    pub at: UnixMs,
+}
+
+/// What happened to an order after it was made.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct History {
+    /// Its steps, oldest first.
+    pub steps: Vec<Taken>,
+    /// What payment providers reported of it, oldest first.
+    pub reports: Vec<Kept>,
 }

@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use super::{Boundary, Key, UserId};
+use super::{Boundary, Key, Rules, UserId};
 use crate::clock::UnixMs;
 
 /// The derivation that new sales are created with.
@@ -43,18 +43,20 @@ pub enum Identity<'a> {
     Sku(&'a str),
     /// One order per user.
     Sale,
-    /// One order per user, sku and day (days since 1970-01-01).
+    /// One order per user, sku and day (days since 1970-01-01, in the sale's time zone).
     SkuDay(&'a str, i64),
+    /// One order per purchase token, by the number that was drawn for it.
+    Token(&'a [u8; 16]),
 }
 
 impl<'a> Identity<'a> {
     /// The identity of an order for `sku` placed at `now_ms`, or `None` where the boundary needs a key and there is none.
-    pub fn of(boundary: Boundary, key: Option<&'a Key>, sku: &'a str, now_ms: UnixMs) -> Option<Self> {
-        match boundary {
+    pub fn of(rules: &Rules, key: Option<&'a Key>, sku: &'a str, now_ms: UnixMs) -> Option<Self> {
+        match rules.boundary {
             Boundary::Request => key.map(Identity::Key),
             Boundary::UserSku => Some(Identity::Sku(sku)),
             Boundary::UserSale => Some(Identity::Sale),
-            Boundary::UserSkuDay => Some(Identity::SkuDay(sku, now_ms.div_euclid(24 * 3600 * 1000))),
+            Boundary::UserSkuDay => Some(Identity::SkuDay(sku, rules.time_zone.day(now_ms))),
         }
     }
 }
@@ -77,6 +79,7 @@ impl OrderNo {
             Identity::Sku(sku) => input.field(b"user_sku").field(sku.as_bytes()),
             Identity::Sale => input.field(b"user_sale"),
             Identity::SkuDay(sku, day) => input.field(b"user_sku_day").field(sku.as_bytes()).field(&day.to_le_bytes()),
+            Identity::Token(id) => input.field(b"token").field(id),
         };
         OrderNo(input.hash(salt))
     }
@@ -215,7 +218,8 @@ mod tests {
 
     #[test]
     fn a_day_before_1970_is_a_day_too() {
-        let sku = |now_ms| match Identity::of(Boundary::UserSkuDay, None, "s", now_ms) {
+        let rules = Rules { boundary: Boundary::UserSkuDay, ..Rules::default() };
+        let sku = |now_ms| match Identity::of(&rules, None, "s", now_ms) {
             Some(Identity::SkuDay(_, day)) => day,
             other => panic!("{other:?}"),
         };

@@ -1,6 +1,6 @@
 //! A sale: its rules, its skus, and what it is at a given moment.
 
-use super::{Currency, Name, Salt, State};
+use super::{Currency, Name, Salt, State, Zone};
 use crate::clock::UnixMs;
 
 /// The ledger's number of a sale.
@@ -66,6 +66,8 @@ pub struct Rules {
     pub require_token: bool,
     /// Number of virtual shards, 1..=[`crate::limits::SHARDS_MAX`].
     pub shards: u16,
+    /// Where the days of [`Boundary::UserSkuDay`] begin.
+    pub time_zone: Zone,
 }
 
 impl Default for Rules {
@@ -80,6 +82,7 @@ impl Default for Rules {
             on_duplicate: OnDuplicate::default(),
             require_token: false,
             shards: 1,
+            time_zone: Zone::UTC,
         }
     }
 }
@@ -187,6 +190,9 @@ pub struct SkuLevel {
     pub held: i64,
     /// Units of orders that are confirmed, paid or beyond.
     pub sold: i64,
+    /// Units that ever came back from orders. It only grows: who compares gate and ledger sees by it that units are on
+    /// their way, for they come back in the ledger first.
+    pub returned: i64,
 }
 
 impl SkuLevel {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Order, Sale, SaleState, Sku, SkuLevel};
+use super::{History, Order, Sale, SaleState, Sku, SkuLevel};
 
 /// An order as it stands now.
 #[derive(Clone, Debug)]
@@ -13,6 +13,15 @@ pub struct OrderView {
     pub sale: Arc<Sale>,
     /// Its sku.
     pub sku: Sku,
+}
+
+/// An order with everything that happened to it.
+#[derive(Clone, Debug)]
+pub struct HistoryView {
+    /// The order as it stands now.
+    pub view: OrderView,
+    /// How it came there.
+    pub history: History,
 }
 
 /// A sale as it stands now.
@@ -42,6 +51,7 @@ impl SkuView {
             total: sum.total + level.total,
             held: sum.held + level.held,
             sold: sum.sold + level.sold,
+            returned: sum.returned + level.returned,
         })
     }
 }

@@ -142,7 +142,7 @@ fn time(body: &mut Vec<u8>, at: UnixMs) {
 }
 
 /// RFC 3339 with milliseconds, in UTC.
-fn rfc3339(at: UnixMs) -> String {
+pub(super) fn rfc3339(at: UnixMs) -> String {
     match Timestamp::from_millisecond(at) {
         Ok(at) => format!("{at:.3}"),
         // Beyond the year 9999: no clock and no rule gets there.

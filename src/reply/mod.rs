@@ -1,9 +1,13 @@
 //! Answers on the wire: the only place that makes status codes, headers and bodies. A leaf: it knows outcomes,
 //! refusals and views, and nothing of how they came about.
 
+mod callbacks;
+mod history;
 mod json;
 mod pages;
 
+pub use callbacks::{heard, not_heard};
+pub use history::history;
 pub use json::{created, order, orders, public_sale, sale, sales};
 pub use pages::problem_page;
 
@@ -12,7 +16,7 @@ use http::header::{self, HeaderName, HeaderValue};
 use http::{Response, StatusCode};
 use http_body_util::Full;
 
-use crate::order::{Code, Outcome, Refusal};
+use crate::order::{Code, OrderView, Outcome, Refusal};
 
 /// A whole answer.
 pub type Answer = Response<Full<Bytes>>;
@@ -68,6 +72,15 @@ pub fn outcome(outcome: &Outcome) -> Answer {
     }
     if replayed {
         headers.insert(REPLAYED, HeaderValue::from_static("true"));
+    }
+    answer
+}
+
+/// The answer to a step of an order: 200, the same bytes for the first answer and every replay.
+pub fn step_taken(view: &OrderView, is_replay: bool) -> Answer {
+    let mut answer = ok_json(order(view));
+    if is_replay {
+        answer.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
     }
     answer
 }

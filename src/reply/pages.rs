@@ -76,7 +76,8 @@ fn when(code: Code) -> &'static str {
         Code::BodyTooLarge => "The body is larger than 65,536 bytes. It was not read, and its key is not used up.",
         Code::UnsupportedMediaType => "The Content-Type is missing or is not application/json.",
         Code::IdempotencyKeyReused => {
-            "The same user used the same key in the same sale for a request with other content."
+            "The same user used the same key in the same sale, or for the same step of the same order, for a request with other \
+             content."
         }
         Code::RateLimited => "The user or address sends more requests than it may.",
         Code::Overloaded => "More orders are on their way to the ledger than the engine lets in at once.",
@@ -117,7 +118,7 @@ fn act(code: Code) -> &'static str {
         Code::LimitReached => "Tell the buyer. A cancelled or expired order gives its units back to the limit.",
         Code::SaleNotOpen => "Come back after Retry-After seconds.",
         Code::SalePaused => "Repeat now and then; the sale may be resumed.",
-        Code::InvalidTransition => "Read the current state first.",
+        Code::InvalidTransition => "Read the current state first: the detail names it.",
         Code::SaleExists => "Choose another sale_id, or send the content that exists.",
         Code::ChangeExists => "Choose another change_id for another change.",
         Code::NotEnoughStock => "Read the sale's stock and take away at most what is available.",

@@ -1,4 +1,4 @@
-//! Reading a JSON body: bounded in size and in time, and parsed into a type that takes known members only.
+//! Reading a body: bounded in size and in time; a JSON one is parsed into a type that takes known members only.
 
 use std::time::Duration;
 
@@ -21,29 +21,34 @@ pub enum MediaType {
     JsonOrEmpty,
 }
 
-/// Reads a body of at most [`limits::BODY_BYTES_MAX`] that arrives within [`limits::BODY_MS_MAX`].
+/// Reads a JSON body, bounded as by [`read_body`].
 pub async fn read_json(headers: &HeaderMap, body: Incoming, media_type: MediaType) -> Result<Bytes, Refusal> {
     if media_type == MediaType::Json && !is_json(headers) {
         return Err(Code::UnsupportedMediaType.into());
     }
+    let body = read_body(headers, body).await?;
+    if body.is_empty() && media_type == MediaType::JsonOrEmpty {
+        return Ok(Bytes::from_static(b"{}"));
+    }
+    if is_json(headers) { Ok(body) } else { Err(Code::UnsupportedMediaType.into()) }
+}
+
+/// Reads a body of any kind, of at most [`limits::BODY_BYTES_MAX`], that arrives within [`limits::BODY_MS_MAX`].
+pub async fn read_body(headers: &HeaderMap, body: Incoming) -> Result<Bytes, Refusal> {
     if declared_length(headers).is_some_and(|length| length > limits::BODY_BYTES_MAX as u64) {
         return Err(Code::BodyTooLarge.into());
     }
     let within = Duration::from_millis(limits::BODY_MS_MAX);
     let collected = tokio::time::timeout(within, Limited::new(body, limits::BODY_BYTES_MAX).collect()).await;
-    let body = match collected {
-        Ok(Ok(body)) => body.to_bytes(),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => return Err(Code::BodyTooLarge.into()),
-        Ok(Err(_)) => return Err(Refusal::because(Code::MalformedRequest, "the body broke off")),
+    match collected {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Code::BodyTooLarge.into()),
+        Ok(Err(_)) => Err(Refusal::because(Code::MalformedRequest, "the body broke off")),
         Err(_) => {
             let detail = format!("the body did not arrive within {} s", limits::BODY_MS_MAX / 1000);
-            return Err(Refusal::because(Code::MalformedRequest, detail));
+            Err(Refusal::because(Code::MalformedRequest, detail))
         }
-    };
-    if body.is_empty() && media_type == MediaType::JsonOrEmpty {
-        return Ok(Bytes::from_static(b"{}"));
     }
-    if is_json(headers) { Ok(body) } else { Err(Code::UnsupportedMediaType.into()) }
 }
 
 /// Parses a body, which must be an object. Unknown and duplicate members, wrong types and numbers out of range are refused by name.

@@ -2,14 +2,16 @@
 //! nothing of orders beyond the codes with which a request is turned away.
 
 mod body;
+mod key;
 mod object;
 mod query;
 mod router;
 
-pub use body::{MediaType, parse, read_json};
+pub use key::{key_of, need_key};
+pub use body::{MediaType, parse, read_body, read_json};
 pub use object::Object;
 pub use query::Query;
-pub use router::{Found, Router};
+pub use router::{Found, Repeat, Route, Router};
 
 use std::convert::Infallible;
 use std::future::Future;

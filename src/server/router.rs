@@ -2,6 +2,34 @@
 
 use http::Method;
 
+/// One line of a listener's table of calls. What makes a repeat harmless has to be said of every call.
+#[derive(Clone, Debug)]
+pub struct Route<C> {
+    /// The method.
+    pub method: Method,
+    /// The path, with at most one `{variable}`.
+    pub path: &'static str,
+    /// The call.
+    pub call: C,
+    /// Why it does no harm to send it twice.
+    pub repeat: Repeat,
+}
+
+/// Why it does no harm to send a call twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Repeat {
+    /// It changes nothing.
+    Reads,
+    /// What it makes has a number that is derived from the request: the same request finds it.
+    Derived,
+    /// It carries an idempotency key, whose answer is kept in the transaction of its effect.
+    Keyed,
+    /// It carries an id of its own, this member or part of the path, that its effect is unique by.
+    Named(&'static str),
+    /// It says what is to be so, not what is to be done.
+    Absolute,
+}
+
 /// The calls of one listener by path and method.
 pub struct Router<C> {
     paths: matchit::Router<Vec<(Method, C)>>,
@@ -18,17 +46,29 @@ pub enum Found<'p, C> {
     Nothing,
 }
 
+impl<C> Route<C> {
+    /// A line of the table.
+    pub const fn new(method: Method, path: &'static str, call: C, repeat: Repeat) -> Self {
+        Route { method, path, call, repeat }
+    }
+
+    /// Whether what is said of repeats can be true: a read is asked for with GET, and with nothing else.
+    pub fn is_sound(&self) -> bool {
+        (self.method == Method::GET) == (self.repeat == Repeat::Reads)
+    }
+}
+
 impl<C: Copy> Router<C> {
     /// Builds the router of a table whose paths have at most one `{variable}`. A path that cannot be matched is a
     /// mistake in the table.
-    pub fn new(table: &[(Method, &'static str, C)]) -> Result<Self, matchit::InsertError> {
+    pub fn new(table: &[Route<C>]) -> Result<Self, matchit::InsertError> {
         let mut paths: matchit::Router<Vec<(Method, C)>> = matchit::Router::new();
         let mut seen: Vec<&str> = Vec::new();
-        for (_, path, _) in table {
+        for Route { path, .. } in table {
             if !seen.contains(path) {
                 seen.push(path);
-                let calls = table.iter().filter(|(_, other, _)| other == path);
-                paths.insert(*path, calls.map(|(method, _, call)| (method.clone(), *call)).collect())?;
+                let calls = table.iter().filter(|other| other.path == *path);
+                paths.insert(*path, calls.map(|route| (route.method.clone(), route.call)).collect())?;
             }
         }
         Ok(Router { paths })
@@ -63,7 +103,11 @@ mod tests {
 
     #[test]
     fn a_path_is_a_call_other_methods_or_nothing() {
-        let table = [(Method::GET, "/orders", 1), (Method::POST, "/orders", 2), (Method::GET, "/orders/{no}", 3)];
+        let table = [
+            Route::new(Method::GET, "/orders", 1, Repeat::Reads),
+            Route::new(Method::POST, "/orders", 2, Repeat::Derived),
+            Route::new(Method::GET, "/orders/{no}", 3, Repeat::Reads),
+        ];
         let router = Router::new(&table).unwrap();
         assert_eq!(router.find(&Method::GET, "/orders"), Found::Call(1, None));
         assert_eq!(router.find(&Method::HEAD, "/orders"), Found::Call(1, None));

@@ -43,6 +43,11 @@ impl Shop {
         Shop { ledger, ..Shop::new() }
     }
 
+    /// With a clock that a test moves.
+    pub(crate) fn at(self, clock: Clock) -> Shop {
+        Shop { clock, ..self }
+    }
+
     pub(crate) async fn engine(&self) -> Arc<Engine> {
         self.engine_that(OnGateFailure::Ledger).await
     }

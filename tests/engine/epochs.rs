@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures_util::future::{BoxFuture, FutureExt, join_all};
 use rushgate::clock::UnixMs;
 use rushgate::engine::{Engine, OnGateFailure};
-use rushgate::gate::{Ask, At, Error, Gate, Held, Level, Settlement};
+use rushgate::gate::{Ask, At, Error, Gate, Held, Level, Return, Settlement};
 use rushgate::metrics::Metrics;
 use rushgate::order::{Hold, Sale, Switch};
 
@@ -50,6 +50,10 @@ impl Gate for Line {
 
     fn adjust<'a>(&'a self, at: At, sku: u16, units: i64) -> BoxFuture<'a, Result<i64, Error>> {
         self.or_cut(self.gate.adjust(at, sku, units))
+    }
+
+    fn give_back<'a>(&'a self, at: At, returns: &'a [Return]) -> BoxFuture<'a, Result<(), Error>> {
+        self.or_cut(self.gate.give_back(at, returns))
     }
 
     fn level<'a>(&'a self, at: At) -> BoxFuture<'a, Result<Level, Error>> {

@@ -6,9 +6,10 @@ use std::sync::{Arc, Mutex};
 use futures_util::future::{BoxFuture, FutureExt};
 use rushgate::clock::UnixMs;
 use rushgate::ledger::{
-    Appended, Begin, Check, Entry, Epoch, Error, Ledger, PageOf, Restock, Restocked, SaleCreated, Switched, Transfer,
+    Appended, Begin, Change, Changed, Check, Entry, Epoch, Error, Expired, Ledger, PageOf, Restock, Restocked,
+    SaleCreated, Switched, Transfer,
 };
-use rushgate::order::{Name, NewSale, Order, OrderNo, Sale, SaleNo, Salt, SkuLevel, SkuNo, Switch, UserId};
+use rushgate::order::{History, Name, NewSale, Order, OrderNo, Sale, SaleNo, Salt, SkuLevel, SkuNo, Switch, UserId};
 
 /// How a write fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,17 +45,19 @@ struct Plan {
     always: Option<Fault>,
 }
 
-/// Wraps a ledger. Appends have a plan of their own; transfers and restocks share one. It also sees to it that the engine
+/// Wraps a ledger. Appends have a plan of their own, and so have changes of orders; transfers and restocks share one. It
+/// also sees to it that the engine
 /// keeps its side of the contract: no order stands twice in a batch.
 pub(crate) struct FaultyLedger {
     inner: Arc<dyn Ledger>,
     appends: Mutex<Plan>,
     moves: Mutex<Plan>,
+    changes: Mutex<Plan>,
 }
 
 impl FaultyLedger {
     pub(crate) fn new(inner: Arc<dyn Ledger>) -> Arc<FaultyLedger> {
-        Arc::new(FaultyLedger { inner, appends: Mutex::default(), moves: Mutex::default() })
+        Arc::new(FaultyLedger { inner, appends: Mutex::default(), moves: Mutex::default(), changes: Mutex::default() })
     }
 
     /// The next appends fail like this.
@@ -67,14 +70,20 @@ impl FaultyLedger {
         self.moves.lock().unwrap().next.extend(faults);
     }
 
+    /// The next changes of orders fail like this.
+    pub(crate) fn plan_changes(&self, faults: impl IntoIterator<Item = Fault>) {
+        self.changes.lock().unwrap().next.extend(faults);
+    }
+
     /// Every append fails like this until [`FaultyLedger::mend`].
     pub(crate) fn break_down(&self, fault: Fault) {
         self.appends.lock().unwrap().always = Some(fault);
     }
 
-    /// Forgets the plans; answers how many faults of each nothing has met.
+    /// Forgets the plans; answers how many faults of appends and moves nothing has met.
     pub(crate) fn mend(&self) -> (usize, usize) {
         let forget = |plan: &Mutex<Plan>| std::mem::take(&mut *plan.lock().unwrap()).next.len();
+        forget(&self.changes);
         (forget(&self.appends), forget(&self.moves))
     }
 }
@@ -119,6 +128,24 @@ impl Ledger for FaultyLedger {
     fn restock(&self, restock: Restock) -> BoxFuture<'_, Result<Restocked, Error>> {
         let inner = self.inner.clone();
         meet(&self.moves, async move { inner.restock(restock).await }.boxed())
+    }
+
+    fn change(&self, changes: Vec<Change>, now_ms: UnixMs) -> BoxFuture<'_, Result<Vec<Changed>, Error>> {
+        let inner = self.inner.clone();
+        meet(&self.changes, async move { inner.change(changes, now_ms).await }.boxed())
+    }
+
+    fn expire(&self, now_ms: UnixMs, max: u32) -> BoxFuture<'_, Result<Vec<Expired>, Error>> {
+        let inner = self.inner.clone();
+        async move { inner.expire(now_ms, max).await }.boxed()
+    }
+
+    fn history(&self, user: UserId, order_no: OrderNo) -> BoxFuture<'_, Result<History, Error>> {
+        self.inner.history(user, order_no)
+    }
+
+    fn sweep_keys(&self, now_ms: UnixMs, max: u32) -> BoxFuture<'_, Result<u64, Error>> {
+        self.inner.sweep_keys(now_ms, max)
     }
 
     fn find(&self, user: Option<UserId>, order_no: OrderNo) -> BoxFuture<'_, Result<Option<Order>, Error>> {

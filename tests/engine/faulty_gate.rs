@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt};
 use rushgate::clock::UnixMs;
-use rushgate::gate::{Ask, At, Error, Gate, Held, Level, MemoryGate, Settlement};
+use rushgate::gate::{Ask, At, Error, Gate, Held, Level, MemoryGate, Return, Settlement};
 use rushgate::order::{Hold, Sale, Switch};
 
 use crate::faults::Fault;
@@ -21,6 +21,8 @@ pub(crate) enum Call {
     Debit,
     /// Units put in.
     Credit,
+    /// Units of cancelled and expired orders put on sale again.
+    GiveBack,
     Level,
     Other,
 }
@@ -140,6 +142,10 @@ impl Gate for FaultyGate {
     fn adjust<'a>(&'a self, at: At, sku: u16, units: i64) -> BoxFuture<'a, Result<i64, Error>> {
         let call = if units < 0 { Call::Debit } else { Call::Credit };
         self.meet(call, move |gate: Arc<MemoryGate>| async move { gate.adjust(at, sku, units).await }.boxed())
+    }
+
+    fn give_back<'a>(&'a self, at: At, returns: &'a [Return]) -> BoxFuture<'a, Result<(), Error>> {
+        self.meet(Call::GiveBack, move |gate: Arc<MemoryGate>| async move { gate.give_back(at, returns).await }.boxed())
     }
 
     fn level<'a>(&'a self, at: At) -> BoxFuture<'a, Result<Level, Error>> {

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use rushgate::gate::{Ask, At, Gate, Held, Level, May, MemoryGate, No, Nodes, RedisGate, Settlement};
-use rushgate::limits::LEASE_MS;
-use rushgate::order::{Hold, Rules, Sale, SaleNo, SaleState, Salt, Sku, SkuNo, Switch};
+use rushgate::gate::{Ask, At, Gate, Held, Level, May, MemoryGate, No, Nodes, RedisGate, Return, Settlement};
+use rushgate::limits::{GATE_BATCH_MAX, LEASE_MS};
+use rushgate::order::{Hold, Rules, Sale, SaleNo, SaleState, Salt, Sku, SkuNo, Switch, UserId};
 
 use crate::redis_server::servers;
 use crate::world::{NOON, SALT, hold, new_sale, rules};
@@ -357,6 +357,47 @@ async fn stock_is_adjusted_down_to_nothing_and_no_further() {
         assert_eq!(adjust(9, 1).await, 0, "{name}: no such sku");
         assert_eq!(gate.adjust(at(2), 1, 1).await.unwrap(), 0, "{name}: another epoch");
         assert_eq!(shard.reserve(shard.hold(1, "k", 1)).await, refused(No::SegmentEmpty), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn what_came_back_is_on_sale_again_and_no_longer_the_users() {
+    for (name, gate) in gates().await {
+        let limited = Rules { user_limit: Some(3), ..rules(1) };
+        let shard = Loaded::new(&gate, limited, [3, 4]).await;
+        let back = |user, sku, units| Return { user: UserId::new(user).unwrap(), sku, units };
+        let give_back = async |epoch, returns: &[Return]| gate.give_back(at(epoch), returns).await.unwrap();
+        let available = async || gate.level(at(1)).await.unwrap().available;
+        let mine = shard.hold(1, "a", 3);
+        assert_eq!(shard.reserve(mine).await, RESERVED, "{name}");
+        shard.settle(Settlement::Recorded { order_no: mine.order_no, created_at: NOON }).await;
+        for epoch in [0, 2] {
+            give_back(epoch, &[back(1, 0, 3)]).await;
+        }
+        give_back(1, &[]).await;
+        assert_eq!(available().await, [0, 4], "{name}: another epoch, or nothing");
+        assert_eq!(shard.reserve(shard.hold(1, "b", 1)).await, refused(No::UserLimit), "{name}");
+        // User 9 has nothing in this epoch: what comes back was bought before it.
+        give_back(1, &[back(1, 0, 1), back(1, 0, 1), back(9, 1, 2), back(1, u16::MAX, 5)]).await;
+        assert_eq!(available().await, [2, 6], "{name}: each sku its own, none for what is not there");
+        assert_eq!(shard.reserve(shard.hold(1, "c", 3)).await, refused(No::UserLimit), "{name}: one is left of three");
+        assert_eq!(shard.reserve(shard.hold(1, "d", 2)).await, RESERVED, "{name}");
+        assert_eq!(shard.reserve(shard.hold(9, "e", 4)).await, refused(No::UserLimit), "{name}: never below nothing");
+        assert_eq!(shard.reserve(mine).await, Held::Recorded { created_at: NOON }, "{name}: still known");
+        let level = gate.level(at(1)).await.unwrap();
+        assert_eq!((level.available, level.held, level.holds), (vec![0, 6], vec![2, 0], 1), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn more_returns_than_a_batch_holds_come_back_all() {
+    for (name, gate) in gates().await {
+        let shard = Loaded::new(&gate, rules(1), [0, 0]).await;
+        let count = 2 * GATE_BATCH_MAX + 1;
+        let returns: Vec<Return> =
+            (1..=count as u64).map(|user| Return { user: UserId::new(user).unwrap(), sku: 0, units: 2 }).collect();
+        gate.give_back(at(1), &returns).await.unwrap();
+        assert_eq!(shard.left().await, 2 * count as i64, "{name}");
     }
 }
 

@@ -3,9 +3,9 @@
 
 use std::collections::HashMap;
 
-use rushgate::gate::{Ask, At, Gate, Held, May, MemoryGate, Nodes, RedisGate, Settlement};
+use rushgate::gate::{Ask, At, Gate, Held, May, MemoryGate, Nodes, RedisGate, Return, Settlement};
 use rushgate::limits::{CLOCKS_APART_MS, LEASE_MS};
-use rushgate::order::{Fingerprint, Hold, OrderNo, Rules, Sale, SaleNo, Switch};
+use rushgate::order::{Fingerprint, Hold, OrderNo, Rules, Sale, SaleNo, Switch, UserId};
 
 use crate::gate_contract::{new_ledger_id, sale};
 use crate::redis_server::RedisServer;
@@ -79,7 +79,8 @@ impl Program<'_> {
         match self.random.below(100) {
             0..45 => self.reserve(shard).await,
             45..75 => self.settle(shard).await,
-            75..80 => self.adjust(shard).await,
+            75..78 => self.adjust(shard).await,
+            78..80 => self.give_back(shard).await,
             80..84 => self.switch(shard).await,
             84..90 => self.overdue(shard).await,
             90..98 => self.pass_time(),
@@ -170,6 +171,21 @@ impl Program<'_> {
         self.log.push(format!("{at:?} adjust {sku} by {units}"));
         let memory = self.memory.adjust(at, sku, units).await;
         assert_eq!(memory, self.redis.adjust(at, sku, units).await, "after {:#?}", self.log);
+    }
+
+    async fn give_back(&mut self, shard: u16) {
+        let at = self.about(shard);
+        // One user more than ever reserves, and one sku more than there is.
+        let returns: Vec<Return> = (0..self.random.below(5))
+            .map(|_| Return {
+                user: UserId::new([1, 2, 3, 5, i64::MAX as u64][self.random.below(5) as usize]).unwrap(),
+                sku: self.random.below(3) as u16,
+                units: 1 + self.random.below(2) as u32,
+            })
+            .collect();
+        self.log.push(format!("{at:?} {returns:?}"));
+        self.memory.give_back(at, &returns).await.unwrap();
+        self.redis.give_back(at, &returns).await.unwrap();
     }
 
     async fn switch(&mut self, shard: u16) {

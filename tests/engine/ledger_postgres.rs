@@ -3,6 +3,8 @@
 
 mod audits;
 mod breaks;
+mod life;
+mod migrating;
 mod proxy;
 mod refusals;
 

@@ -2,6 +2,7 @@
 //! every level after every step. `crowd` does the same to many clients at once.
 
 mod crowd;
+mod life;
 mod oracle;
 
 use proptest::prelude::*;
@@ -9,7 +10,7 @@ use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, Test
 use rushgate::engine::RestockSale;
 use rushgate::order::{Boundary, OnDuplicate, Outcome, Refusal, Rules, Switch};
 
-use self::oracle::{Oracle, Verdict, Wish};
+use self::oracle::{Life, Oracle, Verdict, Wish};
 use crate::faults::Fault;
 use crate::seed::Random;
 use crate::world::{NOON, PATIENCE, World, name, new_sale, place_and_wait, rules, word};
@@ -26,6 +27,13 @@ enum Step {
         append: Option<Fault>,
         moves: Option<Fault>,
         comes_back: bool,
+    },
+    /// Something happens to the order that a wish made.
+    Live {
+        wish: Wish,
+        life: Life,
+        key: u8,
+        fault: Option<Fault>,
     },
     Switch(Switch),
     Restock {
@@ -46,7 +54,18 @@ fn fault(percent: u32) -> impl Strategy<Value = Option<Fault>> {
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let wish = (1..=4_u64, 0..4_u8, 0..2_u16, 1..=3_u32);
-    let wish = wish.prop_map(|(user, key, sku, quantity)| Wish { user, key, sku, quantity });
+    let wish = wish.prop_map(|(user, key, sku, quantity)| Wish { user, key, sku, quantity }).boxed();
+    let lives = [
+        Life::Cancel,
+        Life::Ship,
+        Life::Refund { restock: false },
+        Life::Refund { restock: true },
+        Life::Paid,
+        Life::Paid,
+        Life::Refunded,
+    ];
+    let live = (wish.clone(), proptest::sample::select(lives.to_vec()), 0..3_u8, fault(12));
+    let live = live.prop_map(|(wish, life, key, fault)| Step::Live { wish, life, key, fault });
     let comes_back = proptest::bool::weighted(0.9);
     let place = (wish, fault(12), fault(12), comes_back).prop_map(|(wish, append, moves, comes_back)| Step::Place {
         wish,
@@ -58,15 +77,17 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let restock = (0..8_u8, 0..2_u16, prop_oneof![-3..0_i64, 1..5_i64], fault(25));
     let step = prop_oneof![
         24 => place,
+        12 => live,
         2 => switch.prop_map(Step::Switch),
         4 => restock.prop_map(|(change, sku, units, fault)| Step::Restock { change, sku, units, fault }),
         2 => (-30..60_i64).prop_map(|seconds| Step::Tick { seconds }),
+        1 => (300..900_i64).prop_map(|seconds| Step::Tick { seconds }),
         1 => (20_000..50_000_i64).prop_map(|seconds| Step::Tick { seconds }),
         2 => Just(Step::Restart),
         // Rarely, as nothing is sold after it.
         1 => proptest::bool::weighted(0.2).prop_map(|end| Step::Switch(if end { Switch::Ended } else { Switch::Running })),
     ];
-    proptest::collection::vec(step, 1..40)
+    proptest::collection::vec(step, 1..50)
 }
 
 /// A sale: its rules and the stock of its two skus.
@@ -118,6 +139,15 @@ async fn run(rules: Rules, stock: [i64; 2], program: &[Step]) -> Result<(), Stri
             }
         }
     }
+    for (number, state) in oracle.states() {
+        let found = world.engine.history(number).await.map_err(|refusal| format!("{refusal:?}"))?;
+        if found.view.order.state != state {
+            return Err(format!("{number} is {:?}, not {state:?}", found.view.order.state));
+        }
+        if found.history.steps.len() + 1 != found.view.order.state_version as usize {
+            return Err(format!("{number} took other steps: {:?}", found.history));
+        }
+    }
     world.quiet().await;
     let findings = world.findings(None).await;
     if !findings.is_empty() {
@@ -143,6 +173,7 @@ async fn take(world: &mut World, oracle: &mut Oracle, step: &Step) -> Result<(),
                 (None, _) => {
                     holds(&verdict, &answer, false)?;
                     oracle.apply(wish, &verdict);
+                    learn(oracle, wish, &answer);
                     Ok(())
                 }
                 (Some(fault), _) => {
@@ -153,7 +184,10 @@ async fn take(world: &mut World, oracle: &mut Oracle, step: &Step) -> Result<(),
                         holds(&verdict, &order(world, wish).await, true)?;
                     }
                     world.quiet().await;
-                    holds(&oracle.verdict(wish), &order(world, wish).await, false)
+                    let answer = order(world, wish).await;
+                    holds(&oracle.verdict(wish), &answer, false)?;
+                    learn(oracle, wish, &answer);
+                    Ok(())
                 }
             }
         }
@@ -185,9 +219,11 @@ async fn take(world: &mut World, oracle: &mut Oracle, step: &Step) -> Result<(),
         }
         Step::Tick { seconds } => {
             world.clock.advance(seconds * 1000);
-            oracle.now_ms += seconds * 1000;
+            oracle.tick(seconds * 1000);
+            world.engine.expire().await;
             Ok(())
         }
+        Step::Live { wish, life, key, fault } => life::live(world, oracle, wish, *life, *key, *fault).await,
         Step::Restart => {
             world.restart().await;
             Ok(())
@@ -198,6 +234,12 @@ async fn take(world: &mut World, oracle: &mut Oracle, step: &Step) -> Result<(),
 async fn order(world: &World, wish: &Wish) -> Result<Outcome, Refusal> {
     let (key, sku) = (format!("k{}", wish.key), SKUS[usize::from(wish.sku)]);
     place_and_wait(&world.engine, "s", wish.user, &key, sku, wish.quantity, PATIENCE).await
+}
+
+fn learn(oracle: &mut Oracle, wish: &Wish, answer: &Result<Outcome, Refusal>) {
+    if let (_, Some(number)) = word(answer) {
+        oracle.learn(wish, number);
+    }
 }
 
 fn says(answer: &Result<Outcome, Refusal>, words: &[&str]) -> Result<(), String> {

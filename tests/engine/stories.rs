@@ -24,8 +24,11 @@ macro_rules! stories {
 stories! {
     boundaries
     buy_and_retry
+    cancel
     clock_set_back
+    changes_in_trouble
     conflict_on_duplicate
+    expiry
     few_units_on_many_shards
     gather_from_several_shards
     ledger_trouble
@@ -33,6 +36,7 @@ stories! {
     moves_in_trouble
     moves_unknown_then_refused
     other_content
+    paid_shipped_refunded
     pause_resume_end
     restart
     several_sales

@@ -16,6 +16,7 @@
 mod cli;
 mod client;
 mod contract;
+mod provider;
 mod random;
 mod schema;
 mod server;
@@ -27,8 +28,10 @@ mod dashboard;
 mod disk;
 mod hostile;
 mod keys;
+mod life;
 mod openapi;
 mod orders;
+mod payments;
 mod principal;
 mod reading;
 mod rush;

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::client::{Answer, Client, Request, get, post, request};
 use crate::contract::{CODES, assert_refused, code, created};
+use crate::provider::{self, PaymentEvent};
 use crate::schema::{Description, FILE, Operation};
 use crate::server::Server;
 use crate::shop::{one, place, sale, wish, with};
@@ -78,6 +79,7 @@ fn every_path_takes_exactly_the_methods_described() {
     for (path, item) in description.paths() {
         let target =
             path.replace("{sale_id}", "s").replace("{code}", "sold_out").replace("{order_no}", &"0".repeat(26));
+        let target = target.replace("{provider}", "standard");
         let methods: BTreeSet<&str> = Description::methods(item).into_iter().collect();
         for listener in description.listeners(item) {
             for odd in ["BREW", "DELETE"] {
@@ -107,7 +109,7 @@ fn on(server: &Server, listener: &str) -> Client {
 }
 
 /// Requests that reach every operation, the good and the bad side of it. The order matters.
-fn tour(order_no: &str) -> Vec<Request> {
+fn tour(order_no: &str, confirmed: &str) -> Vec<Request> {
     let user = |request: Request| request.header("X-User-Id", "1");
     let admin = |path: &str| post(format!("/admin/v1/sales{path}"));
     let change = json!({"change_id": "c", "sku_id": "sku-1", "quantity": 5});
@@ -164,6 +166,13 @@ fn tour(order_no: &str) -> Vec<Request> {
         user(get("/v1/orders?sale_id=toured&idempotency_key=%22")),
         user(get("/v1/orders")),
         get("/v1/orders?sale_id=toured"),
+        PaymentEvent::paid("evt-1", order_no).request(),
+        PaymentEvent::paid("evt-1", order_no).request(),
+        PaymentEvent::paid("evt-2", order_no).with(json!({"amount": "1999"})).request(),
+        PaymentEvent::paid("evt-3", order_no).signed_with(provider::OTHER_SECRET).request(),
+        PaymentEvent::paid("evt-4", "00000000000000000000000000").request(),
+        post(provider::PATH).body(vec![b'x'; 70_000]),
+        post("/v1/payments/callbacks/nobody"),
         get("/v1/sales/toured"),
         get("/v1/sales/full"),
         get("/v1/sales/nowhere"),
@@ -171,8 +180,29 @@ fn tour(order_no: &str) -> Vec<Request> {
         get("/openapi.yaml"),
         get("/problems/sold_out"),
         get("/problems/none"),
+        user(post(format!("/v1/orders/{order_no}/cancel"))),
+        user(post(format!("/v1/orders/{order_no}/cancel")).key("\"")),
+        user(post(format!("/v1/orders/{order_no}/cancel")).key("c").body("{}")),
+        user(post(format!("/v1/orders/{order_no}/cancel")).key("c").text("x".repeat(70_000))),
+        user(post(format!("/v1/orders/{order_no}/cancel")).key("c").json(&json!({"user_id": 2}))),
+        user(post("/v1/orders/0/cancel").key("c")),
+        post(format!("/v1/orders/{order_no}/cancel")).key("c"),
+        post(format!("/admin/v1/orders/{order_no}/ship")).key("c"),
+        post(format!("/admin/v1/orders/{order_no}/refund")).key("c"),
+        user(post(format!("/v1/orders/{order_no}/cancel")).key("c")),
+        user(post(format!("/v1/orders/{order_no}/cancel")).key("c")),
+        post(format!("/admin/v1/orders/{confirmed}/ship")),
+        post(format!("/admin/v1/orders/{confirmed}/ship")).key("c").json(&json!({"x": 1})),
+        post(format!("/admin/v1/orders/{confirmed}/ship")).key("c"),
+        post(format!("/admin/v1/orders/{confirmed}/ship")).key("c"),
+        post("/admin/v1/orders/0/ship").key("c"),
+        post(format!("/admin/v1/orders/{confirmed}/refund")),
+        post(format!("/admin/v1/orders/{confirmed}/refund")).key("c").json(&json!({"restock": 1})),
+        post("/admin/v1/orders/0/refund").key("c"),
         get(format!("/admin/v1/orders/{order_no}")),
         get("/admin/v1/orders/0"),
+        get(format!("/admin/v1/orders/{order_no}/history")),
+        get("/admin/v1/orders/0/history"),
         get("/admin/v1/orders?sale_id=toured&user_id=1&idempotency_key=k"),
         get("/admin/v1/orders?sale_id=toured&user_id=9&idempotency_key=k"),
         get("/admin/v1/orders?sale_id=toured&user_id=1&idempotency_key=%22"),
@@ -200,14 +230,16 @@ fn tour(order_no: &str) -> Vec<Request> {
 
 #[test]
 fn every_operation_answers_as_described() {
-    let server = Server::start();
+    let server = provider::with_standard().start();
     server.open(&sale("first", 10));
+    server.open(&with(sale("free", 10), json!({"payment_timeout_s": null})));
     let order = created(&server.buyer(1).send(one("first", "k")));
+    let confirmed = created(&server.buyer(1).send(one("free", "k")));
     let description = Description::load();
     let operations = description.operations();
     let mut seen: BTreeMap<&str, BTreeSet<u16>> = operations.iter().map(|o| (&*o.name, BTreeSet::new())).collect();
     let (mut public, mut admin) = (server.stranger(), server.operator());
-    for request in tour(order["order_no"].as_str().unwrap()) {
+    for request in tour(order["order_no"].as_str().unwrap(), confirmed["order_no"].as_str().unwrap()) {
         let operation = operations.iter().find(|operation| is_of(&request, &operation.name));
         let operation = operation.unwrap_or_else(|| panic!("not described: {request:?}"));
         for listener in &operation.listeners {

@@ -196,6 +196,7 @@ fn capabilities_tell_the_bounds_of_the_contract() {
         ("/idempotency/key/length_max", json!(255)),
         ("/idempotency/boundaries", json!(["request", "user_sku", "user_sale", "user_sku_day"])),
         ("/idempotency/stored_outcomes", json!([201])),
+        ("/idempotency/steps/replay_window_s", json!(7 * 24 * 3600)),
         ("/idempotency/replay_marker", json!("Idempotency-Replayed")),
         ("/idempotency/in_progress", json!({"status": 409, "retry_after_s": 1, "prefer_wait_s_max": 10})),
         ("/retryable_codes", json!(retryable)),

@@ -4,7 +4,7 @@
 //! the command line and the end of the log.
 
 use std::collections::VecDeque;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -34,6 +34,7 @@ pub(crate) struct Launch {
     listen: String,
     admin_listen: String,
     args: Vec<String>,
+    env: Vec<(String, String)>,
     file_blocks_max: Option<u32>,
 }
 
@@ -48,7 +49,8 @@ impl Launch {
         let data_dir = home.path().join("data");
         let listen = "127.0.0.1:0".to_owned();
         let admin_listen = listen.clone();
-        Launch { home: Arc::new(home), data_dir, listen, admin_listen, args: Vec::new(), file_blocks_max: None }
+        let (args, env) = (Vec::new(), Vec::new());
+        Launch { home: Arc::new(home), data_dir, listen, admin_listen, args, env, file_blocks_max: None }
     }
 
     /// Another public address.
@@ -64,6 +66,22 @@ impl Launch {
     pub(crate) fn arg(mut self, arg: &str) -> Self {
         self.args.push(arg.into());
         self
+    }
+
+    /// A variable, which others on the machine do not see.
+    pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
+        self.env.retain(|(other, _)| other != name);
+        self.env.push((name.into(), value.into()));
+        self
+    }
+
+    /// Everything that servers of this launch wrote to their log, the last lines once they have ended.
+    pub(crate) fn whole_log(&self) -> String {
+        std::fs::read_to_string(self.log_file()).unwrap()
+    }
+
+    fn log_file(&self) -> PathBuf {
+        self.home().join("log")
     }
 
     /// Another data directory than `data` below the temporary one.
@@ -101,7 +119,7 @@ impl Launch {
         let mut command = self.command();
         let line = format!("{command:?}");
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{line}: {error}"));
-        let log = Log::follow(child.stderr.take().unwrap());
+        let log = Log::follow(child.stderr.take().unwrap(), &self.log_file());
         let (lines, stdout) = follow_stdout(child.stdout.take().unwrap());
         let unknown = SocketAddr::from(([127, 0, 0, 1], 0));
         let (public, admin) = (unknown, unknown);
@@ -143,6 +161,7 @@ impl Launch {
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("RUSHGATE_")) {
             command.env_remove(name);
         }
+        command.envs(self.env.iter().map(|(name, value)| (name, value)));
         command.current_dir(self.home());
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
@@ -303,11 +322,13 @@ struct Lines {
 }
 
 impl Log {
-    fn follow(stderr: impl Read + Send + 'static) -> Self {
+    fn follow(stderr: impl Read + Send + 'static, file: &Path) -> Self {
         let lines = Arc::new(Mutex::new(Lines::default()));
         let into = Arc::clone(&lines);
+        let mut whole = std::fs::OpenOptions::new().create(true).append(true).open(file).unwrap();
         let thread = std::thread::spawn(move || {
             for line in BufReader::new(stderr).split(b'\n').map_while(Result::ok) {
+                whole.write_all(&[&*line, b"\n"].concat()).unwrap();
                 into.lock().unwrap().push(String::from_utf8_lossy(&line).into_owned());
             }
         });

@@ -114,7 +114,7 @@ fn snake(name: &str) -> String {
 }
 
 fn capital(name: &str) -> String {
-    name[..1].to_uppercase() + &name[1..]
+    name.split('_').map(|word| word[..1].to_uppercase() + &word[1..]).collect()
 }
 
 #[test]
@@ -127,7 +127,7 @@ fn scripts_say_what_they_take_and_give() {
         .map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned())
         .collect();
     names.sort();
-    assert_eq!(names, ["adjust", "level", "load", "overdue", "reserve", "settle", "switch"]);
+    assert_eq!(names, ["adjust", "give_back", "level", "load", "overdue", "reserve", "settle", "switch"]);
     let text = |name: &str| read_to_string(root().join("lua").join(name).with_extension("lua")).unwrap();
     let all: Vec<String> = names.iter().flat_map(|name| findings(name, &text(name), &scripts, &codes)).collect();
     assert!(all.is_empty(), "\n{}\n", all.join("\n"));

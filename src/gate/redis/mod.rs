@@ -1,4 +1,4 @@
-//! The gate in Redis: seven scripts, and a client that sends them in batches.
+//! The gate in Redis: eight scripts, and a client that sends them in batches.
 //!
 //! It may forget, and is asked about that in every call: the epoch and the *lineage* – the run id of the process that
 //! the shard was loaded on – are compared first, so that a node which came back with old data is as good as empty.
@@ -37,7 +37,7 @@ use self::lane::{Lanes, Queued, Turn};
 use self::link::Link;
 use self::node::Shared;
 use self::wire::To;
-use super::{Ask, At, Error, Gate, Held, Level, May, No, Settlement};
+use super::{Ask, At, Error, Gate, Held, Level, May, No, Return, Settlement};
 use crate::clock::UnixMs;
 use crate::limits;
 use crate::order::{Hold, Sale, SaleNo, Switch};
@@ -214,6 +214,27 @@ impl Gate for RedisGate {
     fn adjust<'a>(&'a self, at: At, sku: u16, units: i64) -> BoxFuture<'a, Result<i64, Error>> {
         let adjust = async move { wire::moved(&self.inner.call(at, |to| to.adjust(sku, units)).await?) };
         adjust.boxed()
+    }
+
+    fn give_back<'a>(&'a self, at: At, returns: &'a [Return]) -> BoxFuture<'a, Result<(), Error>> {
+        let give_back = async move {
+            if returns.is_empty() {
+                return Ok(());
+            }
+            let link = self.inner.link(at)?;
+            let to = To { peer: &link.peer, ledger_id: self.inner.ledger_id, at };
+            // All in one write: who stops waiting does not cut it into halves.
+            let calls = returns.chunks(limits::GATE_BATCH_MAX).map(|some| to.give_back(some)).collect();
+            let answers = self.inner.send(&link, calls).await.into_iter();
+            let (done, failed): (Vec<_>, Vec<_>) =
+                answers.map(|answer| answer.and_then(|answer| wire::done(&answer))).partition(Result::is_ok);
+            match failed.into_iter().next() {
+                None => Ok(()),
+                Some(Err(error)) if !done.is_empty() => Err(Error::Unknown(format!("partly done: {error}"))),
+                Some(error) => error,
+            }
+        };
+        give_back.boxed()
     }
 
     fn level<'a>(&'a self, at: At) -> BoxFuture<'a, Result<Level, Error>> {

@@ -10,14 +10,23 @@ pub(super) enum Script {
     Settle,
     Switch,
     Adjust,
+    GiveBack,
     Level,
     Overdue,
 }
 
 impl Script {
     /// All, each at the place that its number says.
-    pub(super) const ALL: [Script; 7] =
-        [Script::Load, Script::Reserve, Script::Settle, Script::Switch, Script::Adjust, Script::Level, Script::Overdue];
+    pub(super) const ALL: [Script; 8] = [
+        Script::Load,
+        Script::Reserve,
+        Script::Settle,
+        Script::Switch,
+        Script::Adjust,
+        Script::GiveBack,
+        Script::Level,
+        Script::Overdue,
+    ];
 
     /// What Redis runs.
     pub(super) fn text(self) -> &'static str {
@@ -27,6 +36,7 @@ impl Script {
             Script::Settle => include_str!("../../../lua/settle.lua"),
             Script::Switch => include_str!("../../../lua/switch.lua"),
             Script::Adjust => include_str!("../../../lua/adjust.lua"),
+            Script::GiveBack => include_str!("../../../lua/give_back.lua"),
             Script::Level => include_str!("../../../lua/level.lua"),
             Script::Overdue => include_str!("../../../lua/overdue.lua"),
         }
@@ -40,6 +50,7 @@ impl Script {
             Script::Settle => &[Part::State, Part::Holds, Part::Records, Part::Units],
             Script::Switch => &[Part::State],
             Script::Adjust => &[Part::State],
+            Script::GiveBack => &[Part::State, Part::Units],
             Script::Level => &[Part::State, Part::Holds],
             Script::Overdue => &[Part::State, Part::Holds],
         }

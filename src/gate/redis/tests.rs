@@ -5,7 +5,7 @@ use ::redis::{Arg, Cmd};
 use super::link::Peer;
 use super::script::Script;
 use super::wire::To;
-use super::{Ask, At, May, Settlement};
+use super::{Ask, At, May, Return, Settlement};
 use crate::order::{Currency, Fingerprint, Hold, Name, OrderNo, Rules, Sale, SaleNo, Salt, Sku, SkuNo, Switch, UserId};
 
 fn no() -> OrderNo {
@@ -86,6 +86,7 @@ fn each_script_gets_the_arguments_of_its_header() {
         (Script::Settle, to.settle(&settlements), vec![1, 2]),
         (Script::Switch, to.switch(Switch::Ended), vec![]),
         (Script::Adjust, to.adjust(1, -2), vec![]),
+        (Script::GiveBack, to.give_back(&[Return { user: UserId::new(258).unwrap(), sku: 7, units: 9 }; 3]), vec![3]),
         (Script::Level, to.level(), vec![]),
         (Script::Overdue, to.overdue(9, 10, 11), vec![]),
     ];
@@ -98,6 +99,8 @@ fn each_script_gets_the_arguments_of_its_header() {
     let heads: Vec<&[u8]> = reserve[..11].iter().map(Vec::as_slice).collect();
     assert_eq!(heads, [&b"4"[..], b"lineage", b"9", b"10000", b"clr", b"3", b"2", b"0", b"4", b"1", b"2"]);
     assert_eq!((reserve[11].len(), reserve[12].len()), (16, 50));
+    let give_back = args(&calls[5].1);
+    assert_eq!((give_back[3].as_slice(), give_back[4].as_slice()), (&b"\0\0\0\0\0\0\x01\x02\0\x07"[..], &b"9"[..]));
 }
 
 #[test]

@@ -5,7 +5,7 @@ use redis::{Cmd, Value};
 use super::key::key;
 use super::link::Peer;
 use super::script::Script;
-use super::{Ask, At, Error, Held, Level, May, No, Settlement};
+use super::{Ask, At, Error, Held, Level, May, No, Return, Settlement};
 use crate::clock::UnixMs;
 use crate::limits;
 use crate::order::{Fingerprint, Hold, OrderNo, Sale, SaleState, Switch, UserId};
@@ -135,6 +135,17 @@ impl To<'_> {
     pub(super) fn adjust(&self, sku: u16, units: i64) -> Cmd {
         let mut call = self.call_in_epoch(Script::Adjust, 2, 32);
         call.arg(sku).arg(units);
+        call
+    }
+
+    pub(super) fn give_back(&self, returns: &[Return]) -> Cmd {
+        let mut call = self.call_in_epoch(Script::GiveBack, 2 * returns.len(), 24 * returns.len());
+        call.arg(returns.len());
+        for back in returns {
+            // As it stands in a hold: user 8, sku 2.
+            let buyer = [back.user.get().to_be_bytes().as_slice(), back.sku.to_be_bytes().as_slice()].concat();
+            call.arg(buyer.as_slice()).arg(back.units);
+        }
         call
     }
 
@@ -324,7 +335,7 @@ fn number(value: &Value) -> Option<i64> {
     }
 }
 
-/// What `load`, `settle` and `switch` answered: that they ran is all there is to know.
+/// What `load`, `settle`, `switch` and `give_back` answered: that they ran is all there is to know.
 pub(super) fn done(value: &Value) -> Result<(), Error> {
     moved(value).map(|_| ())
 }

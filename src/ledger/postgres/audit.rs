@@ -62,10 +62,10 @@ const CHECKS: &[Query] = &[
     Query {
         name: "orders_match_stock",
         fine: "the units of the orders are the units held and sold, shard by shard",
-        // The states are those of `State::number`: 0 holds, 1, 2, 3 and 7 have sold, the others have given back.
+        // The states are those of `State::number`: 0 holds, 1, 2, 3 and 7 have sold, unless they gave back as the others did.
         findings: "WITH counted AS (SELECT o.sku_no, o.user_id % a.shards AS shard, \
                  sum(CASE WHEN o.state = 0 THEN o.quantity ELSE 0 END) AS held, \
-                 sum(CASE WHEN o.state IN (1, 2, 3, 7) THEN o.quantity ELSE 0 END) AS sold \
+                 sum(CASE WHEN o.state IN (1, 2, 3, 7) AND NOT o.returned THEN o.quantity ELSE 0 END) AS sold \
                  FROM orders o JOIN sales a ON a.no = o.sale_no \
                  WHERE ($1::bigint IS NULL OR o.sale_no = $1) GROUP BY 1, 2) \
              SELECT format('sku %s shard %s: orders hold %s and sold %s, stock says %s and %s', k.id, s.shard, \
@@ -92,7 +92,7 @@ const CHECKS: &[Query] = &[
         name: "user_limits_hold",
         fine: "no user has more units than the sale's limit, and the counters are the orders' units",
         findings: "WITH counted AS (SELECT o.sku_no, o.user_id, sum(o.quantity) AS units FROM orders o \
-                 JOIN sales a ON a.no = o.sale_no WHERE a.user_limit IS NOT NULL AND o.state NOT IN (4, 5, 6) \
+                 JOIN sales a ON a.no = o.sale_no WHERE a.user_limit IS NOT NULL AND NOT o.returned \
                  AND ($1::bigint IS NULL OR o.sale_no = $1) GROUP BY 1, 2) \
              SELECT format('user %s sku %s: has %s, counter %s, limit %s', c.user_id, k.id, c.units, \
              coalesce(b.units, 0), a.user_limit) \
@@ -103,6 +103,53 @@ const CHECKS: &[Query] = &[
              FROM buyers b JOIN skus k ON k.no = b.sku_no \
              LEFT JOIN counted c ON c.sku_no = b.sku_no AND c.user_id = b.user_id \
              WHERE ($1::bigint IS NULL OR k.sale_no = $1) AND c.units IS NULL AND b.units <> 0 ORDER BY 1 LIMIT $2",
+    },
+    Query {
+        name: "steps_lead_to_state",
+        fine: "the steps of every order lead from its beginning to its state, each along the table of states",
+        // The numbers are those of `State::number` and `Step::number`. An order whose row is gone is of no sale any more.
+        findings: "WITH steps AS (SELECT s.*, o.order_no IS NOT NULL AS stands, \
+                 lag(s.to_state) OVER (PARTITION BY s.order_no ORDER BY s.state_version) AS before, \
+                 row_number() OVER (PARTITION BY s.order_no ORDER BY s.state_version) AS n \
+                 FROM order_steps s LEFT JOIN orders o ON o.order_no = s.order_no AND o.user_id = s.user_id \
+                 WHERE $1::bigint IS NULL OR o.order_no IS NULL OR o.sale_no = $1), \
+             counted AS (SELECT order_no, user_id, count(*) AS count, \
+                 max(CASE WHEN state_version = n + 1 THEN state_version END) AS newest FROM steps GROUP BY 1, 2), \
+             led AS (SELECT c.order_no, c.user_id, c.count, s.to_state FROM counted c \
+                 LEFT JOIN steps s ON s.order_no = c.order_no AND s.state_version = c.newest) \
+             SELECT format('order %s: step %s from state %s to %s after %s', order_no, step, from_state, to_state, \
+             coalesce(before::text, CASE WHEN stands THEN 'its beginning' ELSE 'nothing: the order is gone' END)) \
+             FROM steps WHERE NOT stands OR state_version <> n + 1 OR (before IS NULL AND from_state NOT IN (0, 1)) \
+             OR before <> from_state OR (from_state, step, to_state) NOT IN ((0, 0, 2), (0, 1, 4), (0, 2, 5), (1, 3, 3), \
+             (2, 3, 3), (2, 4, 7), (4, 0, 6), (5, 0, 6), (6, 4, 7)) \
+             UNION ALL SELECT format('order %s: version %s in state %s, %s steps lead to %s', o.order_no, \
+             o.state_version, o.state, coalesce(l.count, 0), coalesce(l.to_state::text, 'its beginning')) \
+             FROM orders o LEFT JOIN led l ON l.order_no = o.order_no AND l.user_id = o.user_id \
+             WHERE ($1::bigint IS NULL OR o.sale_no = $1) AND (o.state_version <> 1 + coalesce(l.count, 0) \
+             OR (l.count IS NULL AND o.state NOT IN (0, 1)) OR l.to_state <> o.state) ORDER BY 1 LIMIT $2",
+    },
+    Query {
+        name: "units_come_back_once",
+        fine: "the units of orders came back where they had to, and are the units that came back shard by shard",
+        findings: "WITH counted AS (SELECT o.sku_no, o.user_id % a.shards AS shard, sum(o.quantity) AS units \
+                 FROM orders o JOIN sales a ON a.no = o.sale_no WHERE o.returned \
+                 AND ($1::bigint IS NULL OR o.sale_no = $1) GROUP BY 1, 2) \
+             SELECT format('order %s: in state %s its units %s', o.order_no, o.state, \
+             CASE WHEN o.returned THEN 'came back' ELSE 'did not come back' END) FROM orders o \
+             WHERE ($1::bigint IS NULL OR o.sale_no = $1) \
+             AND ((o.state IN (4, 5, 6) AND NOT o.returned) OR (o.state NOT IN (4, 5, 6, 7) AND o.returned)) \
+             UNION ALL SELECT format('sku %s shard %s: orders gave %s back, stock says %s', k.id, s.shard, \
+             coalesce(c.units, 0), s.returned) FROM segments s JOIN skus k ON k.no = s.sku_no \
+             LEFT JOIN counted c ON c.sku_no = s.sku_no AND c.shard = s.shard \
+             WHERE ($1::bigint IS NULL OR k.sale_no = $1) AND coalesce(c.units, 0) <> s.returned ORDER BY 1 LIMIT $2",
+    },
+    Query {
+        name: "no_refund_waits_in_vain",
+        fine: "every refund that waits for a payment is of an order that may still be paid",
+        findings: "SELECT format('%s %s: order %s is %s', r.provider, r.event_id, r.order_no, \
+             coalesce('in state ' || o.state, 'gone')) FROM payment_reports r LEFT JOIN orders o ON o.order_no = r.order_no \
+             WHERE r.note = 'parked' AND ($1::bigint IS NULL OR o.order_no IS NULL OR o.sale_no = $1) \
+             AND (o.order_no IS NULL OR o.state NOT IN (0, 4, 5)) ORDER BY 1 LIMIT $2",
     },
 ];
 

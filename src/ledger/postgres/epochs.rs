@@ -11,7 +11,7 @@ use crate::order::{SaleNo, SkuLevel, Switch};
 
 /// Every segment of the shards, in the order in which everybody locks them: while they are held no order of the shards
 /// is recorded, and of two engines one waits for the other.
-const LOCK_LEVELS: &str = "SELECT s.shard, k.position, s.total, s.held, s.sold \
+const LOCK_LEVELS: &str = "SELECT s.shard, k.position, s.total, s.held, s.sold, s.returned \
      FROM skus k JOIN segments s ON s.sku_no = k.no AND s.shard = ANY ($2::integer[]) WHERE k.sale_no = $1 \
      ORDER BY s.sku_no, s.shard FOR UPDATE OF s";
 /// A statement of its own, because its view begins after the locks.

@@ -6,14 +6,18 @@
 
 mod append;
 mod audit;
+mod changing;
 mod connections;
 mod decide;
 mod epochs;
 mod finds;
+mod life;
 mod open;
 mod read;
+mod reports;
 mod sales;
 mod session;
+mod steps;
 
 use std::fmt;
 use std::sync::Arc;
@@ -28,17 +32,22 @@ use self::finds::Finds;
 pub use self::open::PostgresOpenError;
 use self::session::{Address, Purpose, Session};
 use super::{
-    Appended, Begin, Check, Entry, Epoch, Error, Ledger, PageOf, Restock, Restocked, SaleCreated, Switched, Transfer,
+    Appended, Begin, Change, Changed, Check, Entry, Epoch, Error, Expired, Ledger, PageOf, Restock, Restocked,
+    SaleCreated, Switched, Transfer, idempotency,
 };
 use crate::clock::UnixMs;
 use crate::limits;
-use crate::order::{Name, NewSale, Order, OrderNo, Sale, SaleNo, Salt, SkuLevel, SkuNo, Switch, UserId};
+use crate::order::{History, Name, NewSale, Order, OrderNo, Sale, SaleNo, Salt, SkuLevel, SkuNo, Switch, UserId};
 
 /// The ledger in a PostgreSQL database.
 pub struct PostgresLedger {
     server: Arc<Server>,
     /// Batches of orders.
     writers: Connections,
+    /// Changes of orders, and orders that expire. Not among the writers: such a change may wait for the row of its order,
+    /// which another engine holds, and new orders would have one connection less meanwhile. And not among the changers,
+    /// which a sale with many segments keeps busy for seconds.
+    steppers: Connections,
     /// Everything else that writes: orders never wait behind it for a connection.
     changers: Connections,
     readers: Connections,
@@ -80,6 +89,7 @@ impl PostgresLedger {
         let start =
             async |purpose, count, queued_max| Connections::start(&server, &tasks, purpose, count, queued_max).await;
         let writers = start(Purpose::Orders, limits::POSTGRES_WRITERS, limits::POSTGRES_APPENDS_QUEUED_MAX).await?;
+        let steppers = start(Purpose::Orders, limits::POSTGRES_STEPPERS, limits::POSTGRES_STEPS_QUEUED_MAX).await?;
         let changers = start(Purpose::Changes, limits::POSTGRES_CHANGERS, limits::POSTGRES_CHANGES_QUEUED_MAX).await?;
         let readers = start(Purpose::Orders, limits::POSTGRES_READERS, limits::POSTGRES_READS_QUEUED_MAX).await?;
         let finders = start(Purpose::Orders, limits::POSTGRES_FINDERS, limits::POSTGRES_FINDERS).await?;
@@ -88,6 +98,7 @@ impl PostgresLedger {
         Ok(PostgresLedger {
             server,
             writers,
+            steppers,
             changers,
             readers,
             finds,
@@ -129,6 +140,24 @@ impl fmt::Debug for PostgresLedger {
 impl Ledger for PostgresLedger {
     fn append(&self, batch: Vec<Entry>) -> BoxFuture<'_, Result<Vec<Appended>, Error>> {
         self.writers.run(move |session| async move { append::append(session, &batch).await }.boxed()).boxed()
+    }
+
+    fn change(&self, changes: Vec<Change>, now_ms: UnixMs) -> BoxFuture<'_, Result<Vec<Changed>, Error>> {
+        self.steppers.run(move |session| async move { life::change(session, &changes, now_ms).await }.boxed()).boxed()
+    }
+
+    fn expire(&self, now_ms: UnixMs, max: u32) -> BoxFuture<'_, Result<Vec<Expired>, Error>> {
+        self.steppers.run(move |session| async move { life::expire(session, now_ms, max).await }.boxed()).boxed()
+    }
+
+    fn history(&self, user: UserId, order_no: OrderNo) -> BoxFuture<'_, Result<History, Error>> {
+        self.readers.run(move |session| async move { life::history(session, user, order_no).await }.boxed()).boxed()
+    }
+
+    fn sweep_keys(&self, now_ms: UnixMs, max: u32) -> BoxFuture<'_, Result<u64, Error>> {
+        let sweep =
+            async move |session: &mut Session| Ok(idempotency::postgres::sweep(&mut session.sql, now_ms, max).await?);
+        self.changers.run_in_turn(move |session| async move { sweep(session).await }.boxed()).boxed()
     }
 
     fn find(&self, user: Option<UserId>, order_no: OrderNo) -> BoxFuture<'_, Result<Option<Order>, Error>> {
@@ -211,7 +240,7 @@ impl Ledger for PostgresLedger {
 
     fn close(&self) -> BoxFuture<'_, ()> {
         async move {
-            for connections in [&self.writers, &self.changers, &self.readers, &self.auditors] {
+            for connections in [&self.writers, &self.steppers, &self.changers, &self.readers, &self.auditors] {
                 connections.close();
             }
             self.finds.close();

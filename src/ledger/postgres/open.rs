@@ -79,7 +79,11 @@ pub enum PostgresOpenError {
 const VERSION_MIN: i32 = 140_000;
 
 /// Schema changes in order, never edited once merged.
-const MIGRATIONS: &[&str] = &[include_str!("migrations/0001_ledger.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("migrations/0001_ledger.sql"),
+    include_str!("migrations/0002_life.sql"),
+    include_str!("../idempotency/postgres.sql"),
+];
 
 /// Connects, brings the schema up to date if it is behind, and answers the ledger's id.
 pub(super) async fn open(address: &Address) -> Result<i64, PostgresOpenError> {
@@ -232,6 +236,14 @@ const CONSTRAINTS: &[(&str, &str, &str, &str)] = &[
     ("transfers", "transfers_pkey", "PRIMARY KEY (id)", "units might be moved twice"),
     ("restocks", "restocks_pkey", "PRIMARY KEY (sale_no, change_id)", "units might be added twice"),
     ("sales", "sales_id_unique", "UNIQUE (id)", "a sale might be made twice"),
+    ("order_steps", "order_steps_pkey", "PRIMARY KEY (order_no, state_version)", "an order might take a step twice"),
+    (
+        "payment_reports",
+        "payment_reports_event_unique",
+        "PRIMARY KEY (provider, event_id)",
+        "a payment might count twice",
+    ),
+    ("idempotency_keys", "idempotency_keys_pkey", "PRIMARY KEY (scope, key)", "a change might be made twice"),
 ];
 
 const SELECT_CONSTRAINTS: &str = "SELECT t.relname::text AS relname, c.conname::text AS conname, \

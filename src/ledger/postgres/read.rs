@@ -7,18 +7,18 @@ use uuid::Uuid;
 use crate::ledger::{Error, PageOf};
 use crate::order::{
     Boundary, Currency, Fingerprint, Name, OnDuplicate, Order, OrderNo, Rules, Sale, SaleNo, Salt, Sku, SkuLevel,
-    SkuNo, State, Switch, UserId,
+    SkuNo, State, Switch, UserId, Zone,
 };
 
 /// Orders by user and number; one that was asked for twice comes twice.
 const SELECT_ORDERS: &str = "SELECT o.seq, o.user_id, o.order_no, o.sale_no, o.sku_no, o.quantity, o.state, \
-     o.state_version, o.fingerprint, o.epoch, o.created_at, o.updated_at \
+     o.state_version, o.fingerprint, o.epoch, o.created_at, o.updated_at, o.returned \
      FROM UNNEST($1::bigint[], $2::uuid[]) AS w(user_id, order_no) \
      JOIN orders o ON o.user_id = w.user_id AND o.order_no = w.order_no";
 const SELECT_BY_NUMBER: &str = "SELECT seq, user_id, order_no, sale_no, sku_no, quantity, state, state_version, \
-     fingerprint, epoch, created_at, updated_at FROM orders WHERE order_no = $1";
+     fingerprint, epoch, created_at, updated_at, returned FROM orders WHERE order_no = $1";
 const SELECT_PAGE: &str = "SELECT seq, user_id, order_no, sale_no, sku_no, quantity, state, state_version, \
-     fingerprint, epoch, created_at, updated_at FROM orders \
+     fingerprint, epoch, created_at, updated_at, returned FROM orders \
      WHERE user_id = $1 AND sale_no = $2 AND seq < $3 ORDER BY seq DESC LIMIT $4";
 
 pub(super) async fn find(sql: &mut PgConnection, users: &[UserId], numbers: &[OrderNo]) -> Result<Vec<Order>, Error> {
@@ -43,7 +43,7 @@ pub(super) async fn page(sql: &mut PgConnection, page: &PageOf) -> Result<Vec<Or
     select.fetch_all(sql).await?.iter().map(order).collect()
 }
 
-fn order(row: &PgRow) -> Result<Order, Error> {
+pub(super) fn order(row: &PgRow) -> Result<Order, Error> {
     let bytes = |column| Ok::<_, Error>(row.try_get::<Uuid, _>(column)?.into_bytes());
     Ok(Order {
         seq: row.try_get(0)?,
@@ -58,13 +58,14 @@ fn order(row: &PgRow) -> Result<Order, Error> {
         epoch: row.try_get(9)?,
         created_at: row.try_get(10)?,
         updated_at: row.try_get(11)?,
+        returned: row.try_get(12)?,
     })
 }
 
 const SELECT_SALES: &str = "SELECT no, id, starts_at, ends_at, boundary, user_limit, payment_timeout_s, on_duplicate, \
-     require_token, shards, salt, derivation, switch, revision, ungated FROM sales WHERE revision > $1 ORDER BY revision";
+     require_token, shards, salt, derivation, switch, revision, ungated, time_zone FROM sales WHERE revision > $1 ORDER BY revision";
 const SELECT_SALE: &str = "SELECT no, id, starts_at, ends_at, boundary, user_limit, payment_timeout_s, on_duplicate, \
-     require_token, shards, salt, derivation, switch, revision, ungated FROM sales WHERE id = $1";
+     require_token, shards, salt, derivation, switch, revision, ungated, time_zone FROM sales WHERE id = $1";
 const SELECT_SKUS: &str = "SELECT k.sale_no, k.no, k.id, k.unit_price, k.currency \
      FROM UNNEST($1::bigint[]) AS w(sale_no) JOIN skus k ON k.sale_no = w.sale_no ORDER BY k.sale_no, k.position";
 
@@ -118,6 +119,7 @@ fn sale(row: &PgRow) -> Result<Sale, Error> {
             on_duplicate: word(row, 7, OnDuplicate::parse)?,
             require_token: row.try_get(8)?,
             shards: shard(row.try_get(9)?)?,
+            time_zone: word(row, 15, |text| Zone::parse(text).ok())?,
         },
         salt: Salt::new(salt.try_into().map_err(|_| unreadable())?),
         derivation: u8::try_from(row.try_get::<i32, _>(11)?).map_err(|_| unreadable())?,
@@ -128,7 +130,7 @@ fn sale(row: &PgRow) -> Result<Sale, Error> {
     })
 }
 
-const SELECT_STOCK: &str = "SELECT k.position, s.total, s.held, s.sold FROM skus k \
+const SELECT_STOCK: &str = "SELECT k.position, s.total, s.held, s.sold, s.returned FROM skus k \
      JOIN segments s ON s.sku_no = k.no WHERE k.sale_no = $1 ORDER BY k.position, s.shard";
 
 /// Stock of every sku of a sale, in the order of its skus, by shard.
@@ -146,9 +148,14 @@ pub(super) async fn stock(sql: &mut PgConnection, sale: SaleNo) -> Result<Vec<Ve
     Ok(stock)
 }
 
-/// Three columns from `first`: total, held, sold.
+/// Four columns from `first`: total, held, sold, returned.
 pub(super) fn level(row: &PgRow, first: usize) -> Result<SkuLevel, Error> {
-    Ok(SkuLevel { total: row.try_get(first)?, held: row.try_get(first + 1)?, sold: row.try_get(first + 2)? })
+    Ok(SkuLevel {
+        total: row.try_get(first)?,
+        held: row.try_get(first + 1)?,
+        sold: row.try_get(first + 2)?,
+        returned: row.try_get(first + 3)?,
+    })
 }
 
 fn name(row: &PgRow, column: usize) -> Result<Name, Error> {
@@ -168,7 +175,7 @@ pub(super) fn shard(number: i32) -> Result<u16, Error> {
     u16::try_from(number).map_err(|_| unreadable())
 }
 
-fn unsigned(number: i32) -> Result<u32, Error> {
+pub(super) fn unsigned(number: i32) -> Result<u32, Error> {
     u32::try_from(number).map_err(|_| unreadable())
 }
 

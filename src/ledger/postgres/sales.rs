@@ -15,8 +15,8 @@ use crate::limits;
 use crate::order::{DERIVATION, Name, NewSale, Sale, SaleNo, Salt, SkuNo, Switch, even_split};
 
 const INSERT_SALE: &str = "INSERT INTO sales (id, starts_at, ends_at, boundary, user_limit, payment_timeout_s, \
-     on_duplicate, require_token, shards, salt, derivation, switch, revision, created_at) \
-     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, 0, $13) ON CONFLICT (id) DO NOTHING RETURNING no";
+     on_duplicate, require_token, shards, salt, derivation, switch, revision, created_at, time_zone) \
+     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, 0, $13, $14) ON CONFLICT (id) DO NOTHING RETURNING no";
 const INSERT_SKU: &str = "INSERT INTO skus (sale_no, position, id, unit_price, currency, created, total) \
      VALUES ($1, $2, $3, $4, $5, $6, $6) RETURNING no";
 const INSERT_SEGMENTS: &str = "INSERT INTO segments (sku_no, shard, total, held, sold) \
@@ -51,7 +51,8 @@ pub(super) async fn create(
         .bind(salt.as_bytes().as_slice())
         .bind(i32::from(DERIVATION))
         .bind(Switch::Running.as_str())
-        .bind(now_ms);
+        .bind(now_ms)
+        .bind(rules.time_zone.as_str());
     let inserted: Option<i64> = insert.fetch_optional(&mut *sql).await?;
     let created = if let Some(sale_no) = inserted {
         for (position, sku) in (0_i32..).zip(&new.skus) {

@@ -8,7 +8,7 @@ use crate::order::{SaleNo, SkuLevel, Switch};
 const SELECT_EPOCH: &str = "SELECT epoch FROM epochs WHERE sale_no = ?1 AND shard = ?2";
 const PUT_EPOCH: &str = "INSERT INTO epochs (sale_no, shard, epoch) VALUES (?1, ?2, ?3) \
      ON CONFLICT (sale_no, shard) DO UPDATE SET epoch = excluded.epoch";
-const SELECT_LEVELS: &str = "SELECT s.total, s.held, s.sold FROM segments s JOIN skus k ON k.no = s.sku_no \
+const SELECT_LEVELS: &str = "SELECT s.total, s.held, s.sold, s.returned FROM segments s JOIN skus k ON k.no = s.sku_no \
      WHERE k.sale_no = ?1 AND s.shard = ?2 ORDER BY k.position";
 const SELECT_SWITCH: &str = "SELECT switch FROM sales WHERE no = ?1";
 
@@ -28,7 +28,7 @@ pub(super) fn begin(connection: &Connection, sale: SaleNo, begin: Begin) -> Resu
     connection.prepare_cached(PUT_EPOCH)?.execute(params![sale.0, begin.shard, epoch])?;
     let mut select = connection.prepare_cached(SELECT_LEVELS)?;
     let levels = select.query_map(params![sale.0, begin.shard], |row| {
-        Ok(SkuLevel { total: row.get(0)?, held: row.get(1)?, sold: row.get(2)? })
+        Ok(SkuLevel { total: row.get(0)?, held: row.get(1)?, sold: row.get(2)?, returned: row.get(3)? })
     })?;
     let levels = levels.collect::<Result<_, _>>()?;
     let switch: String = connection.prepare_cached(SELECT_SWITCH)?.query_row([sale.0], |row| row.get(0))?;

@@ -4,9 +4,12 @@
 mod append;
 mod audit;
 mod epochs;
+mod expiry;
+mod life;
 mod numbers;
 mod open;
 mod read;
+mod reports;
 mod sales;
 mod thread;
 
@@ -23,12 +26,14 @@ use tokio::sync::Semaphore;
 use self::numbers::Numbers;
 pub use self::open::OpenError;
 use self::thread::{ConnectionThread, Moment, not_done, write};
+use super::idempotency::sqlite as keys;
 use super::{
-    Appended, Begin, Check, Entry, Epoch, Error, Ledger, PageOf, Restock, Restocked, SaleCreated, Switched, Transfer,
+    Appended, Begin, Change, Changed, Check, Entry, Epoch, Error, Expired, Ledger, PageOf, Restock, Restocked,
+    SaleCreated, Switched, Transfer,
 };
 use crate::clock::UnixMs;
 use crate::limits;
-use crate::order::{Name, NewSale, Order, OrderNo, Sale, SaleNo, Salt, SkuLevel, SkuNo, Switch, UserId};
+use crate::order::{History, Name, NewSale, Order, OrderNo, Sale, SaleNo, Salt, SkuLevel, SkuNo, Switch, UserId};
 
 /// The embedded ledger.
 pub struct SqliteLedger {
@@ -136,13 +141,33 @@ impl Ledger for SqliteLedger {
         self.writer.run(work).boxed()
     }
 
+    fn change(&self, changes: Vec<Change>, now_ms: UnixMs) -> BoxFuture<'_, Result<Vec<Changed>, Error>> {
+        let numbers = self.numbers.clone();
+        self.write(move |connection| life::change(connection, &numbers, &changes, now_ms)).boxed()
+    }
+
+    fn expire(&self, now_ms: UnixMs, max: u32) -> BoxFuture<'_, Result<Vec<Expired>, Error>> {
+        let expire = async move {
+            let due = self.read(move |connection| expiry::due(connection, now_ms, max)).await?;
+            if due.is_empty() {
+                return Ok(Vec::new());
+            }
+            self.write(move |connection| expiry::expire(connection, &due, now_ms)).await
+        };
+        expire.boxed()
+    }
+
+    fn history(&self, user: UserId, order_no: OrderNo) -> BoxFuture<'_, Result<History, Error>> {
+        self.read(move |connection| reports::history(connection, user, order_no)).boxed()
+    }
+
+    fn sweep_keys(&self, now_ms: UnixMs, max: u32) -> BoxFuture<'_, Result<u64, Error>> {
+        self.write(move |connection| keys::sweep(connection, now_ms, max)).boxed()
+    }
+
     fn find(&self, user: Option<UserId>, order_no: OrderNo) -> BoxFuture<'_, Result<Option<Order>, Error>> {
         let numbers = self.numbers.clone();
-        let work = move |connection: &mut Connection| {
-            let user = user.map_or_else(|| numbers.user_of(connection, order_no), |user| Ok(Some(user)))?;
-            user.map_or(Ok(None), |user| read::find(connection, user, order_no))
-        };
-        self.read(work).boxed()
+        self.read(move |connection| numbers.find(connection, user, order_no)).boxed()
     }
 
     fn list(&self, page: PageOf) -> BoxFuture<'_, Result<Vec<Order>, Error>> {

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use parking_lot::Mutex;
 use rusqlite::{Connection, OptionalExtension, params};
 
+use super::read;
 use super::thread::write;
 use crate::ledger::Error;
 use crate::limits;
@@ -50,12 +51,19 @@ impl Numbers {
         order.seq <= self.upto.load(Ordering::Relaxed)
     }
 
-    /// Whose order this is. Memory first: a number leaves it only when its row has been committed.
-    pub(super) fn user_of(
+    /// The order with this number; with a user, only if it is theirs.
+    pub(super) fn find(
         &self,
         connection: &Connection,
+        user: Option<UserId>,
         order_no: OrderNo,
-    ) -> Result<Option<UserId>, rusqlite::Error> {
+    ) -> Result<Option<Order>, rusqlite::Error> {
+        let user = user.map_or_else(|| self.user_of(connection, order_no), |user| Ok(Some(user)))?;
+        user.map_or(Ok(None), |user| read::find(connection, user, order_no))
+    }
+
+    /// Whose order this is. Memory first: a number leaves it only when its row has been committed.
+    fn user_of(&self, connection: &Connection, order_no: OrderNo) -> Result<Option<UserId>, rusqlite::Error> {
         if let Some(user) = self.recent.lock().get(&order_no) {
             return Ok(Some(*user));
         }
@@ -111,15 +119,18 @@ fn user(user_id: i64) -> Option<UserId> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ledger::sqlite::open;
 
-    /// A ledger of one table, as far as numbers go.
+    /// A ledger's tables, with `count` orders in one of them.
     fn orders(count: i64) -> Connection {
         let connection = Connection::open_in_memory().unwrap();
         connection.execute_batch("PRAGMA foreign_keys = OFF").unwrap();
-        connection.execute_batch(include_str!("migrations/0001_ledger.sql")).unwrap();
+        for statements in open::MIGRATIONS {
+            connection.execute_batch(statements).unwrap();
+        }
         for n in 1..=count {
             let number = u128::try_from(n).unwrap().to_be_bytes();
-            let insert = "INSERT INTO orders VALUES (?1, ?1, ?2, 1, 1, 1, 0, 1, ?2, 1, 0, 0)";
+            let insert = "INSERT INTO orders VALUES (?1, ?1, ?2, 1, 1, 1, 0, 1, ?2, 1, 0, 0, 0)";
             connection.execute(insert, params![n, number]).unwrap();
         }
         connection
@@ -149,7 +160,7 @@ mod tests {
         assert_eq!(waiting(&numbers), 0);
         // A repeat of an order whose number stands in the table must not be kept a second time, or memory would grow
         // with every retry.
-        let known = super::super::read::find(&connection, user(7).unwrap(), number(7)).unwrap().unwrap();
+        let known = read::find(&connection, user(7).unwrap(), number(7)).unwrap().unwrap();
         assert!(numbers.has(&known));
         assert!(!numbers.has(&Order { seq: count + 1, ..known }));
         assert_eq!(numbers.user_of(&connection, number(0)).unwrap(), None);

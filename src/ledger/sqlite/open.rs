@@ -42,8 +42,12 @@ pub enum OpenError {
 }
 
 /// Schema changes in order, never edited once merged. The file's `user_version` counts those applied.
-const MIGRATIONS: &[&str] =
-    &[include_str!("migrations/0001_ledger.sql"), include_str!("migrations/0002_ledger_id.sql")];
+pub(super) const MIGRATIONS: &[&str] = &[
+    include_str!("migrations/0001_ledger.sql"),
+    include_str!("migrations/0002_ledger_id.sql"),
+    include_str!("migrations/0003_life.sql"),
+    include_str!("../idempotency/sqlite.sql"),
+];
 
 /// The oldest SQLite without the write-ahead-log reset bug.
 const SQLITE_VERSION_MIN: i32 = 3_051_003;

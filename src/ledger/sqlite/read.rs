@@ -5,14 +5,14 @@ use rusqlite::{Connection, Error, OptionalExtension, Row, named_params, params, 
 use crate::ledger::PageOf;
 use crate::order::{
     Boundary, Currency, Fingerprint, Name, OnDuplicate, Order, OrderNo, Rules, Sale, SaleNo, Salt, Sku, SkuLevel,
-    SkuNo, State, Switch, UserId,
+    SkuNo, State, Switch, UserId, Zone,
 };
 
 const SELECT_BY_USER: &str = "SELECT seq, user_id, order_no, sale_no, sku_no, quantity, state, state_version, \
-     fingerprint, epoch, created_at, updated_at FROM orders WHERE user_id = ?1 AND order_no = ?2";
+     fingerprint, epoch, created_at, updated_at, returned FROM orders WHERE user_id = ?1 AND order_no = ?2";
 /// The plus signs keep the planner from walking the whole table backwards instead of the user's orders.
 const SELECT_PAGE: &str = "SELECT seq, user_id, order_no, sale_no, sku_no, quantity, state, state_version, \
-     fingerprint, epoch, created_at, updated_at FROM orders \
+     fingerprint, epoch, created_at, updated_at, returned FROM orders \
      WHERE user_id = :user AND sale_no = :sale AND +seq < :before ORDER BY +seq DESC LIMIT :limit";
 
 pub(super) fn find(connection: &Connection, user: UserId, order_no: OrderNo) -> Result<Option<Order>, Error> {
@@ -49,14 +49,15 @@ fn order(row: &Row<'_>) -> Result<Order, Error> {
         epoch: row.get(9)?,
         created_at: row.get(10)?,
         updated_at: row.get(11)?,
+        returned: row.get(12)?,
     })
 }
 
 const SELECT_SALES: &str = "SELECT no, id, starts_at, ends_at, boundary, user_limit, payment_timeout_s, on_duplicate, \
-     require_token, shards, salt, derivation, switch, ungated FROM sales WHERE no > ?1 ORDER BY no";
+     require_token, shards, salt, derivation, switch, ungated, time_zone FROM sales WHERE no > ?1 ORDER BY no";
 const SELECT_ID: &str = "SELECT id FROM ledger_id";
 const SELECT_SALE: &str = "SELECT no, id, starts_at, ends_at, boundary, user_limit, payment_timeout_s, on_duplicate, \
-     require_token, shards, salt, derivation, switch, ungated FROM sales WHERE id = ?1";
+     require_token, shards, salt, derivation, switch, ungated, time_zone FROM sales WHERE id = ?1";
 const SELECT_SKUS: &str = "SELECT no, id, unit_price, currency FROM skus WHERE sale_no = ?1 ORDER BY position";
 
 pub(super) fn ledger_id(connection: &Connection) -> Result<u64, Error> {
@@ -91,6 +92,7 @@ fn sale(connection: &Connection, row: &Row<'_>) -> Result<Sale, Error> {
             on_duplicate: word(row, 7, OnDuplicate::parse)?,
             require_token: row.get(8)?,
             shards: row.get(9)?,
+            time_zone: word(row, 14, |text| Zone::parse(text).ok())?,
         },
         salt: Salt::new(row.get(10)?),
         derivation: row.get(11)?,
@@ -110,7 +112,7 @@ fn sku(row: &Row<'_>) -> Result<Sku, Error> {
     })
 }
 
-const SELECT_STOCK: &str = "SELECT k.position, s.shard, s.total, s.held, s.sold FROM segments s \
+const SELECT_STOCK: &str = "SELECT k.position, s.shard, s.total, s.held, s.sold, s.returned FROM segments s \
      JOIN skus k ON k.no = s.sku_no WHERE k.sale_no = ?1 ORDER BY k.position, s.shard";
 
 /// Stock of every sku of a sale, in the order of its skus, by shard.
@@ -124,7 +126,7 @@ pub(super) fn stock(connection: &Connection, sale: SaleNo) -> Result<Vec<Vec<Sku
             stock.push(Vec::new());
         }
         if let Some(shards) = stock.last_mut() {
-            shards.push(SkuLevel { total: row.get(2)?, held: row.get(3)?, sold: row.get(4)? });
+            shards.push(SkuLevel { total: row.get(2)?, held: row.get(3)?, sold: row.get(4)?, returned: row.get(5)? });
         }
     }
     Ok(stock)
@@ -135,10 +137,10 @@ fn name(row: &Row<'_>, column: usize) -> Result<Name, Error> {
 }
 
 /// A text column that holds one of a closed set of words.
-fn word<T>(row: &Row<'_>, column: usize, parse: impl Fn(&str) -> Option<T>) -> Result<T, Error> {
+pub(super) fn word<T>(row: &Row<'_>, column: usize, parse: impl Fn(&str) -> Option<T>) -> Result<T, Error> {
     parse(row.get_ref(column)?.as_str()?).ok_or_else(|| unreadable(column))
 }
 
-fn unreadable(column: usize) -> Error {
+pub(super) fn unreadable(column: usize) -> Error {
     Error::FromSqlConversionFailure(column, Type::Text, "the ledger holds a value this program does not know".into())
 }

@@ -9,8 +9,8 @@ use crate::limits;
 use crate::order::{DERIVATION, Name, NewSale, Sale, SaleNo, Salt, SkuNo, Switch, even_split};
 
 const INSERT_SALE: &str = "INSERT INTO sales (id, starts_at, ends_at, boundary, user_limit, payment_timeout_s, \
-     on_duplicate, require_token, shards, salt, derivation, switch, created_at) \
-     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)";
+     on_duplicate, require_token, shards, salt, derivation, switch, created_at, time_zone) \
+     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)";
 const INSERT_SKU: &str = "INSERT INTO skus (sale_no, position, id, unit_price, currency, created, total) \
      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6)";
 const INSERT_SEGMENT: &str = "INSERT INTO segments (sku_no, shard, total, held, sold) VALUES (?1, ?2, ?3, 0, 0)";
@@ -40,7 +40,8 @@ pub(super) fn create(
         salt.as_bytes(),
         DERIVATION,
         Switch::Running.as_str(),
-        now_ms
+        now_ms,
+        rules.time_zone.as_str()
     ])?;
     let sale_no = connection.last_insert_rowid();
     for (position, sku) in (0_i64..).zip(&new.skus) {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use rushgate::ledger::{Appended, Ledger, OpenError, SqliteLedger};
-use rushgate::order::{Rules, State};
+use rushgate::order::{Rules, State, Step};
 use rusqlite::Connection;
 use tempfile::TempDir;
 
@@ -50,6 +50,19 @@ async fn failing_after(statements: &str) -> Vec<&'static str> {
     checks.into_iter().filter(|check| !check.ok).map(|check| check.name).collect()
 }
 
+/// A step of a user's order, of which `numbers` are its own, that of the state it led from, and that of the next.
+fn step(user_id: u64, version: u32, numbers: &str) -> String {
+    format!(
+        "INSERT INTO order_steps SELECT order_no, {version}, user_id, {numbers}, 'operator', NULL, 0 \
+         FROM orders WHERE user_id = {user_id};\n"
+    )
+}
+
+const PAID: &str = "UPDATE orders SET state = 2, state_version = 2 WHERE user_id = 3";
+const SHIPPED: &str = "UPDATE orders SET state = 3, state_version = 3 WHERE user_id = 3";
+const PARKED: &str = "INSERT INTO payment_reports SELECT 'standard', 'e', 'payment.refunded', 'refunded', order_no, 'r', 5, \
+     'CNY', 0, 1, 'parked', 0 FROM orders WHERE user_id = 3";
+
 #[tokio::test]
 async fn an_audit_names_what_is_broken() {
     for (check, statements) in [
@@ -73,13 +86,36 @@ async fn an_audit_names_what_is_broken() {
         (
             "one_order_per_operation",
             "INSERT INTO orders SELECT 99, user_id + 100, order_no, sale_no, sku_no, \
-             quantity, state, state_version, fingerprint, epoch, created_at, updated_at FROM orders WHERE user_id = 3",
+             quantity, state, state_version, fingerprint, epoch, created_at, updated_at, returned FROM orders WHERE user_id = 3",
         ),
         ("numbers_find_orders", "DELETE FROM order_numbers"),
         ("numbers_find_orders", "UPDATE order_numbers SET user_id = user_id + 1"),
         ("user_limits_hold", "UPDATE buyers SET units = 1 WHERE user_id = 3"),
         ("user_limits_hold", "DELETE FROM buyers WHERE user_id = 3"),
         ("user_limits_hold", "UPDATE sales SET user_limit = 1"),
+        ("steps_lead_to_state", "UPDATE orders SET state = 2 WHERE user_id = 3"),
+        ("steps_lead_to_state", "UPDATE orders SET state = 1 WHERE user_id = 3"),
+        ("steps_lead_to_state", "UPDATE orders SET state_version = 2 WHERE user_id = 3"),
+        ("steps_lead_to_state", "UPDATE sales SET payment_timeout_s = NULL"),
+        ("steps_lead_to_state", &step(3, 2, "0, 0, 2")),
+        ("steps_lead_to_state", &(step(3, 2, "0, 0, 2") + "UPDATE orders SET state = 2 WHERE user_id = 3")),
+        ("steps_lead_to_state", &(step(3, 3, "0, 0, 2") + PAID)),
+        ("steps_lead_to_state", &(step(3, 2, "4, 0, 2") + PAID)),
+        ("steps_lead_to_state", &(step(3, 2, "3, 1, 3") + SHIPPED)),
+        ("steps_lead_to_state", &(step(3, 2, "0, 0, 2") + &step(3, 3, "3, 1, 3") + SHIPPED)),
+        ("steps_lead_to_state", &(step(3, 2, "0, 0, 2") + &step(3, 4, "3, 2, 3") + SHIPPED)),
+        ("steps_lead_to_state", "INSERT INTO order_steps VALUES (zeroblob(16), 2, 3, 0, 0, 2, 'buyer', NULL, 0)"),
+        ("units_come_back_once", "UPDATE orders SET returned = 1 WHERE user_id = 3"),
+        ("units_come_back_once", "UPDATE orders SET state = 4 WHERE user_id = 3"),
+        ("units_come_back_once", "UPDATE orders SET state = 6 WHERE user_id = 3"),
+        ("units_come_back_once", "UPDATE segments SET returned = 2 WHERE sku_no = 1 AND shard = 1"),
+        ("units_come_back_once", "UPDATE segments SET returned = -1 WHERE sku_no = 1 AND shard = 1"),
+        (
+            "units_come_back_once",
+            "UPDATE orders SET state = 2, returned = 1 WHERE user_id = 3; \
+             UPDATE segments SET returned = 2 WHERE sku_no = 1 AND shard = 1",
+        ),
+        ("no_refund_waits_in_vain", &(step(3, 2, "0, 0, 2") + PAID + "; " + PARKED)),
     ] {
         let failing = failing_after(statements).await;
         assert!(failing.contains(&check), "after {statements:?}, {check} is not among {failing:?}");
@@ -92,15 +128,38 @@ async fn an_audit_follows_every_state() {
     for state in State::ALL {
         let number = state.number();
         let gives_back = matches!(state, State::Cancelled | State::Expired | State::RefundDue);
+        let returned = i64::from(gives_back);
         let sold = i64::from(!gives_back && state != State::PendingPayment) * 2;
         let held = i64::from(state == State::PendingPayment) * 2;
+        let steps: &[Step] = match state {
+            State::PendingPayment | State::Confirmed => &[],
+            State::Paid => &[Step::Pay],
+            State::Shipped => &[Step::Pay, Step::Ship],
+            State::Cancelled => &[Step::Cancel],
+            State::Expired => &[Step::Expire],
+            State::RefundDue => &[Step::Cancel, Step::Pay],
+            State::Refunded => &[Step::Pay, Step::Refund],
+        };
+        let (mut from, mut version) = (State::PendingPayment, 1);
+        let mut taken = String::new();
+        for taken_step in steps {
+            let to = from.after(*taken_step).unwrap();
+            version += 1;
+            let numbers = format!("{}, {}, {}", taken_step.number(), from.number(), to.number());
+            taken += &step(4, version, &numbers);
+            from = to;
+        }
         let failing = failing_after(&format!(
-            "UPDATE orders SET state = {number} WHERE user_id = 4;
-             UPDATE segments SET held = held - 2 + {held}, sold = sold + {sold} WHERE sku_no = 1 AND shard = 0;
+            "{taken}
+             UPDATE orders SET state = {number}, state_version = {version}, returned = {returned} WHERE user_id = 4;
+             UPDATE segments SET held = held - 2 + {held}, sold = sold + {sold}, returned = {returned} * 2
+             WHERE sku_no = 1 AND shard = 0;
              UPDATE buyers SET units = {held} + {sold} WHERE user_id = 4"
         ))
         .await;
-        assert_eq!(failing, [] as [&str; 0], "{state:?}");
+        // A sale with a payment step has no order that began without one.
+        let wrong: &[&str] = if state == State::Confirmed { &["steps_lead_to_state"] } else { &[] };
+        assert_eq!(failing, wrong, "{state:?}");
     }
 }
 

@@ -89,7 +89,7 @@ async fn a_restocked_sale_is_still_the_same() {
 async fn stock_is_spread_evenly_by_sku_and_shard() {
     for kind in ledgers() {
         let books = Books::new(kind, demo()).await;
-        let fresh = |total| SkuLevel { total, held: 0, sold: 0 };
+        let fresh = |total| SkuLevel { total, held: 0, sold: 0, returned: 0 };
         let stock = books.ledger.stock(books.sale.no).await.unwrap();
         assert_eq!(stock, [[4, 3, 3].map(fresh), [2, 2, 1].map(fresh)], "{}", books.name);
     }
@@ -261,7 +261,7 @@ async fn an_epoch_tells_the_stock_of_its_shard_and_the_switch() {
             let levels = vec![stock[0][shard], stock[1][shard]];
             assert_eq!(epoch.begun, Some(Begun { levels, switch: Switch::Paused }), "{}: shard {shard}", books.name);
         }
-        assert_eq!(stock[0][1], SkuLevel { total: 3, held: 2, sold: 0 }, "{}", books.name);
+        assert_eq!(stock[0][1], SkuLevel { total: 3, held: 2, sold: 0, returned: 0 }, "{}", books.name);
     }
 }
 

@@ -64,7 +64,7 @@ async fn appends_survive_connections_that_are_ended_under_them() {
     assert!(checks.iter().all(|check| check.ok), "{checks:?}");
 }
 
-async fn eventually<T>(mut ask: impl AsyncFnMut() -> Option<T>) -> T {
+pub(super) async fn eventually<T>(mut ask: impl AsyncFnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + PATIENCE;
     loop {
         if let Some(answer) = ask().await {

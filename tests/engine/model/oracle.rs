@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use rushgate::order::{Boundary, OnDuplicate, Rules, SaleState, Switch};
+use rushgate::order::{Boundary, OnDuplicate, OrderNo, Rules, SaleState, State, Switch};
 
 use crate::world::NOON;
 
@@ -34,9 +34,46 @@ pub(super) struct Oracle {
     switch: Switch,
     pub(super) now_ms: i64,
     total: [i64; 2],
-    /// By what makes an operation the same: the order's content and its time.
-    orders: BTreeMap<(u64, String), (Wish, i64)>,
+    /// By what makes an operation the same.
+    orders: BTreeMap<(u64, String), Made>,
     changes: BTreeMap<u8, (u16, i64)>,
+    /// The answers to steps, by order, word and key: with what they were asked for, and where they led.
+    steps: BTreeMap<((u64, String), &'static str, u8), (bool, State)>,
+}
+
+/// An order that was made.
+struct Made {
+    wish: Wish,
+    created_at: i64,
+    number: Option<OrderNo>,
+    state: State,
+    /// Whether its units went back.
+    returned: bool,
+    /// Whether a refund was reported before the payment.
+    waits: bool,
+}
+
+/// What may happen to an order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Life {
+    Cancel,
+    Ship,
+    Refund {
+        restock: bool,
+    },
+    /// The provider reports a payment.
+    Paid,
+    /// The provider reports that all of it went back.
+    Refunded,
+}
+
+/// What whoever sees to it must hear.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Told {
+    State(State),
+    Again(State),
+    Refused(&'static str),
+    Heard,
 }
 
 impl Oracle {
@@ -48,6 +85,7 @@ impl Oracle {
             total: stock,
             orders: BTreeMap::new(),
             changes: BTreeMap::new(),
+            steps: BTreeMap::new(),
         }
     }
 
@@ -63,12 +101,12 @@ impl Oracle {
     }
 
     fn units(&self, is_counted: impl Fn(&Wish) -> bool) -> i64 {
-        let counted = self.orders.values().filter(|(wish, _)| is_counted(wish));
-        counted.map(|(wish, _)| i64::from(wish.quantity)).sum()
+        let live = self.orders.values().filter(|made| !made.returned).map(|made| &made.wish);
+        live.filter(|wish| is_counted(wish)).map(|wish| i64::from(wish.quantity)).sum()
     }
 
     pub(super) fn verdict(&self, wish: &Wish) -> Verdict {
-        if let Some((first, created_at)) = self.orders.get(&self.identity(wish)) {
+        if let Some(Made { wish: first, created_at, .. }) = self.orders.get(&self.identity(wish)) {
             // The key is no part of the content.
             let is_same = Wish { key: 0, ..*first } == Wish { key: 0, ..*wish };
             return match self.rules.on_duplicate {
@@ -96,8 +134,86 @@ impl Oracle {
 
     pub(super) fn apply(&mut self, wish: &Wish, verdict: &Verdict) {
         if let Verdict::Created { created_at } = verdict {
-            self.orders.insert(self.identity(wish), (*wish, *created_at));
+            let state = if self.rules.payment_timeout_s.is_some() { State::PendingPayment } else { State::Confirmed };
+            let made =
+                Made { wish: *wish, created_at: *created_at, number: None, state, returned: false, waits: false };
+            self.orders.insert(self.identity(wish), made);
         }
+    }
+
+    /// The number that an order was answered with.
+    pub(super) fn learn(&mut self, wish: &Wish, number: OrderNo) {
+        let identity = self.identity(wish);
+        if let Some(made) = self.orders.get_mut(&identity) {
+            assert_eq!(*made.number.get_or_insert(number), number, "an order has one number");
+        }
+    }
+
+    /// The number and quantity of the order that this wish made, if it is known.
+    pub(super) fn number(&self, wish: &Wish) -> Option<(OrderNo, u32)> {
+        let made = self.orders.get(&self.identity(wish))?;
+        Some((made.number?, made.wish.quantity))
+    }
+
+    /// What is told of a step of the order that this wish made, and what it does to it.
+    pub(super) fn live(&mut self, wish: &Wish, life: Life, key: u8) -> Told {
+        let identity = self.identity(wish);
+        let made = self.orders.get_mut(&identity).expect("an order");
+        let (word, restock) = match life {
+            Life::Cancel => ("cancel", false),
+            Life::Ship => ("ship", false),
+            Life::Refund { restock } => ("refund", restock),
+            Life::Paid => {
+                made.state = match made.state {
+                    State::PendingPayment => State::Paid,
+                    State::Cancelled | State::Expired => State::RefundDue,
+                    other => other,
+                };
+                if made.waits && matches!(made.state, State::Paid | State::RefundDue) {
+                    made.state = State::Refunded;
+                }
+                return Told::Heard;
+            }
+            Life::Refunded => {
+                match made.state {
+                    State::PendingPayment | State::Cancelled | State::Expired => made.waits = true,
+                    State::Paid | State::RefundDue => made.state = State::Refunded,
+                    _ => {}
+                }
+                return Told::Heard;
+            }
+        };
+        if let Some((asked, state)) = self.steps.get(&(identity.clone(), word, key)) {
+            return if *asked == restock { Told::Again(*state) } else { Told::Refused("idempotency_key_reused") };
+        }
+        let (state, returns) = match (made.state, life) {
+            (State::PendingPayment, Life::Cancel) => (State::Cancelled, true),
+            (State::Cancelled, Life::Cancel) => (State::Cancelled, false),
+            (State::Paid | State::Confirmed, Life::Ship) => (State::Shipped, false),
+            (State::Paid | State::RefundDue, Life::Refund { restock }) => (State::Refunded, restock),
+            _ => return Told::Refused("invalid_transition"),
+        };
+        made.state = state;
+        made.returned |= returns;
+        self.steps.insert((identity, word, key), (restock, state));
+        Told::State(state)
+    }
+
+    /// Time passes.
+    pub(super) fn tick(&mut self, ms: i64) {
+        self.now_ms += ms;
+        let Some(seconds) = self.rules.payment_timeout_s else { return };
+        for made in self.orders.values_mut() {
+            if made.state == State::PendingPayment && made.created_at + i64::from(seconds) * 1000 <= self.now_ms {
+                made.state = State::Expired;
+                made.returned = true;
+            }
+        }
+    }
+
+    /// How every order stands whose number is known.
+    pub(super) fn states(&self) -> impl Iterator<Item = (OrderNo, State)> {
+        self.orders.values().filter_map(|made| Some((made.number?, made.state)))
     }
 
     /// Whether the sale may be switched so.
@@ -127,8 +243,11 @@ impl Oracle {
 
     /// Available, held and sold.
     pub(super) fn levels(&self, sku: u16) -> (i64, i64, i64) {
-        let ordered = self.units(|order| order.sku == sku);
-        let available = self.total[usize::from(sku)] - ordered;
-        if self.rules.payment_timeout_s.is_some() { (available, ordered, 0) } else { (available, 0, ordered) }
+        let live = self.orders.values().filter(|made| made.wish.sku == sku && !made.returned);
+        let (held, sold) = live.fold((0, 0), |(held, sold), made| {
+            let units = i64::from(made.wish.quantity);
+            if made.state == State::PendingPayment { (held + units, sold) } else { (held, sold + units) }
+        });
+        (self.total[usize::from(sku)] - held - sold, held, sold)
     }
 }

@@ -3,8 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use rushgate::engine::{PlaceOrder, RestockSale};
-use rushgate::order::{Boundary, NewSale, OnDuplicate, OrderNo, Outcome, Receipt, Refusal, SaleView, Switch};
+use rushgate::engine::{PlaceOrder, RestockSale, TakeStep};
+use rushgate::order::{
+    Boundary, Fact, Money, NewSale, OnDuplicate, OrderNo, Outcome, Provider, Receipt, Reference, Refusal, Report,
+    SaleView, Step, Switch,
+};
 
 use crate::faults::Fault;
 use crate::world::{NOON, World, key, name, new_sale, rules, user, word};
@@ -112,7 +115,32 @@ impl Teller {
             ["place", key_text, sale_id, item] => self.place(words, key_text, sale_id, item).await,
             ["tick", by] => {
                 self.world.clock.advance(ms(by)?);
+                // The engine does so by itself, within half a second of the real clock.
+                self.world.engine.expire().await;
                 Ok(ok())
+            }
+            ["changes", "fail", faults @ ..] => {
+                self.world.ledger.plan_changes(parse_all(faults)?);
+                Ok(ok())
+            }
+            [word @ ("cancel" | "ship" | "refund"), key_text, order, rest @ ..] => {
+                let step = match *word {
+                    "cancel" => Step::Cancel,
+                    "ship" => Step::Ship,
+                    _ => Step::Refund,
+                };
+                let (order_no, restock) = (self.number(order)?, rest == &["restock"]);
+                let whose = words.named("user").map(number_of_user).transpose()?;
+                let ask = TakeStep { order_no, user: whose, step, restock, key: key(key_text) };
+                Ok(refusable(self.world.engine.take_step(ask).await, |taken| {
+                    let state = taken.view.order.state.as_str();
+                    if taken.is_replay { format!("{state} again") } else { state.to_owned() }
+                }))
+            }
+            ["hears", what, order] => {
+                let order_no = self.number(order)?;
+                let report = self.report(words, what, order_no).await?;
+                Ok(refusable(self.world.engine.hear(report).await, |note| note.as_str().to_owned()))
             }
             ["pause", id] => Ok(self.switch(id, Switch::Paused).await),
             ["resume", id] => Ok(self.switch(id, Switch::Running).await),
@@ -178,6 +206,33 @@ impl Teller {
             }
             _ => Err("no such operation".to_owned()),
         }
+    }
+
+    fn number(&self, order: &str) -> Result<OrderNo, String> {
+        self.orders.get(order).map(|(number, _)| *number).ok_or("that name is not bound".to_owned())
+    }
+
+    /// `hears paid O1 event=E1`: `paid`, `failed` or `refunded`, of the whole amount unless `amount=…` says otherwise.
+    async fn report(&self, words: &Words<'_>, what: &str, order_no: OrderNo) -> Result<Report, String> {
+        let reference = |text: &str| Reference::parse(text).map_err(|_| format!("{text} is no id"));
+        let event = words.named("event").ok_or("event=… is missing")?;
+        let view = self.world.engine.order(None, order_no).await.map_err(|refusal| refusal.code.as_str().to_owned())?;
+        let whole = view.sku.unit_price * i64::from(view.order.quantity);
+        let money = Money {
+            order_no,
+            payment_id: reference(words.named("id").unwrap_or(what))?,
+            amount: words.named("amount").map_or(Ok(whole), |text| number(text).map(|n| n as i64))?,
+            currency: view.sku.currency,
+            is_total: false,
+            is_ours: true,
+        };
+        let fact = match what {
+            "paid" => Fact::Succeeded(money),
+            "failed" => Fact::Failed(order_no),
+            "refunded" => Fact::Refunded(money),
+            _ => return Err(format!("{what} is no report: paid, failed, refunded")),
+        };
+        Ok(Report { provider: Provider::Standard, event_id: reference(event)?, event_type: reference(what)?, fact })
     }
 
     async fn place(&self, words: &Words<'_>, key_text: &str, sale_id: &str, item: &str) -> Result<Answer, String> {

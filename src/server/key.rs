@@ -2,12 +2,12 @@
 
 use http::header::HeaderMap;
 
-use crate::order::{InvalidKey, Key};
+use crate::order::{Code, InvalidKey, Key, Refusal};
 
 const HEADERS: [&str; 2] = ["idempotency-key", "x-idempotency-key"];
 
 /// The key in either header or in `member`; `None` if there is none. All that are sent must be one key.
-pub(super) fn key_of(headers: &HeaderMap, member: Option<&str>) -> Result<Option<Key>, InvalidKey> {
+pub fn key_of(headers: &HeaderMap, member: Option<&str>) -> Result<Option<Key>, InvalidKey> {
     let mut found: Option<Key> = None;
     for name in HEADERS {
         let mut lines = headers.get_all(name).iter();
@@ -22,6 +22,15 @@ pub(super) fn key_of(headers: &HeaderMap, member: Option<&str>) -> Result<Option
         agree(&mut found, Key::parse(member.as_bytes())?)?;
     }
     Ok(found)
+}
+
+/// The key of a call that needs one.
+pub fn need_key(headers: &HeaderMap, member: Option<&str>) -> Result<Key, Refusal> {
+    match key_of(headers, member) {
+        Ok(Some(key)) => Ok(key),
+        Ok(None) => Err(Code::IdempotencyKeyMissing.into()),
+        Err(invalid) => Err(Refusal::because(Code::IdempotencyKeyInvalid, invalid.to_string())),
+    }
 }
 
 fn agree(found: &mut Option<Key>, key: Key) -> Result<(), InvalidKey> {

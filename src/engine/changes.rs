@@ -1,0 +1,201 @@
+//! What happens to an order after it was made: steps that somebody asks for, and reports of payment providers. They are
+//! committed in groups like orders: what comes while one transaction runs makes up the next one.
+//!
+//! Units come back in the ledger first and in the gate after, and only then is anybody told.
+
+use std::sync::Arc;
+
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use tokio::task::JoinSet;
+use tokio::time::{Duration, timeout};
+
+use super::{Engine, ledger_trouble};
+use crate::ledger::idempotency::{Operation, Scope};
+use crate::ledger::{self, AskedStep, Change, Changed};
+use crate::limits;
+use crate::order::{By, Code, Fingerprint, Key, Note, OrderNo, OrderView, Refusal, Report, State, Step, UserId};
+
+/// A request for a step in the life of an order.
+#[derive(Clone, Debug)]
+pub struct TakeStep {
+    /// The order.
+    pub order_no: OrderNo,
+    /// Whose it must be; `None`: anybody's, for operators.
+    pub user: Option<UserId>,
+    /// The step.
+    pub step: Step,
+    /// Whether the units of a refunded order go back on sale.
+    pub restock: bool,
+    /// The client's key.
+    pub key: Key,
+}
+
+/// A step that was taken.
+#[derive(Clone, Debug)]
+pub struct StepTaken {
+    /// The order as the first request with this key left it.
+    pub view: OrderView,
+    /// Whether this is not that first request.
+    pub is_replay: bool,
+}
+
+/// A change on its way to the ledger.
+pub(super) struct ChangeJob {
+    change: Change,
+    /// Given back when the change is answered.
+    _place: OwnedSemaphorePermit,
+    answer: oneshot::Sender<Result<Changed, ledger::Error>>,
+}
+
+impl Engine {
+    /// Takes a step in the life of an order, once per key. This is where every keyed operation passes.
+    ///
+    /// Cancel-safe: once polled, the step is taken whether or not anybody waits for the answer.
+    pub async fn take_step(&self, ask: TakeStep) -> Result<StepTaken, Refusal> {
+        let TakeStep { order_no, user, step, restock, key } = ask;
+        let number = order_no.to_string();
+        let who = user.map_or_else(|| "operator".to_owned(), |user| user.to_string());
+        // Numbers and fixed words only: such a scope is always valid.
+        let scope = Scope::new(&[step.as_str(), &who, &number]).map_err(|_| Code::OrderNotFound)?;
+        let fingerprint = Fingerprint::of_fields(step.as_str(), &[order_no.as_bytes(), &[u8::from(restock)]]);
+        let asked = AskedStep {
+            order_no,
+            user,
+            step,
+            restock,
+            by: if user.is_some() { By::Buyer } else { By::Operator },
+            operation: Operation { scope, key, fingerprint },
+            keep_until: self.clock.now_ms().saturating_add(limits::KEY_KEPT_MS),
+        };
+        let (order, is_replay) = match self.change(Change::Step(asked)).await? {
+            Changed::Done { order, .. } => (order, false),
+            Changed::Before(order) => (order, true),
+            Changed::NotFound => return Err(Code::OrderNotFound.into()),
+            Changed::OtherContent => return Err(Code::IdempotencyKeyReused.into()),
+            Changed::NotAllowed(state) => return Err(not_allowed(state)),
+            Changed::Heard(_) => return Err(Code::UnknownOutcome.into()),
+        };
+        if !is_replay {
+            self.metrics.step(step, 1);
+        }
+        // A sale that another engine has just made may not be known here yet: the same request finds the answer.
+        let view = self.view(order).ok_or(Code::UnknownOutcome)?;
+        Ok(StepTaken { view, is_replay })
+    }
+
+    /// Takes in a verified report of a payment provider. `Ok` with what became of it when it is kept, now or before;
+    /// `order_not_found` if there is no such order.
+    ///
+    /// Cancel-safe: once polled, the report is taken in whether or not anybody waits for the answer.
+    pub async fn hear(&self, report: Report) -> Result<Note, Refusal> {
+        let (provider, event_id, order_no) = (report.provider.as_str(), report.event_id.clone(), report.order_no());
+        let order_no = order_no.map(|order_no| order_no.to_string()).unwrap_or_default();
+        match self.change(Change::Report(report)).await? {
+            Changed::Heard(note) => {
+                self.metrics.report(note);
+                match note {
+                    Note::SecondPayment | Note::Mismatch | Note::Impossible => {
+                        let note = note.as_str();
+                        tracing::warn!(provider, %event_id, order_no, note, "a payment report needs a look");
+                    }
+                    _ => tracing::debug!(provider, %event_id, order_no, note = note.as_str(), "payment report"),
+                }
+                Ok(note)
+            }
+            Changed::NotFound => Err(Code::OrderNotFound.into()),
+            other => {
+                tracing::error!(?other, "the ledger answered a report with something else");
+                Err(Code::UnknownOutcome.into())
+            }
+        }
+    }
+
+    async fn change(&self, change: Change) -> Result<Changed, Refusal> {
+        let place = self.changing.clone().try_acquire_owned().map_err(|_| Code::Overloaded)?;
+        let (answer, answered) = oneshot::channel();
+        let job = ChangeJob { change, _place: place, answer };
+        // There is a place in the queue for every permit: it fails only when the engine has stopped.
+        self.changes.try_send(job).map_err(|_| Code::LedgerUnavailable)?;
+        let patience = Duration::from_millis(limits::ANSWER_MS_MAX);
+        match timeout(patience, answered).await {
+            Ok(Ok(Ok(changed))) => Ok(changed),
+            Ok(Ok(Err(error))) => Err(ledger_trouble(&error).into()),
+            // A ledger that takes for ever is an unknown outcome, like one that broke: the change goes on.
+            Ok(Err(_)) | Err(_) => Err(Code::UnknownOutcome.into()),
+        }
+    }
+}
+
+/// Commits changes until the engine stops.
+pub(super) async fn run(engine: Arc<Engine>, mut jobs: mpsc::Receiver<ChangeJob>) {
+    let at_once = engine.ledger.appends_at_once().clamp(1, limits::CHANGES_AT_ONCE);
+    let mut running = JoinSet::new();
+    let mut batch = Vec::with_capacity(limits::CHANGES_PER_BATCH_MAX);
+    loop {
+        tokio::select! {
+            // Those that come while every transaction is taken wait in the queue and go together.
+            _ = jobs.recv_many(&mut batch, limits::CHANGES_PER_BATCH_MAX), if running.len() < at_once => {
+                let jobs = std::mem::replace(&mut batch, Vec::with_capacity(limits::CHANGES_PER_BATCH_MAX));
+                if !jobs.is_empty() {
+                    running.spawn(carry_out(engine.clone(), jobs));
+                }
+            }
+            Some(ended) = running.join_next() => match ended.map_err(tokio::task::JoinError::try_into_panic) {
+                Ok(()) => {}
+                Err(Ok(panic)) => std::panic::resume_unwind(panic),
+                // The runtime is being shut down.
+                Err(Err(_)) => return,
+            },
+            // Told to stop only when no change is under way.
+            () = engine.stopping.cancelled() => return,
+        }
+    }
+}
+
+/// One transaction; then the gate is told, and after it everybody who waits.
+async fn carry_out(engine: Arc<Engine>, jobs: Vec<ChangeJob>) {
+    let changes: Vec<Change> = jobs.iter().map(|job| job.change.clone()).collect();
+    let changed = engine.commit(changes).await;
+    let returned = changed.iter().filter_map(|changed| match changed {
+        Ok(Changed::Done { order, returned: Some(epoch) }) => Some((*order, *epoch)),
+        _ => None,
+    });
+    engine.give_back(returned.collect()).await;
+    for (job, changed) in jobs.into_iter().zip(changed) {
+        // The client may have hung up; its change is made all the same.
+        drop(job.answer.send(changed));
+    }
+}
+
+impl Engine {
+    /// Commits the changes; if one of them is rejected as a whole, each on its own.
+    async fn commit(&self, changes: Vec<Change>) -> Vec<Result<Changed, ledger::Error>> {
+        let (count, now_ms) = (changes.len(), self.clock.now_ms());
+        let error = match self.ledger.change(changes.clone(), now_ms).await {
+            Ok(changed) => return changed.into_iter().map(Ok).collect(),
+            Err(error) => error,
+        };
+        tracing::error!(%error, changes = count, "change orders in the ledger");
+        if matches!(error, ledger::Error::Unknown(_)) {
+            // Units may have come back of which no gate was told, in whatever sale: to be compared soon.
+            self.catalog.all().iter().for_each(|offer| offer.live.stir());
+        }
+        if !matches!(error, ledger::Error::Corrupt(_)) || count == 1 {
+            return vec![Err(error); count];
+        }
+        let mut each = Vec::with_capacity(count);
+        for change in changes {
+            let changed = self.ledger.change(vec![change], now_ms).await;
+            each.push(changed.and_then(|changed| changed.into_iter().next().ok_or_else(no_answer)));
+        }
+        each
+    }
+}
+
+fn no_answer() -> ledger::Error {
+    ledger::Error::Unknown("no answer among the answers".to_owned())
+}
+
+fn not_allowed(state: State) -> Refusal {
+    Refusal::because(Code::InvalidTransition, format!("the order is {}", state.as_str()))
+}

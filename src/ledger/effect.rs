@@ -1,0 +1,148 @@
+//! What a step does to an order and to the stock of its segment: the same in every ledger.
+
+use crate::clock::UnixMs;
+use crate::order::{InvalidTransition, Order, State, Step};
+
+/// What a step does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Effect {
+    /// How the order stands afterwards.
+    pub(super) order: Order,
+    /// Added to the units that the segment holds.
+    pub(super) held: i64,
+    /// Added to the units that the segment has sold.
+    pub(super) sold: i64,
+    /// Units that come back on sale; they are also taken off what the buyer has.
+    pub(super) returned: i64,
+}
+
+impl Effect {
+    /// What `step` does to `order`; with `restock`, a refund puts its units back on sale unless they went back before.
+    pub(super) fn of(order: &Order, step: Step, restock: bool, now_ms: UnixMs) -> Result<Self, InvalidTransition> {
+        let gives_back = match step {
+            Step::Cancel | Step::Expire => true,
+            Step::Refund => restock,
+            Step::Pay | Step::Ship => false,
+        };
+        let after = Order {
+            state: order.state.after(step)?,
+            state_version: order.state_version.saturating_add(1),
+            updated_at: now_ms,
+            returned: order.returned || gives_back,
+            ..*order
+        };
+        let ((held_before, sold_before), (held, sold)) = (counted(order), counted(&after));
+        let returned = if after.returned && !order.returned { i64::from(order.quantity) } else { 0 };
+        Ok(Effect { order: after, held: held - held_before, sold: sold - sold_before, returned })
+    }
+}
+
+/// The units of an order that its segment holds, and those it has sold.
+fn counted(order: &Order) -> (i64, i64) {
+    let units = i64::from(order.quantity);
+    match order.state {
+        _ if order.returned => (0, 0),
+        State::PendingPayment => (units, 0),
+        State::Confirmed | State::Paid | State::Shipped | State::Refunded => (0, units),
+        State::Cancelled | State::Expired | State::RefundDue => (0, 0),
+    }
+}
+
+/// What is kept of an order under the key of a step: all that steps change of it.
+pub(super) fn kept(order: &Order) -> String {
+    format!("{} {} {} {}", order.state.as_str(), order.state_version, order.updated_at, order.returned)
+}
+
+/// `order` as it stood when `body` was [`kept`] of it; `None` if that never was.
+pub(super) fn as_kept(order: &Order, body: &[u8]) -> Option<Order> {
+    let mut words = std::str::from_utf8(body).ok()?.split(' ');
+    let state = words.next()?;
+    Some(Order {
+        state: State::ALL.into_iter().find(|known| known.as_str() == state)?,
+        state_version: words.next()?.parse().ok()?,
+        updated_at: words.next()?.parse().ok()?,
+        returned: words.next()?.parse().ok()?,
+        ..*order
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::order::{Fingerprint, OrderNo, SaleNo, SkuNo, UserId};
+
+    fn order(state: State, returned: bool) -> Order {
+        Order {
+            seq: 1,
+            sale: SaleNo(1),
+            sku: SkuNo(1),
+            order_no: OrderNo::from_bytes([1; 16]),
+            fingerprint: Fingerprint::from_bytes([2; 16]),
+            user: UserId::new(3).unwrap(),
+            quantity: 5,
+            state,
+            state_version: 4,
+            epoch: 1,
+            created_at: 10,
+            updated_at: 20,
+            returned,
+        }
+    }
+
+    #[test]
+    fn units_move_as_the_table_says() {
+        use State::*;
+        // From, whether returned, step, restock: units held, sold, returned.
+        for (from, before, step, restock, moved) in [
+            (PendingPayment, false, Step::Pay, false, (-5, 5, 0)),
+            (PendingPayment, false, Step::Cancel, false, (-5, 0, 5)),
+            (PendingPayment, false, Step::Expire, false, (-5, 0, 5)),
+            (Confirmed, false, Step::Ship, false, (0, 0, 0)),
+            (Paid, false, Step::Ship, true, (0, 0, 0)),
+            (Paid, false, Step::Refund, false, (0, 0, 0)),
+            (Paid, false, Step::Refund, true, (0, -5, 5)),
+            (Cancelled, true, Step::Pay, false, (0, 0, 0)),
+            (Expired, true, Step::Pay, true, (0, 0, 0)),
+            (RefundDue, true, Step::Refund, false, (0, 0, 0)),
+            (RefundDue, true, Step::Refund, true, (0, 0, 0)),
+        ] {
+            let effect = Effect::of(&order(from, before), step, restock, 99).unwrap();
+            assert_eq!((effect.held, effect.sold, effect.returned), moved, "{from:?} {step:?} {restock}");
+            let after = effect.order;
+            let returned = before || moved.2 > 0;
+            assert_eq!(
+                after,
+                Order {
+                    state: from.after(step).unwrap(),
+                    state_version: 5,
+                    updated_at: 99,
+                    returned,
+                    ..order(from, before)
+                },
+                "{from:?} {step:?} {restock}"
+            );
+        }
+        assert_eq!(Effect::of(&order(Paid, false), Step::Cancel, false, 99), Err(InvalidTransition(Paid)));
+    }
+
+    #[test]
+    fn what_is_kept_reads_back() {
+        for state in State::ALL {
+            for returned in [false, true] {
+                let then = Order { state_version: 7, updated_at: -1, ..order(state, returned) };
+                let now = order(State::Paid, !returned);
+                assert_eq!(as_kept(&now, kept(&then).as_bytes()), Some(then));
+            }
+        }
+        assert_eq!(
+            kept(&order(State::Cancelled, true)),
+            "cancelled 4 20 true",
+            "it stands in ledgers: never to be changed"
+        );
+        for body in
+            [&b""[..], b"paid", b"paid 2 3", b"paid 2 3 1", b"gone 2 3 true", b"paid -2 3 true", b"\xff 2 3 true"]
+        {
+            assert_eq!(as_kept(&order(State::Paid, false), body), None, "{body:?}");
+        }
+    }
+}

@@ -1,0 +1,271 @@
+//! Idempotency in a PostgreSQL database, over a [`sqlx::PgConnection`] of the caller's. See [`super`].
+//!
+//! The table is [`SCHEMA`], to be made once by the service's own migrations. Transactions are those of READ COMMITTED, the
+//! default. An error of the database means that nothing was done, unless it comes from the commit: then the same call again
+//! finds out. None of these functions is cancel-safe: whoever drops one half-way must drop the connection with it.
+
+use std::collections::HashMap;
+
+use sqlx::postgres::{PgConnection, PgRow};
+use sqlx::{Error, Row};
+use uuid::Uuid;
+
+use super::{Acquired, Answer, Claim, Lost, Operation};
+use crate::clock::UnixMs;
+use crate::limits;
+use crate::order::Fingerprint;
+
+/// The statements that make the table `idempotency_keys` and its index.
+pub const SCHEMA: &str = include_str!("postgres.sql");
+
+/// Asks for an operation.
+///
+/// The claim is a lease of `lease_ms` (milliseconds) from `now_ms`: as long as the work may take in the worst case, because
+/// whoever asks afterwards takes it over. A claim that is never completed may be swept after `keep_until` if its lease has
+/// run out by then.
+///
+/// Outside a transaction the claim is committed at once, for work that must be seen to be under way before it is done, such
+/// as a call to another service. Inside the transaction of the effect nobody ever sees it: whoever asks meanwhile waits for
+/// the end of that transaction, and [`Acquired::InProgress`] comes only for claims that were made outside of one.
+pub async fn acquire(
+    sql: &mut PgConnection,
+    operation: &Operation,
+    now_ms: UnixMs,
+    lease_ms: i64,
+    keep_until: UnixMs,
+) -> Result<Acquired, Error> {
+    let wish = Wish { operation, keep_until };
+    let mut standing = acquire_all(sql, &[wish], now_ms, lease_ms).await?;
+    // Outside a transaction, somebody else had it and may have released it between two statements.
+    let gone = Acquired::InProgress(now_ms);
+    Ok(standing.pop().flatten().map_or(gone, |standing| standing.seen_with(&operation.fingerprint)))
+}
+
+/// An operation that is asked for, and until when its claim is kept.
+pub(in crate::ledger) struct Wish<'a> {
+    pub(in crate::ledger) operation: &'a Operation,
+    pub(in crate::ledger) keep_until: UnixMs,
+}
+
+/// How a key stands.
+pub(in crate::ledger) struct Standing {
+    /// Of the command that the key is used for.
+    pub(in crate::ledger) fingerprint: Fingerprint,
+    /// What whoever asks with that command hears.
+    pub(in crate::ledger) acquired: Acquired,
+}
+
+impl Standing {
+    /// What whoever asks with `fingerprint` hears.
+    pub(in crate::ledger) fn seen_with(self, fingerprint: &Fingerprint) -> Acquired {
+        if self.fingerprint == *fingerprint { self.acquired } else { Acquired::OtherContent }
+    }
+}
+
+/// Claims keys that are free, and takes over claims whose lease has run out; every row that is there is locked, even if
+/// nothing of it changes, so that a transaction reads on what nobody else is about to change. $1 scopes, $2 keys,
+/// $3 fingerprints, $4 tokens, $5 until when to keep, $6 the end of the lease, $7 now.
+const CLAIM: &str = "INSERT INTO idempotency_keys AS k \
+     (scope, key, fingerprint, state, token, lease_until, created_at, keep_until) \
+     SELECT w.scope, w.key, w.fingerprint, 'claimed', w.token, $6, $7, w.keep_until \
+     FROM UNNEST($1::text[], $2::text[], $3::uuid[], $4::uuid[], $5::bigint[]) \
+     AS w(scope, key, fingerprint, token, keep_until) ON CONFLICT (scope, key) DO UPDATE \
+     SET token = excluded.token, lease_until = excluded.lease_until, keep_until = excluded.keep_until \
+     WHERE k.state = 'claimed' AND k.fingerprint = excluded.fingerprint AND k.lease_until <= $7 \
+     RETURNING k.scope, k.key";
+/// A statement of its own, because its view begins after the locks.
+const SELECT_KEYS: &str = "SELECT k.scope, k.key, k.fingerprint, k.state, k.lease_until, k.answer \
+     FROM UNNEST($1::text[], $2::text[]) AS w(scope, key) \
+     JOIN idempotency_keys k ON k.scope = w.scope AND k.key = w.key";
+
+/// Asks for several operations, none of them twice, and answers in their order. They are locked in one order, whatever
+/// order they come in. `None`: somebody else had it and released it, which cannot be inside a transaction.
+pub(in crate::ledger) async fn acquire_all(
+    sql: &mut PgConnection,
+    wishes: &[Wish<'_>],
+    now_ms: UnixMs,
+    lease_ms: i64,
+) -> Result<Vec<Option<Standing>>, Error> {
+    let mut claims = Vec::with_capacity(wishes.len());
+    for wish in wishes {
+        let mut token = [0; 16];
+        getrandom::fill(&mut token).map_err(|error| Error::Encode(format!("no random numbers: {error}").into()))?;
+        claims.push(Claim { operation: wish.operation.clone(), token });
+    }
+    let mut sorted: Vec<(&Claim, UnixMs)> = claims.iter().zip(wishes.iter().map(|wish| wish.keep_until)).collect();
+    sorted.sort_unstable_by_key(|(claim, _)| names(&claim.operation));
+    let column = |of: fn(&Claim) -> Uuid| sorted.iter().map(|(claim, _)| of(claim)).collect::<Vec<Uuid>>();
+    let (scopes, keys): (Vec<&str>, Vec<&str>) = sorted.iter().map(|(claim, _)| names(&claim.operation)).unzip();
+    let claim = sqlx::query(CLAIM)
+        .bind(scopes)
+        .bind(keys)
+        .bind(column(|claim| fingerprint(&claim.operation.fingerprint)))
+        .bind(column(token))
+        .bind(sorted.iter().map(|(_, keep_until)| *keep_until).collect::<Vec<_>>())
+        .bind(now_ms.saturating_add(lease_ms))
+        .bind(now_ms);
+    let claimed = claim.fetch_all(&mut *sql).await?;
+    let claimed = claimed.iter().map(scope_and_key).collect::<Result<std::collections::HashSet<_>, _>>()?;
+    let is_claimed = |operation: &Operation| claimed.contains(&names(operation));
+    let taken: Vec<_> = wishes.iter().map(|wish| wish.operation).filter(|operation| !is_claimed(operation)).collect();
+    let rows = if taken.is_empty() { Vec::new() } else { select(sql, &taken).await? };
+    let mut others = HashMap::new();
+    for row in &rows {
+        others.insert(scope_and_key(row)?, standing(row)?);
+    }
+    let mut answers = Vec::with_capacity(wishes.len());
+    for (claim, wish) in claims.iter().zip(wishes) {
+        answers.push(if is_claimed(wish.operation) {
+            let fingerprint = wish.operation.fingerprint;
+            Some(Standing { fingerprint, acquired: Acquired::Claimed(claim.clone()) })
+        } else {
+            others.remove(&names(wish.operation))
+        });
+    }
+    Ok(answers)
+}
+
+async fn select(sql: &mut PgConnection, operations: &[&Operation]) -> Result<Vec<PgRow>, Error> {
+    let (scopes, keys): (Vec<&str>, Vec<&str>) = operations.iter().map(|operation| names(operation)).unzip();
+    sqlx::query(SELECT_KEYS).bind(scopes).bind(keys).fetch_all(sql).await
+}
+
+fn scope_and_key(row: &PgRow) -> Result<(&str, &str), Error> {
+    Ok((row.try_get(0)?, row.try_get(1)?))
+}
+
+fn standing(row: &PgRow) -> Result<Standing, Error> {
+    let answer = |is_success| Ok::<_, Error>(Acquired::Done(Answer { is_success, body: row.try_get(5)? }));
+    let acquired = match row.try_get(3)? {
+        "done" => answer(true)?,
+        "failed" => answer(false)?,
+        "claimed" => Acquired::InProgress(row.try_get(4)?),
+        other => return Err(Error::Decode(format!("idempotency_keys holds the unknown state {other}").into())),
+    };
+    let fingerprint = Fingerprint::from_bytes(row.try_get::<Uuid, _>(2)?.into_bytes());
+    Ok(Standing { fingerprint, acquired })
+}
+
+const SELECT_IS_MINE: &str = "SELECT EXISTS (SELECT 1 FROM idempotency_keys \
+     WHERE scope = $1 AND key = $2 AND state = 'claimed' AND token = $3 AND lease_until > $4)";
+
+/// Whether the claim still is the caller's and its lease runs: worth asking before anything that cannot be rolled back. It
+/// proves nothing about a moment later. Needs no transaction.
+pub async fn validate(sql: &mut PgConnection, claim: &Claim, now_ms: UnixMs) -> Result<bool, Error> {
+    let (scope, key) = names(&claim.operation);
+    sqlx::query_scalar(SELECT_IS_MINE).bind(scope).bind(key).bind(token(claim)).bind(now_ms).fetch_one(sql).await
+}
+
+/// Keeps the answer of an operation that had its effect, at least until `keep_until`.
+///
+/// To be called in the transaction of the effect, which must be rolled back on [`Lost`]: somebody else has taken the
+/// operation over and does it, or did. A claim whose lease has run out is completed all the same if nobody has.
+pub async fn complete(
+    sql: &mut PgConnection,
+    claim: &Claim,
+    body: &[u8],
+    keep_until: UnixMs,
+) -> Result<Result<(), Lost>, Error> {
+    settle_all(sql, "done", &[Settled { claim, fingerprint: &claim.operation.fingerprint, body, keep_until }]).await
+}
+
+/// Keeps the answer of an operation that will never have an effect, whoever tries it again, at least until `keep_until`.
+/// What may go better another time is to be released instead. Needs no transaction.
+pub async fn fail(
+    sql: &mut PgConnection,
+    claim: &Claim,
+    body: &[u8],
+    keep_until: UnixMs,
+) -> Result<Result<(), Lost>, Error> {
+    settle_all(sql, "failed", &[Settled { claim, fingerprint: &claim.operation.fingerprint, body, keep_until }]).await
+}
+
+/// An answer that is to be kept, and until when.
+pub(in crate::ledger) struct Settled<'a> {
+    pub(in crate::ledger) claim: &'a Claim,
+    /// Of the command that is answered: within a transaction one may be refused, and another done under the same claim.
+    pub(in crate::ledger) fingerprint: &'a Fingerprint,
+    pub(in crate::ledger) body: &'a [u8],
+    pub(in crate::ledger) keep_until: UnixMs,
+}
+
+/// $1 state, $2 scopes, $3 keys, $4 tokens, $5 fingerprints, $6 answers, $7 until when to keep.
+const SETTLE: &str = "UPDATE idempotency_keys k \
+     SET state = $1, fingerprint = w.fingerprint, answer = w.answer, keep_until = w.keep_until \
+     FROM UNNEST($2::text[], $3::text[], $4::uuid[], $5::uuid[], $6::bytea[], $7::bigint[]) \
+     AS w(scope, key, token, fingerprint, answer, keep_until) \
+     WHERE k.scope = w.scope AND k.key = w.key AND k.state = 'claimed' AND k.token = w.token";
+
+/// Completes claims of one transaction; [`Lost`] if any of them is.
+pub(in crate::ledger) async fn complete_all(
+    sql: &mut PgConnection,
+    answers: &[Settled<'_>],
+) -> Result<Result<(), Lost>, Error> {
+    settle_all(sql, "done", answers).await
+}
+
+async fn settle_all(
+    sql: &mut PgConnection,
+    state: &'static str,
+    answers: &[Settled<'_>],
+) -> Result<Result<(), Lost>, Error> {
+    if let Some(answer) = answers.iter().find(|answer| answer.body.len() > limits::ANSWER_BYTES_MAX) {
+        let (bytes, max) = (answer.body.len(), limits::ANSWER_BYTES_MAX);
+        let why =
+            format!("an answer of {bytes} bytes is not kept, at most {max}: keep less, such as the id of the result");
+        return Err(Error::Encode(why.into()));
+    }
+    let (scopes, keys): (Vec<&str>, Vec<&str>) = answers.iter().map(|answer| names(&answer.claim.operation)).unzip();
+    let settle = sqlx::query(SETTLE)
+        .bind(state)
+        .bind(scopes)
+        .bind(keys)
+        .bind(answers.iter().map(|answer| token(answer.claim)).collect::<Vec<_>>())
+        .bind(answers.iter().map(|answer| fingerprint(answer.fingerprint)).collect::<Vec<_>>())
+        .bind(answers.iter().map(|answer| answer.body).collect::<Vec<_>>())
+        .bind(answers.iter().map(|answer| answer.keep_until).collect::<Vec<_>>());
+    let settled = settle.execute(sql).await?.rows_affected();
+    Ok(if usize::try_from(settled) == Ok(answers.len()) { Ok(()) } else { Err(Lost) })
+}
+
+const RELEASE: &str = "DELETE FROM idempotency_keys k \
+     USING UNNEST($1::text[], $2::text[], $3::uuid[]) AS w(scope, key, token) \
+     WHERE k.scope = w.scope AND k.key = w.key AND k.state = 'claimed' AND k.token = w.token";
+
+/// Gives the key back, as if the operation had never been asked for: for work that had no effect and may go better another
+/// time. Does nothing if the claim is lost. Needs no transaction.
+pub async fn release(sql: &mut PgConnection, claim: &Claim) -> Result<(), Error> {
+    release_all(sql, &[claim]).await
+}
+
+/// The same for several of one transaction.
+pub(in crate::ledger) async fn release_all(sql: &mut PgConnection, claims: &[&Claim]) -> Result<(), Error> {
+    let (scopes, keys): (Vec<&str>, Vec<&str>) = claims.iter().map(|claim| names(&claim.operation)).unzip();
+    let tokens: Vec<Uuid> = claims.iter().map(|claim| token(claim)).collect();
+    sqlx::query(RELEASE).bind(scopes).bind(keys).bind(tokens).execute(sql).await?;
+    Ok(())
+}
+
+/// Leaves rows that somebody else has locked: they are being swept or used.
+const SWEEP: &str = "WITH kept_no_longer AS (SELECT scope, key FROM idempotency_keys \
+     WHERE keep_until <= $1 AND (state <> 'claimed' OR lease_until <= $1) \
+     ORDER BY keep_until LIMIT $2 FOR UPDATE SKIP LOCKED) \
+     DELETE FROM idempotency_keys k USING kept_no_longer o WHERE k.scope = o.scope AND k.key = o.key";
+
+/// Removes up to `max` keys that are kept no longer and answers how many: answers after their `keep_until`, and claims that
+/// were never completed, after theirs and their lease. To be called now and then. Needs no transaction.
+pub async fn sweep(sql: &mut PgConnection, now_ms: UnixMs, max: u32) -> Result<u64, Error> {
+    Ok(sqlx::query(SWEEP).bind(now_ms).bind(i64::from(max)).execute(sql).await?.rows_affected())
+}
+
+fn names(operation: &Operation) -> (&str, &str) {
+    (operation.scope.as_str(), operation.key.as_str())
+}
+
+fn token(claim: &Claim) -> Uuid {
+    Uuid::from_bytes(claim.token)
+}
+
+fn fingerprint(fingerprint: &Fingerprint) -> Uuid {
+    Uuid::from_bytes(*fingerprint.as_bytes())
+}

@@ -1,0 +1,274 @@
+//! What changes of orders do, decided in memory from the rows that a transaction has locked, in the order in which they
+//! were asked for.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use crate::clock::UnixMs;
+use crate::ledger::effect::{self, Effect};
+use crate::ledger::idempotency::postgres::{Settled, Standing};
+use crate::ledger::idempotency::{Acquired, Answer, Claim, Operation};
+use crate::ledger::{AskedStep, Change, Changed, Error};
+use crate::order::{
+    By, Currency, InvalidTransition, Note, Order, OrderNo, Past, Provider, Reference, Report, SaleNo, SkuNo, State,
+    Step, Taken, UserId, judge,
+};
+
+type Map<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
+
+/// What names a report.
+pub(super) type Event = (Provider, Reference);
+
+/// An order whose row is locked.
+pub(super) struct Locked {
+    /// As it stands by now.
+    pub(super) order: Order,
+    /// Its [`Order::state_version`] in the row.
+    pub(super) version: u32,
+    /// Its shard.
+    pub(super) shard: u16,
+    /// Whether its sale limits the units of a user.
+    pub(super) is_limited: bool,
+    /// Of one unit.
+    pub(super) price: i64,
+    pub(super) currency: Currency,
+    /// What was reported of it.
+    past: Vec<(Event, Past)>,
+}
+
+impl Locked {
+    pub(super) fn new(order: Order, shard: u16, is_limited: bool, price: i64, currency: Currency) -> Self {
+        Locked { order, version: order.state_version, shard, is_limited, price, currency, past: Vec::new() }
+    }
+}
+
+/// Units that move in a segment.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Moved {
+    pub(super) held: i64,
+    pub(super) sold: i64,
+    pub(super) returned: i64,
+}
+
+/// The locked rows, and what is to be written.
+pub(super) struct Changing<'c> {
+    now_ms: UnixMs,
+    pub(super) orders: Map<OrderNo, Locked>,
+    keys: Map<(&'c str, &'c str), Standing>,
+    heard: Map<Event, Note>,
+    /// Answers to be kept under keys.
+    kept: Vec<Kept<'c>>,
+    /// Steps that were taken, of one order in their order.
+    pub(super) steps: Vec<(UserId, OrderNo, Taken)>,
+    /// Units that move, by segment, in the order in which everybody locks segments.
+    pub(super) moved: BTreeMap<(SkuNo, u16), Moved>,
+    /// Units that users have no longer.
+    pub(super) given_back: BTreeMap<(SkuNo, UserId), i64>,
+    /// Shards in which units went back on sale.
+    pub(super) back_in: BTreeSet<(SaleNo, u16)>,
+    /// Reports to be kept.
+    pub(super) reports: BTreeMap<Event, &'c Report>,
+    /// What becomes of the refunds that waited for an order's payment.
+    pub(super) waited: BTreeMap<OrderNo, Note>,
+}
+
+/// An answer that is to be kept.
+struct Kept<'c> {
+    operation: &'c Operation,
+    claim: Claim,
+    body: Vec<u8>,
+    keep_until: UnixMs,
+}
+
+impl<'c> Changing<'c> {
+    pub(super) fn of(orders: Vec<Locked>, now_ms: UnixMs) -> Self {
+        Changing {
+            now_ms,
+            orders: orders.into_iter().map(|locked| (locked.order.order_no, locked)).collect(),
+            keys: Map::default(),
+            heard: Map::default(),
+            kept: Vec::new(),
+            steps: Vec::new(),
+            moved: BTreeMap::new(),
+            given_back: BTreeMap::new(),
+            back_in: BTreeSet::new(),
+            reports: BTreeMap::new(),
+            waited: BTreeMap::new(),
+        }
+    }
+
+    /// Whether the change is one of an order that is there and may be changed by whoever asks.
+    pub(super) fn is_found(&self, change: &Change) -> bool {
+        match change {
+            Change::Step(asked) => self.found(asked).is_some(),
+            Change::Report(report) => report.order_no().is_none_or(|order_no| self.orders.contains_key(&order_no)),
+        }
+    }
+
+    fn found(&self, asked: &AskedStep) -> Option<&Locked> {
+        let is_theirs = |locked: &&Locked| asked.user.is_none_or(|user| user == locked.order.user);
+        self.orders.get(&asked.order_no).filter(is_theirs)
+    }
+
+    /// Takes in how a key stands.
+    pub(super) fn key(&mut self, operation: &'c Operation, standing: Standing) {
+        self.keys.insert(names(operation), standing);
+    }
+
+    /// Takes in a report that is kept.
+    pub(super) fn report(&mut self, event: Event, past: Past) {
+        self.heard.insert(event.clone(), past.note);
+        let of_order = past.fact.order_no().and_then(|order_no| self.orders.get_mut(&order_no));
+        if let Some(locked) = of_order {
+            locked.past.push((event, past));
+        }
+    }
+
+    /// What becomes of a report that is to be kept.
+    pub(super) fn note(&self, event: &Event) -> Note {
+        self.heard.get(event).copied().unwrap_or(Note::NoEffect)
+    }
+
+    /// Carries out one change.
+    pub(super) fn carry_out(&mut self, change: &'c Change) -> Result<Changed, Error> {
+        match change {
+            Change::Step(asked) => self.take_asked(asked),
+            Change::Report(report) => self.hear(report),
+        }
+    }
+
+    fn take_asked(&mut self, asked: &'c AskedStep) -> Result<Changed, Error> {
+        let Some(order) = self.found(asked).map(|locked| locked.order) else { return Ok(Changed::NotFound) };
+        let operation = &asked.operation;
+        let standing = self.keys.get(&names(operation));
+        let standing = standing.ok_or_else(|| Error::Corrupt("a key that is taken cannot be read".to_owned()))?;
+        let claim = match &standing.acquired {
+            Acquired::Claimed(claim) => claim.clone(),
+            _ if standing.fingerprint != operation.fingerprint => return Ok(Changed::OtherContent),
+            Acquired::Done(answer) => return before(&order, answer),
+            Acquired::OtherContent => return Ok(Changed::OtherContent),
+            // Nobody claims a key of the ledger outside of a transaction like this.
+            Acquired::InProgress(_) => return Err(Error::Busy),
+        };
+        let changed = if (order.state, asked.step) == (State::Cancelled, Step::Cancel) {
+            Changed::Done { order, returned: None }
+        } else {
+            match self.take(&asked.order_no, asked.step, asked.restock, &asked.by)? {
+                Ok(effect) => Changed::Done { order: effect.order, returned: (effect.returned > 0).then_some(0) },
+                Err(InvalidTransition(state)) => return Ok(Changed::NotAllowed(state)),
+            }
+        };
+        if let Changed::Done { order, .. } = &changed {
+            let body = effect::kept(order).into_bytes();
+            let answer = Answer { is_success: true, body: body.clone() };
+            let standing = Standing { fingerprint: operation.fingerprint, acquired: Acquired::Done(answer) };
+            self.keys.insert(names(operation), standing);
+            self.kept.push(Kept { operation, claim, body, keep_until: asked.keep_until });
+        }
+        Ok(changed)
+    }
+
+    fn hear(&mut self, report: &'c Report) -> Result<Changed, Error> {
+        let event = (report.provider, report.event_id.clone());
+        let order_no = report.order_no();
+        if order_no.is_some_and(|order_no| !self.orders.contains_key(&order_no)) {
+            return Ok(Changed::NotFound);
+        }
+        if let Some(note) = self.heard.get(&event) {
+            return Ok(Changed::Heard(*note));
+        }
+        let mut note = Note::NoEffect;
+        if let Some(order_no) = order_no
+            && let Some(locked) = self.orders.get(&order_no)
+        {
+            let past: Vec<Past> = locked.past.iter().map(|(_, past)| past.clone()).collect();
+            let amount = locked.price.saturating_mul(i64::from(locked.order.quantity));
+            let verdict = judge(locked.order.state, amount, locked.currency, &past, &report.fact);
+            let by = By::Report(report.provider, report.event_id.clone());
+            for step in verdict.steps.into_iter().flatten() {
+                let impossible =
+                    |_| Error::Corrupt("a report was judged to take a step that is not allowed".to_owned());
+                self.take(&order_no, step, false, &by)?.map_err(impossible)?;
+            }
+            if let Some(waited) = verdict.parked {
+                self.settle_waiting(order_no, waited);
+            }
+            note = verdict.note;
+        }
+        self.report(event.clone(), Past { fact: report.fact.clone(), note });
+        self.reports.insert(event, report);
+        Ok(Changed::Heard(note))
+    }
+
+    fn settle_waiting(&mut self, order_no: OrderNo, note: Note) {
+        let Some(locked) = self.orders.get_mut(&order_no) else { return };
+        for (event, past) in locked.past.iter_mut().filter(|(_, past)| past.note == Note::Parked) {
+            past.note = note;
+            self.heard.insert(event.clone(), note);
+        }
+        self.waited.insert(order_no, note);
+    }
+
+    /// Takes a step, if the order's state allows it.
+    pub(super) fn take(
+        &mut self,
+        order_no: &OrderNo,
+        step: Step,
+        restock: bool,
+        by: &By,
+    ) -> Result<Result<Effect, InvalidTransition>, Error> {
+        let lost = || Error::Corrupt("an order is changed that is not locked".to_owned());
+        let locked = self.orders.get_mut(order_no).ok_or_else(lost)?;
+        let before = locked.order;
+        let effect = match Effect::of(&before, step, restock, self.now_ms) {
+            Ok(effect) => effect,
+            Err(not_allowed) => return Ok(Err(not_allowed)),
+        };
+        let after = effect.order;
+        locked.order = after;
+        let (state_version, at) = (after.state_version, self.now_ms);
+        let taken = Taken { state_version, step, from: before.state, to: after.state, by: by.clone(), at };
+        self.steps.push((after.user, *order_no, taken));
+        if (effect.held, effect.sold, effect.returned) != (0, 0, 0) {
+            let moved = self.moved.entry((after.sku, locked.shard)).or_default();
+            moved.held += effect.held;
+            moved.sold += effect.sold;
+            moved.returned += effect.returned;
+        }
+        if effect.returned > 0 {
+            self.back_in.insert((after.sale, locked.shard));
+            if locked.is_limited {
+                *self.given_back.entry((after.sku, after.user)).or_default() += effect.returned;
+            }
+        }
+        Ok(Ok(effect))
+    }
+
+    /// The answers that are to be kept under keys.
+    pub(super) fn settled(&self) -> Vec<Settled<'_>> {
+        let settled = self.kept.iter().map(|kept| Settled {
+            claim: &kept.claim,
+            fingerprint: &kept.operation.fingerprint,
+            body: &kept.body,
+            keep_until: kept.keep_until,
+        });
+        settled.collect()
+    }
+
+    /// The claims under which nothing was done: their keys are to be free again.
+    pub(super) fn unused(&self) -> Vec<&Claim> {
+        let claims = self.keys.values().filter_map(|standing| match &standing.acquired {
+            Acquired::Claimed(claim) => Some(claim),
+            _ => None,
+        });
+        claims.collect()
+    }
+}
+
+fn before(order: &Order, answer: &Answer) -> Result<Changed, Error> {
+    let then = effect::as_kept(order, &answer.body).filter(|_| answer.is_success);
+    then.map(Changed::Before).ok_or_else(|| Error::Corrupt("the answer under a key cannot be read".to_owned()))
+}
+
+fn names(operation: &Operation) -> (&str, &str) {
+    (operation.scope.as_str(), operation.key.as_str())
+}

@@ -1,0 +1,165 @@
+//! The life of orders after they were made: changes that are asked for or reported, and orders that expire.
+//!
+//! Whoever changes orders locks, in this order: the rows of the orders by (order_no); idempotency keys by (scope, key);
+//! reports by (provider, event_id); segments by (sku_no, shard). Each of these is one statement for the whole batch, so two
+//! batches never wait for each other crosswise, whatever they hold. Orders and buyers are written to last, under the lock
+//! of the segments, and nothing is waited for from then on. That closes the circle with those who make orders: they hold
+//! segments while they look whether an order exists, which waits for an order that is being written, but not for one that
+//! is only locked. So nobody who holds a segment waits for somebody who still needs one. Expiring orders skips what is
+//! locked and takes the same way from the segments on.
+//!
+//! Every answer, a "before" and a "no" too, comes from a transaction that has locked its order or its report, and whose
+//! commit therefore waits for the standbys behind the one that it speaks of.
+
+use std::collections::BTreeSet;
+
+use super::changing::Changing;
+use super::session::Session;
+use super::{reports, steps};
+use crate::clock::UnixMs;
+use crate::ledger::idempotency::Operation;
+use crate::ledger::idempotency::postgres::{Wish, acquire_all, complete_all, release_all};
+use crate::ledger::{Change, Changed, Error, Expired};
+use crate::limits;
+use crate::order::{By, History, OrderNo, Report, SaleNo, Step, UserId};
+
+/// Carries out changes in one transaction, in their order.
+pub(super) async fn change(session: &mut Session, changes: &[Change], now_ms: UnixMs) -> Result<Vec<Changed>, Error> {
+    if changes.is_empty() {
+        return Ok(Vec::new());
+    }
+    for _ in 0..limits::POSTGRES_CHANGE_TRIES_MAX {
+        session.begin().await?;
+        match carry_out(session, changes, now_ms).await? {
+            Some(answers) => {
+                session.commit().await?;
+                return Ok(answers);
+            }
+            None => session.roll_back().await?,
+        }
+    }
+    Err(Error::Busy)
+}
+
+/// `None`: one of the reports was kept by somebody else while we were at it, for no order or for another one. Then all of
+/// it is to be done again, and this time the report is a repeat.
+async fn carry_out(session: &mut Session, changes: &[Change], now_ms: UnixMs) -> Result<Option<Vec<Changed>>, Error> {
+    let sql = &mut session.sql;
+    let numbers: BTreeSet<OrderNo> = changes.iter().filter_map(order_no).collect();
+    let numbers: Vec<OrderNo> = numbers.into_iter().collect();
+    let orders = if numbers.is_empty() { Vec::new() } else { steps::lock(sql, &numbers).await? };
+    let mut changing = Changing::of(orders, now_ms);
+
+    let wishes = wishes(changes, &changing);
+    if !wishes.is_empty() {
+        // Nobody ever sees these claims: they are completed or given back in this transaction.
+        let standings = acquire_all(sql, &wishes, now_ms, 0).await?;
+        for (wish, standing) in wishes.iter().zip(standings) {
+            let gone = || Error::Corrupt("an idempotency key that is taken cannot be read".to_owned());
+            changing.key(wish.operation, standing.ok_or_else(gone)?);
+        }
+    }
+    let found = changes.iter().filter(|change| changing.is_found(change));
+    let heard: Vec<&Report> = found.filter_map(report).collect();
+    if !heard.is_empty() {
+        reports::read(sql, &heard, &mut changing).await?;
+    }
+
+    let mut answers = Vec::with_capacity(changes.len());
+    for change in changes {
+        answers.push(changing.carry_out(change)?);
+    }
+
+    let settled = changing.settled();
+    if !settled.is_empty() && complete_all(sql, &settled).await?.is_err() {
+        return Err(Error::Corrupt("an idempotency key was taken over in a transaction".to_owned()));
+    }
+    let unused = changing.unused();
+    if !unused.is_empty() {
+        release_all(sql, &unused).await?;
+    }
+    if !changing.reports.is_empty() {
+        let new = changing.reports.iter().map(|(event, report)| (*report, changing.note(event)));
+        if !reports::insert(sql, new, now_ms).await? {
+            return Ok(None);
+        }
+    }
+    steps::move_units(sql, &changing).await?;
+    let epochs = steps::write(sql, &changing, now_ms).await?;
+    for answer in &mut answers {
+        if let Changed::Done { order, returned: Some(returned) } = answer {
+            *returned = epoch(&epochs, &changing, &order.order_no)?;
+        }
+    }
+    Ok(Some(answers))
+}
+
+/// Expires orders whose time to pay is over.
+pub(super) async fn expire(session: &mut Session, now_ms: UnixMs, max: u32) -> Result<Vec<Expired>, Error> {
+    session.begin().await?;
+    let sql = &mut session.sql;
+    let overdue = steps::lock_overdue(sql, now_ms, max).await?;
+    if overdue.is_empty() {
+        session.roll_back().await?;
+        return Ok(Vec::new());
+    }
+    let numbers: Vec<OrderNo> = overdue.iter().map(|locked| locked.order.order_no).collect();
+    let mut changing = Changing::of(overdue, now_ms);
+    let mut expired = Vec::with_capacity(numbers.len());
+    for order_no in &numbers {
+        let not_unpaid = |_| Error::Corrupt("an order that is not unpaid was to expire".to_owned());
+        let effect = changing.take(order_no, Step::Expire, false, &By::Deadline)?.map_err(not_unpaid)?;
+        expired.push(Expired { order: effect.order, epoch: 0 });
+    }
+    steps::move_units(sql, &changing).await?;
+    let epochs = steps::write(sql, &changing, now_ms).await?;
+    for expired in &mut expired {
+        expired.epoch = epoch(&epochs, &changing, &expired.order.order_no)?;
+    }
+    session.commit().await?;
+    Ok(expired)
+}
+
+/// What happened to a user's order.
+pub(super) async fn history(session: &mut Session, user: UserId, order_no: OrderNo) -> Result<History, Error> {
+    let sql = &mut session.sql;
+    let steps = steps::of_order(sql, user, order_no).await?;
+    Ok(History { steps, reports: reports::of_order(sql, user, order_no).await? })
+}
+
+fn order_no(change: &Change) -> Option<OrderNo> {
+    match change {
+        Change::Step(asked) => Some(asked.order_no),
+        Change::Report(report) => report.order_no(),
+    }
+}
+
+fn report(change: &Change) -> Option<&Report> {
+    match change {
+        Change::Report(report) => Some(report),
+        Change::Step(_) => None,
+    }
+}
+
+/// The operations of the changes whose orders are there, each key once.
+fn wishes<'c>(changes: &'c [Change], changing: &Changing<'_>) -> Vec<Wish<'c>> {
+    let mut keys: BTreeSet<(&str, &str)> = BTreeSet::new();
+    let mut wishes = Vec::new();
+    for change in changes.iter().filter(|change| changing.is_found(change)) {
+        if let Change::Step(asked) = change {
+            let operation: &Operation = &asked.operation;
+            if keys.insert((operation.scope.as_str(), operation.key.as_str())) {
+                wishes.push(Wish { operation, keep_until: asked.keep_until });
+            }
+        }
+    }
+    wishes
+}
+
+/// The newest epoch of the order's shard.
+fn epoch(epochs: &[((SaleNo, u16), i64)], changing: &Changing<'_>, order_no: &OrderNo) -> Result<i64, Error> {
+    let unread = || Error::Corrupt("the epoch of a shard was not read".to_owned());
+    let locked = changing.orders.get(order_no).ok_or_else(unread)?;
+    let at = (locked.order.sale, locked.shard);
+    epochs.iter().find(|(shard, _)| *shard == at).map(|(_, epoch)| *epoch).ok_or_else(unread)
+}

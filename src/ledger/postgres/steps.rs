@@ -1,0 +1,248 @@
+//! The rows of orders that take steps: locking them, moving their units, writing them.
+
+use sqlx::Row;
+use sqlx::postgres::{PgConnection, PgRow};
+use uuid::Uuid;
+
+use super::changing::{Changing, Locked};
+use super::read;
+use crate::clock::UnixMs;
+use crate::ledger::Error;
+use crate::ledger::rows;
+use crate::order::{Currency, OrderNo, SaleNo, State, Step, Taken, UserId};
+
+/// In the order in which everybody locks orders. PostgreSQL answers the newest version of a row it had to wait for.
+const LOCK_ORDERS: &str = "SELECT o.seq, o.user_id, o.order_no, o.sale_no, o.sku_no, o.quantity, o.state, \
+     o.state_version, o.fingerprint, o.epoch, o.created_at, o.updated_at, o.returned, a.shards, \
+     a.user_limit IS NOT NULL AS is_limited, k.unit_price, k.currency FROM UNNEST($1::uuid[]) AS w(order_no) \
+     JOIN orders o ON o.order_no = w.order_no JOIN sales a ON a.no = o.sale_no JOIN skus k ON k.no = o.sku_no \
+     ORDER BY o.order_no, o.user_id FOR UPDATE OF o";
+
+/// Locks orders, found by their numbers alone.
+pub(super) async fn lock(sql: &mut PgConnection, numbers: &[OrderNo]) -> Result<Vec<Locked>, Error> {
+    let numbers: Vec<Uuid> = numbers.iter().map(number).collect();
+    sqlx::query(LOCK_ORDERS).bind(numbers).fetch_all(sql).await?.iter().map(locked).collect()
+}
+
+/// Orders past their time to pay at $1, the oldest deadline first, up to $2 of them. Only the sales that have unpaid orders
+/// are looked at, each found behind the one before in the index of these. What somebody else has locked is left to them, and
+/// what they have changed meanwhile is not unpaid any more. Nothing is waited for.
+const LOCK_OVERDUE: &str = "WITH RECURSIVE unpaid (sale_no) AS ( \
+         (SELECT o.sale_no FROM orders o WHERE o.state = 0 ORDER BY o.sale_no LIMIT 1) \
+         UNION ALL SELECT (SELECT o.sale_no FROM orders o WHERE o.state = 0 AND o.sale_no > u.sale_no \
+             ORDER BY o.sale_no LIMIT 1) FROM unpaid u WHERE u.sale_no IS NOT NULL), \
+     overdue AS (SELECT d.user_id, d.order_no, d.created_at + a.payment_timeout_s * 1000 AS deadline \
+         FROM unpaid u JOIN sales a ON a.no = u.sale_no AND a.payment_timeout_s IS NOT NULL \
+         CROSS JOIN LATERAL (SELECT o.user_id, o.order_no, o.created_at FROM orders o \
+             WHERE o.state = 0 AND o.sale_no = a.no AND o.created_at <= $1 - a.payment_timeout_s * 1000 \
+             ORDER BY o.created_at LIMIT $2) AS d \
+         ORDER BY deadline, d.order_no LIMIT $2) \
+     SELECT o.seq, o.user_id, o.order_no, o.sale_no, o.sku_no, o.quantity, o.state, o.state_version, o.fingerprint, \
+         o.epoch, o.created_at, o.updated_at, o.returned, a.shards, a.user_limit IS NOT NULL AS is_limited, \
+         k.unit_price, k.currency \
+     FROM overdue d JOIN orders o ON o.user_id = d.user_id AND o.order_no = d.order_no AND o.state = 0 \
+     JOIN sales a ON a.no = o.sale_no JOIN skus k ON k.no = o.sku_no \
+     ORDER BY d.deadline, d.order_no FOR UPDATE OF o SKIP LOCKED";
+
+/// Locks orders past their time to pay, the oldest first.
+pub(super) async fn lock_overdue(sql: &mut PgConnection, now_ms: UnixMs, max: u32) -> Result<Vec<Locked>, Error> {
+    sqlx::query(LOCK_OVERDUE).bind(now_ms).bind(i64::from(max)).fetch_all(sql).await?.iter().map(locked).collect()
+}
+
+fn locked(row: &PgRow) -> Result<Locked, Error> {
+    let order = read::order(row)?;
+    let shard = order.user.shard(read::shard(row.try_get(13)?)?);
+    let currency = read::word(row, 16, |text| Currency::parse(text).ok())?;
+    Ok(Locked::new(order, shard, row.try_get(14)?, row.try_get(15)?, currency))
+}
+
+/// Locks in the order in which everybody locks segments, each before it is changed.
+const MOVE_UNITS: &str = "WITH locked AS (SELECT s.sku_no, s.shard, w.held, w.sold, w.returned \
+         FROM UNNEST($1::bigint[], $2::integer[], $3::bigint[], $4::bigint[], $5::bigint[]) \
+         AS w(sku_no, shard, held, sold, returned) \
+         JOIN segments s ON s.sku_no = w.sku_no AND s.shard = w.shard ORDER BY s.sku_no, s.shard FOR UPDATE OF s) \
+     UPDATE segments s SET held = s.held + l.held, sold = s.sold + l.sold, returned = s.returned + l.returned \
+     FROM locked l WHERE s.sku_no = l.sku_no AND s.shard = l.shard";
+
+/// Moves the units of the orders in their segments, which stay locked.
+pub(super) async fn move_units(sql: &mut PgConnection, changing: &Changing<'_>) -> Result<(), Error> {
+    let moved = &changing.moved;
+    if moved.is_empty() {
+        return Ok(());
+    }
+    let (sku_nos, shards): (Vec<i64>, Vec<i32>) = moved.keys().map(|(sku, shard)| (sku.0, i32::from(*shard))).unzip();
+    let update = sqlx::query(MOVE_UNITS)
+        .bind(sku_nos)
+        .bind(shards)
+        .bind(moved.values().map(|units| units.held).collect::<Vec<_>>())
+        .bind(moved.values().map(|units| units.sold).collect::<Vec<_>>())
+        .bind(moved.values().map(|units| units.returned).collect::<Vec<_>>());
+    match usize::try_from(update.execute(sql).await?.rows_affected()) == Ok(moved.len()) {
+        true => Ok(()),
+        false => Err(Error::Corrupt("a segment of stock is missing".to_owned())),
+    }
+}
+
+/// Everything that is written under the lock of the segments, in one statement, whose view of the epochs begins after
+/// these locks. Orders are written here and not before: an order that is written to makes whoever appends it once more
+/// wait for us, and they hold its segment.
+const WRITE: &str = "WITH changed AS (UPDATE orders o SET state = w.state, state_version = w.state_version, \
+         updated_at = $7, returned = w.returned \
+         FROM UNNEST($1::bigint[], $2::uuid[], $3::integer[], $4::smallint[], $5::integer[], $6::boolean[]) \
+         AS w(user_id, order_no, version, state, state_version, returned) \
+         WHERE o.user_id = w.user_id AND o.order_no = w.order_no AND o.state_version = w.version RETURNING 1), \
+     taken AS (INSERT INTO order_steps \
+         (order_no, state_version, user_id, step, from_state, to_state, by, event_id, at) \
+         SELECT w.*, $7 FROM UNNEST($8::uuid[], $9::integer[], $10::bigint[], $11::smallint[], $12::smallint[], \
+         $13::smallint[], $14::text[], $15::text[]) AS w), \
+     given_back AS (UPDATE buyers b SET units = b.units - w.units \
+         FROM UNNEST($16::bigint[], $17::bigint[], $18::bigint[]) AS w(sku_no, user_id, units) \
+         WHERE b.sku_no = w.sku_no AND b.user_id = w.user_id RETURNING 1), \
+     waited AS (UPDATE payment_reports r SET note = w.note FROM UNNEST($19::uuid[], $20::text[]) AS w(order_no, note) \
+         WHERE r.order_no = w.order_no AND r.order_no IS NOT NULL AND r.note = 'parked') \
+     SELECT (SELECT count(*) FROM changed) AS changed, (SELECT count(*) FROM given_back) AS given_back, \
+         ARRAY(SELECT coalesce(e.epoch, 0) FROM UNNEST($21::bigint[], $22::integer[]) WITH ORDINALITY \
+         AS w(sale_no, shard, n) LEFT JOIN epochs e ON e.sale_no = w.sale_no AND e.shard = w.shard ORDER BY w.n) \
+         AS epochs";
+
+/// Writes orders and their steps; answers the newest epoch of each shard in which units went back, in the order of
+/// [`Changing::back_in`].
+pub(super) async fn write(
+    sql: &mut PgConnection,
+    changing: &Changing<'_>,
+    now_ms: UnixMs,
+) -> Result<Vec<((SaleNo, u16), i64)>, Error> {
+    if changing.steps.is_empty() {
+        return Ok(Vec::new());
+    }
+    let (orders, steps) = (Orders::of(changing)?, Steps::of(changing)?);
+    let count = orders.user_id.len();
+    let (skus, users): (Vec<i64>, Vec<i64>) = changing.given_back.keys().map(|(sku, user)| (sku.0, user.get())).unzip();
+    let (waited, notes): (Vec<Uuid>, Vec<&str>) =
+        changing.waited.iter().map(|(order_no, note)| (number(order_no), note.as_str())).unzip();
+    let (sales, shards): (Vec<i64>, Vec<i32>) =
+        changing.back_in.iter().map(|(sale, shard)| (sale.0, i32::from(*shard))).unzip();
+    let write = sqlx::query(WRITE)
+        .bind(orders.user_id)
+        .bind(orders.order_no)
+        .bind(orders.version)
+        .bind(orders.state)
+        .bind(orders.state_version)
+        .bind(orders.returned)
+        .bind(now_ms)
+        .bind(steps.order_no)
+        .bind(steps.state_version)
+        .bind(steps.user_id)
+        .bind(steps.step)
+        .bind(steps.from_state)
+        .bind(steps.to_state)
+        .bind(steps.by)
+        .bind(steps.event_id)
+        .bind(skus)
+        .bind(users)
+        .bind(changing.given_back.values().copied().collect::<Vec<i64>>())
+        .bind(waited)
+        .bind(notes)
+        .bind(sales)
+        .bind(shards);
+    let row = write.fetch_one(sql).await?;
+    let (changed, given_back): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
+    let epochs: Vec<i64> = row.try_get(2)?;
+    if usize::try_from(changed) != Ok(count) {
+        return Err(Error::Corrupt("an order that was locked is not there".to_owned()));
+    }
+    if usize::try_from(given_back) != Ok(changing.given_back.len()) {
+        return Err(Error::Corrupt("the units of a user are missing".to_owned()));
+    }
+    Ok(changing.back_in.iter().copied().zip(epochs).collect())
+}
+
+/// Orders as the arrays that [`WRITE`] takes, in the order in which everybody locks them.
+#[derive(Default)]
+struct Orders {
+    user_id: Vec<i64>,
+    order_no: Vec<Uuid>,
+    version: Vec<i32>,
+    state: Vec<i16>,
+    state_version: Vec<i32>,
+    returned: Vec<bool>,
+}
+
+impl Orders {
+    fn of(changing: &Changing<'_>) -> Result<Self, Error> {
+        let mut changed: Vec<&Locked> =
+            changing.orders.values().filter(|locked| locked.order.state_version != locked.version).collect();
+        changed.sort_unstable_by_key(|locked| locked.order.order_no);
+        let mut columns = Orders::default();
+        for Locked { order, version, .. } in changed {
+            columns.user_id.push(order.user.get());
+            columns.order_no.push(number(&order.order_no));
+            columns.version.push(narrow(*version)?);
+            columns.state.push(narrow(order.state.number())?);
+            columns.state_version.push(narrow(order.state_version)?);
+            columns.returned.push(order.returned);
+        }
+        Ok(columns)
+    }
+}
+
+/// Steps as the arrays that [`WRITE`] takes.
+#[derive(Default)]
+struct Steps<'c> {
+    order_no: Vec<Uuid>,
+    state_version: Vec<i32>,
+    user_id: Vec<i64>,
+    step: Vec<i16>,
+    from_state: Vec<i16>,
+    to_state: Vec<i16>,
+    by: Vec<&'static str>,
+    event_id: Vec<Option<&'c str>>,
+}
+
+impl<'c> Steps<'c> {
+    fn of(changing: &'c Changing<'_>) -> Result<Self, Error> {
+        let mut columns = Steps::default();
+        for (user, order_no, taken) in &changing.steps {
+            let (by, event_id) = rows::by_columns(&taken.by);
+            columns.order_no.push(number(order_no));
+            columns.state_version.push(narrow(taken.state_version)?);
+            columns.user_id.push(user.get());
+            columns.step.push(narrow(taken.step.number())?);
+            columns.from_state.push(narrow(taken.from.number())?);
+            columns.to_state.push(narrow(taken.to.number())?);
+            columns.by.push(by);
+            columns.event_id.push(event_id);
+        }
+        Ok(columns)
+    }
+}
+
+const SELECT_STEPS: &str = "SELECT s.state_version, s.step, s.from_state, s.to_state, s.by, s.event_id, s.at \
+     FROM order_steps s WHERE s.order_no = $1 AND s.user_id = $2 ORDER BY s.state_version";
+
+/// The steps of a user's order, oldest first.
+pub(super) async fn of_order(sql: &mut PgConnection, user: UserId, order_no: OrderNo) -> Result<Vec<Taken>, Error> {
+    let taken = |row: &PgRow| {
+        let number = |column| Ok::<_, Error>(i64::from(row.try_get::<i16, _>(column)?));
+        let state = |column| State::from_number(number(column)?).ok_or_else(read::unreadable);
+        Ok(Taken {
+            state_version: read::unsigned(row.try_get(0)?)?,
+            step: Step::from_number(number(1)?).ok_or_else(read::unreadable)?,
+            from: state(2)?,
+            to: state(3)?,
+            by: rows::by(row.try_get(4)?, row.try_get(5)?).ok_or_else(read::unreadable)?,
+            at: row.try_get(6)?,
+        })
+    };
+    let select = sqlx::query(SELECT_STEPS).bind(number(&order_no)).bind(user.get());
+    select.fetch_all(sql).await?.iter().map(taken).collect()
+}
+
+fn number(order_no: &OrderNo) -> Uuid {
+    Uuid::from_bytes(*order_no.as_bytes())
+}
+
+/// A number as a narrower column has it.
+fn narrow<From, To: TryFrom<From>>(number: From) -> Result<To, Error> {
+    To::try_from(number).map_err(|_| Error::Corrupt("an order is out of range".to_owned()))
+}

@@ -1,0 +1,122 @@
+//! How steps and reports stand in the rows of any ledger.
+
+use crate::order::{By, Currency, Fact, Money, OrderNo, Provider, Reference, Report};
+
+/// The columns `by` and `event_id` of a step.
+pub(super) fn by_columns(by: &By) -> (&'static str, Option<&str>) {
+    match by {
+        By::Buyer => ("buyer", None),
+        By::Operator => ("operator", None),
+        By::Deadline => ("deadline", None),
+        By::Report(provider, event_id) => (provider.as_str(), Some(event_id.as_str())),
+    }
+}
+
+/// Who took a step, from the same columns.
+pub(super) fn by(word: &str, event_id: Option<&str>) -> Option<By> {
+    match (word, event_id) {
+        ("buyer", None) => Some(By::Buyer),
+        ("operator", None) => Some(By::Operator),
+        ("deadline", None) => Some(By::Deadline),
+        (provider, Some(event_id)) => Some(By::Report(Provider::parse(provider)?, Reference::parse(event_id).ok()?)),
+        _ => None,
+    }
+}
+
+/// The columns of a report that say what it says; see [`Fact`] and [`Money`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct FactColumns {
+    pub(super) fact: String,
+    pub(super) order_no: Option<[u8; 16]>,
+    pub(super) payment_id: Option<String>,
+    pub(super) amount: Option<i64>,
+    pub(super) currency: Option<String>,
+    pub(super) is_total: Option<bool>,
+    pub(super) is_ours: Option<bool>,
+}
+
+impl FactColumns {
+    /// The columns of a report.
+    pub(super) fn of(report: &Report) -> Self {
+        let money = report.fact.money();
+        FactColumns {
+            fact: report.fact.as_str().to_owned(),
+            order_no: report.order_no().map(|order_no| *order_no.as_bytes()),
+            payment_id: money.map(|money| money.payment_id.as_str().to_owned()),
+            amount: money.map(|money| money.amount),
+            currency: money.map(|money| money.currency.as_str().to_owned()),
+            is_total: money.map(|money| money.is_total),
+            is_ours: money.map(|money| money.is_ours),
+        }
+    }
+
+    /// What they say; `None` if no report wrote them.
+    pub(super) fn read(&self) -> Option<Fact> {
+        let order_no = self.order_no.map(OrderNo::from_bytes);
+        match self.fact.as_str() {
+            "succeeded" => self.money(order_no?).map(Fact::Succeeded),
+            "refunded" => self.money(order_no?).map(Fact::Refunded),
+            "failed" => order_no.map(Fact::Failed),
+            "unknown" => Some(Fact::Unknown),
+            _ => None,
+        }
+    }
+
+    fn money(&self, order_no: OrderNo) -> Option<Money> {
+        Some(Money {
+            order_no,
+            payment_id: Reference::parse(self.payment_id.as_deref()?).ok()?,
+            amount: self.amount?,
+            currency: Currency::parse(self.currency.as_deref()?).ok()?,
+            is_total: self.is_total?,
+            is_ours: self.is_ours?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reference(text: &str) -> Reference {
+        Reference::parse(text).unwrap()
+    }
+
+    #[test]
+    fn who_took_a_step_reads_back() {
+        let reported = Provider::ALL.iter().map(|provider| By::Report(*provider, reference("evt_1")));
+        for who in [By::Buyer, By::Operator, By::Deadline].into_iter().chain(reported) {
+            let (word, event_id) = by_columns(&who);
+            assert_eq!(by(word, event_id), Some(who));
+        }
+        for (word, event_id) in [("nobody", None), ("nobody", Some("evt_1")), ("standard", None), ("alipay", Some(""))]
+        {
+            assert_eq!(by(word, event_id), None, "{word} {event_id:?}");
+        }
+    }
+
+    #[test]
+    fn what_a_report_says_reads_back() {
+        let order_no = OrderNo::from_bytes([7; 16]);
+        let money = |is_total, is_ours| Money {
+            order_no,
+            payment_id: reference("pay_1"),
+            amount: 1999,
+            currency: Currency::parse("CNY").unwrap(),
+            is_total,
+            is_ours,
+        };
+        let (one, other) = (money(true, false), money(false, true));
+        let moved =
+            [Fact::Succeeded(one.clone()), Fact::Succeeded(other.clone()), Fact::Refunded(one), Fact::Refunded(other)];
+        for fact in moved.into_iter().chain([Fact::Failed(order_no), Fact::Unknown]) {
+            let (provider, event_id, event_type) = (Provider::Standard, reference("evt_1"), reference("payment"));
+            let report = Report { provider, event_id, event_type, fact };
+            assert_eq!(FactColumns::of(&report).read(), Some(report.fact));
+        }
+        let whole = FactColumns { fact: "refunded".to_owned(), order_no: Some([7; 16]), ..FactColumns::default() };
+        for damaged in [whole.clone(), FactColumns { fact: "lost".to_owned(), ..whole }, FactColumns::default()] {
+            assert_eq!(damaged.read(), None, "{damaged:?}");
+        }
+    }
+}

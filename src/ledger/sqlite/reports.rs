@@ -1,0 +1,144 @@
+//! What payment providers report, and the history of an order.
+
+use rusqlite::{Connection, Error, OptionalExtension, Row, params};
+
+use super::life::{broken, take};
+use super::numbers::Numbers;
+use super::read::{self, word};
+use crate::clock::UnixMs;
+use crate::ledger::Changed;
+use crate::ledger::rows::{self, FactColumns};
+use crate::order::{
+    By, Currency, History, Kept, Note, Order, OrderNo, Past, Provider, Reference, Report, State, Step, Taken, UserId,
+    judge,
+};
+
+const SELECT_NOTE: &str = "SELECT note FROM payment_reports WHERE provider = ?1 AND event_id = ?2";
+const INSERT_REPORT: &str = "INSERT INTO payment_reports (provider, event_id, event_type, fact, order_no, payment_id, \
+     amount, currency, is_total, is_ours, note, at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
+
+/// Takes a report in, once per event. Runs inside the caller's transaction.
+pub(super) fn hear(
+    connection: &Connection,
+    numbers: &Numbers,
+    report: &Report,
+    now_ms: UnixMs,
+) -> Result<Changed, Error> {
+    let order = match report.order_no() {
+        Some(order_no) => match numbers.find(connection, None, order_no)? {
+            Some(order) => Some(order),
+            None => return Ok(Changed::NotFound),
+        },
+        None => None,
+    };
+    let (provider, event_id) = (report.provider.as_str(), report.event_id.as_str());
+    let mut select = connection.prepare_cached(SELECT_NOTE)?;
+    let before = select.query_row([provider, event_id], |row| word(row, 0, Note::parse)).optional()?;
+    if let Some(note) = before {
+        return Ok(Changed::Heard(note));
+    }
+    let note = match order {
+        Some(order) => apply(connection, order, report, now_ms)?,
+        None => Note::NoEffect,
+    };
+    let columns = FactColumns::of(report);
+    connection.prepare_cached(INSERT_REPORT)?.execute(params![
+        provider,
+        event_id,
+        report.event_type.as_str(),
+        columns.fact,
+        columns.order_no,
+        columns.payment_id,
+        columns.amount,
+        columns.currency,
+        columns.is_total,
+        columns.is_ours,
+        note.as_str(),
+        now_ms
+    ])?;
+    Ok(Changed::Heard(note))
+}
+
+const SELECT_PRICE: &str = "SELECT unit_price, currency FROM skus WHERE no = ?1";
+const END_PARKING: &str = "UPDATE payment_reports SET note = ?2 WHERE order_no = ?1 AND note = 'parked'";
+
+/// Takes the steps that a report leads to, and answers what becomes of it.
+fn apply(connection: &Connection, mut order: Order, report: &Report, now_ms: UnixMs) -> Result<Note, Error> {
+    let mut select = connection.prepare_cached(SELECT_PRICE)?;
+    let (unit_price, currency) = select.query_row([order.sku.0], |row| {
+        Ok((row.get::<_, i64>(0)?, word(row, 1, |text| Currency::parse(text).ok())?))
+    })?;
+    let past = reports(connection, order.order_no)?;
+    let past: Vec<Past> = past.into_iter().map(|kept| Past { fact: kept.report.fact, note: kept.note }).collect();
+    let amount = unit_price.saturating_mul(i64::from(order.quantity));
+    let verdict = judge(order.state, amount, currency, &past, &report.fact);
+    let by = By::Report(report.provider, report.event_id.clone());
+    for step in verdict.steps.into_iter().flatten() {
+        let taken = take(connection, &order, step, false, &by, now_ms)?;
+        (order, _) = taken.map_err(|_| broken("a report led to a step that the order's state does not allow"))?;
+    }
+    if let Some(note) = verdict.parked {
+        connection.prepare_cached(END_PARKING)?.execute(params![order.order_no.as_bytes(), note.as_str()])?;
+    }
+    Ok(verdict.note)
+}
+
+/// What happened to an order of `user`, in one consistent view.
+pub(super) fn history(connection: &mut Connection, user: UserId, order_no: OrderNo) -> Result<History, Error> {
+    let view = connection.transaction()?;
+    if read::find(&view, user, order_no)?.is_none() {
+        return Ok(History::default());
+    }
+    Ok(History { steps: steps(&view, order_no)?, reports: reports(&view, order_no)? })
+}
+
+const SELECT_STEPS: &str = "SELECT state_version, step, from_state, to_state, by, event_id, at FROM order_steps \
+     WHERE order_no = ?1 ORDER BY state_version";
+
+fn steps(connection: &Connection, order_no: OrderNo) -> Result<Vec<Taken>, Error> {
+    let mut select = connection.prepare_cached(SELECT_STEPS)?;
+    let read = |row: &Row<'_>| {
+        let by = rows::by(row.get_ref(4)?.as_str()?, row.get_ref(5)?.as_str_or_null()?);
+        Ok(Taken {
+            state_version: row.get(0)?,
+            step: known(Step::from_number(row.get(1)?))?,
+            from: known(State::from_number(row.get(2)?))?,
+            to: known(State::from_number(row.get(3)?))?,
+            by: known(by)?,
+            at: row.get(6)?,
+        })
+    };
+    select.query_map([order_no.as_bytes()], read)?.collect()
+}
+
+/// In the order in which they came, which is that of their rows; clocks may have been set back in between.
+const SELECT_REPORTS: &str = "SELECT provider, event_id, event_type, fact, order_no, payment_id, amount, currency, \
+     is_total, is_ours, note, at FROM payment_reports WHERE order_no = ?1 ORDER BY rowid";
+
+fn reports(connection: &Connection, order_no: OrderNo) -> Result<Vec<Kept>, Error> {
+    let mut select = connection.prepare_cached(SELECT_REPORTS)?;
+    let reference = |row: &Row<'_>, column| word(row, column, |text| Reference::parse(text).ok());
+    let read = |row: &Row<'_>| {
+        let columns = FactColumns {
+            fact: row.get(3)?,
+            order_no: row.get(4)?,
+            payment_id: row.get(5)?,
+            amount: row.get(6)?,
+            currency: row.get(7)?,
+            is_total: row.get(8)?,
+            is_ours: row.get(9)?,
+        };
+        let report = Report {
+            provider: word(row, 0, Provider::parse)?,
+            event_id: reference(row, 1)?,
+            event_type: reference(row, 2)?,
+            fact: known(columns.read())?,
+        };
+        Ok(Kept { report, note: word(row, 10, Note::parse)?, at: row.get(11)? })
+    };
+    select.query_map([order_no.as_bytes()], read)?.collect()
+}
+
+fn known<T>(value: Option<T>) -> Result<T, Error> {
+    value.ok_or_else(|| broken("a step or a report that this program does not know"))
+}

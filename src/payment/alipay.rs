@@ -1,0 +1,137 @@
+//! Alipay's asynchronous notifications: a form, signed with RSA and SHA-256 over its sorted and decoded parameters.
+//!
+//! A notification carries no time of signature, and the same one, with the same `notify_id`, is sent again for about a day. So there
+//! is no age at which one is refused: an old one that is played back has the `notify_id` of one that was kept.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use super::key::{PublicKey, any_has_signed};
+use super::{NotVerified, order_no, plausible, reference};
+use crate::order::{Currency, Fact, Money, Provider, Report};
+
+/// Verifies Alipay's notifications.
+pub struct Alipay {
+    /// Alipay's public keys of the app; any of them is good.
+    pub keys: Vec<PublicKey>,
+    /// The app that payments must be of.
+    pub app_id: String,
+    /// The seller that payments must go to, if that is to be looked at.
+    pub seller_id: Option<String>,
+}
+
+impl Alipay {
+    pub(super) fn verify(&self, body: &[u8]) -> Result<Report, NotVerified> {
+        let form = Form::parse(body)?;
+        let unproven = NotVerified::Unproven;
+        if form.get("sign_type") != Some("RSA2") {
+            return Err(unproven("sign_type must be RSA2"));
+        }
+        if !form.get("charset").is_none_or(|charset| charset.eq_ignore_ascii_case("utf-8")) {
+            return Err(unproven("charset must be utf-8"));
+        }
+        let signature = form.get("sign").and_then(|sign| STANDARD.decode(sign).ok());
+        let signature = signature.ok_or(unproven("sign must be sent, in base64"))?;
+        if !any_has_signed(&self.keys, form.signed().as_bytes(), &signature) {
+            return Err(unproven("sign is not that of alipay_public_key_file"));
+        }
+        self.read(&form)
+    }
+
+    fn read(&self, form: &Form<'_>) -> Result<Report, NotVerified> {
+        let status = form.get("trade_status").unwrap_or_default();
+        let fact = match (status, form.refunded()?) {
+            ("TRADE_SUCCESS" | "TRADE_FINISHED" | "TRADE_CLOSED", Some(amount)) => {
+                // Every request for a refund has its own number; `amount` is what all of them come to.
+                let refund = form.get("out_biz_no").or_else(|| form.get("trade_no"));
+                Fact::Refunded(self.money(form, refund, amount)?)
+            }
+            ("TRADE_SUCCESS" | "TRADE_FINISHED", None) => {
+                let amount = form.amount("total_amount")?;
+                let amount = amount.ok_or(NotVerified::Malformed("total_amount is missing"))?;
+                Fact::Succeeded(self.money(form, form.get("trade_no"), amount)?)
+            }
+            ("TRADE_CLOSED", None) => Fact::Failed(order_no(form.need_order()?)?),
+            _ => Fact::Unknown,
+        };
+        let event_id = form.get("notify_id").ok_or(NotVerified::Malformed("notify_id is missing"))?;
+        let event_type = form.get("trade_status").or_else(|| form.get("notify_type")).unwrap_or("notification");
+        let (event_id, event_type) = (reference(event_id)?, reference(event_type)?);
+        Ok(Report { provider: Provider::Alipay, event_id, event_type, fact })
+    }
+
+    fn money(&self, form: &Form<'_>, payment: Option<&str>, amount: i64) -> Result<Money, NotVerified> {
+        let is_seller = self.seller_id.as_deref().is_none_or(|seller_id| form.get("seller_id") == Some(seller_id));
+        let currency = Currency::parse(form.get("trans_currency").unwrap_or("CNY"));
+        plausible(Money {
+            payment_id: reference(payment.ok_or(NotVerified::Malformed("trade_no is missing"))?)?,
+            amount,
+            currency: currency.map_err(|_| NotVerified::Malformed("trans_currency must be three capital letters"))?,
+            // The number last: what is malformed is so whatever the order.
+            order_no: order_no(form.need_order()?)?,
+            is_total: true,
+            is_ours: is_seller && form.get("app_id") == Some(&self.app_id),
+        })
+    }
+}
+
+/// The parameters, decoded, by name; in the order in which they are signed.
+struct Form<'a>(BTreeMap<Cow<'a, str>, Cow<'a, str>>);
+
+impl<'a> Form<'a> {
+    fn parse(body: &'a [u8]) -> Result<Self, NotVerified> {
+        let mut form = BTreeMap::new();
+        for (name, value) in form_urlencoded::parse(body) {
+            if form.insert(name, value).is_some() {
+                return Err(NotVerified::Unproven("a parameter stands twice in the form"));
+            }
+        }
+        Ok(Form(form))
+    }
+
+    /// The value of `name`; an empty one is none.
+    fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(Cow::as_ref).filter(|value| !value.is_empty())
+    }
+
+    /// What is signed.
+    fn signed(&self) -> String {
+        let signed = self.0.iter().filter(|(name, _)| !matches!(name.as_ref(), "sign" | "sign_type"));
+        let pairs: Vec<String> = signed.map(|(name, value)| format!("{name}={value}")).collect();
+        pairs.join("&")
+    }
+
+    fn need_order(&self) -> Result<&str, NotVerified> {
+        self.get("out_trade_no").ok_or(NotVerified::Malformed("out_trade_no is missing"))
+    }
+
+    /// The whole refund so far, if the notification is about a refund. Notifications of payments may carry a refund of zero.
+    fn refunded(&self) -> Result<Option<i64>, NotVerified> {
+        match self.amount("refund_fee")? {
+            None if self.get("gmt_refund").is_some() => Err(NotVerified::Malformed("refund_fee is missing")),
+            amount => Ok(amount.filter(|amount| *amount > 0)),
+        }
+    }
+
+    fn amount(&self, name: &str) -> Result<Option<i64>, NotVerified> {
+        let malformed = NotVerified::Malformed("an amount must have digits, and at most two behind a point");
+        self.get(name).map(|text| hundredths(text).ok_or(malformed)).transpose()
+    }
+}
+
+/// `12.3` is 1230: exact, as no fraction of a hundredth is taken and nothing is rounded.
+fn hundredths(text: &str) -> Option<i64> {
+    let (whole, part) = text.split_once('.').unwrap_or((text, "0"));
+    let is_number = |digits: &str| !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    if !is_number(whole) || !is_number(part) || part.len() > 2 {
+        return None;
+    }
+    let tens = if part.len() == 1 { 10 } else { 1 };
+    whole.parse::<i64>().ok()?.checked_mul(100)?.checked_add(part.parse::<i64>().ok()? * tens)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,151 @@
+//! Public keys of payment providers: RSA, from a PEM text (keys or certificates) or from the bare base64 that Alipay shows.
+//!
+//! A certificate is taken for the key in it: that the operator put the file there is what makes it trusted, so neither its
+//! issuer nor its dates are looked at.
+
+use std::borrow::Borrow;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use ring::signature::{RSA_PKCS1_2048_8192_SHA256, UnparsedPublicKey};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::{PemObject, SectionKind};
+use webpki::EndEntityCert;
+
+use crate::limits;
+
+/// An RSA public key of 2048 to 8192 bits.
+#[derive(Clone)]
+pub struct PublicKey {
+    /// As PKCS #1 writes it, in DER.
+    pkcs1: Vec<u8>,
+    /// Serial number of the certificate it came in, in capital hex digits.
+    serial: Option<String>,
+}
+
+/// A text that holds no usable public key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidKey {
+    /// Neither PEM nor base64, or nothing in it.
+    #[error("holds no public key: neither PEM (BEGIN PUBLIC KEY or BEGIN CERTIFICATE) nor base64")]
+    Unreadable,
+    /// A private key, which has no business here.
+    #[error("holds a private key; the provider's public key belongs here")]
+    Private,
+    /// Not a key for RSA.
+    #[error("holds a key that is not RSA")]
+    NotRsa,
+    /// Too short to be safe, or too long to be real.
+    #[error("holds an RSA key of {0} bits; 2048 to 8192 are taken")]
+    Size(usize),
+    /// More keys than anybody has active.
+    #[error("holds more than 16 keys")]
+    TooMany,
+}
+
+impl PublicKey {
+    /// Every key in `text`, at least one.
+    pub fn read_all(text: &[u8]) -> Result<Vec<PublicKey>, InvalidKey> {
+        let keys = if text.windows(5).any(|window| window == b"-----") {
+            let sections = <(SectionKind, Vec<u8>)>::pem_slice_iter(text);
+            let key = |section: Result<(SectionKind, Vec<u8>), _>| {
+                let (kind, der) = section.map_err(|_| InvalidKey::Unreadable)?;
+                PublicKey::of_section(kind, &der)
+            };
+            sections.map(key).collect::<Result<Vec<PublicKey>, InvalidKey>>()?
+        } else {
+            let bare: Vec<u8> = text.iter().copied().filter(|byte| !byte.is_ascii_whitespace()).collect();
+            let spki = STANDARD.decode(bare).map_err(|_| InvalidKey::Unreadable)?;
+            vec![PublicKey::of_spki(&spki, None)?]
+        };
+        match keys.len() {
+            0 => Err(InvalidKey::Unreadable),
+            1..=limits::PUBLIC_KEYS_MAX => Ok(keys),
+            _ => Err(InvalidKey::TooMany),
+        }
+    }
+
+    /// Serial number of the certificate that the key came in, in capital hex digits.
+    pub fn serial(&self) -> Option<&str> {
+        self.serial.as_deref()
+    }
+
+    fn of_section(kind: SectionKind, der: &[u8]) -> Result<PublicKey, InvalidKey> {
+        match kind {
+            SectionKind::PublicKey => PublicKey::of_spki(der, None),
+            SectionKind::Certificate => {
+                let der = CertificateDer::from(der);
+                let certificate = EndEntityCert::try_from(&der).map_err(|_| InvalidKey::Unreadable)?;
+                let hex = certificate.serial().iter().skip_while(|byte| **byte == 0).map(|byte| format!("{byte:02X}"));
+                PublicKey::of_spki(&certificate.subject_public_key_info(), Some(hex.collect()))
+            }
+            SectionKind::RsaPrivateKey | SectionKind::PrivateKey | SectionKind::EcPrivateKey => {
+                Err(InvalidKey::Private)
+            }
+            _ => Err(InvalidKey::Unreadable),
+        }
+    }
+
+    /// Takes the key out of a SubjectPublicKeyInfo (RFC 5280, section 4.1) and measures it.
+    fn of_spki(spki: &[u8], serial: Option<String>) -> Result<PublicKey, InvalidKey> {
+        let (algorithm, pkcs1) = split_spki(spki).ok_or(InvalidKey::Unreadable)?;
+        if algorithm != rustls_pki_types::alg_id::RSA_ENCRYPTION.as_ref() {
+            return Err(InvalidKey::NotRsa);
+        }
+        let bits = modulus_bits(pkcs1).ok_or(InvalidKey::Unreadable)?;
+        if !limits::RSA_BITS.contains(&bits) {
+            return Err(InvalidKey::Size(bits));
+        }
+        Ok(PublicKey { pkcs1: pkcs1.to_vec(), serial })
+    }
+
+    fn has_signed(&self, message: &[u8], signature: &[u8]) -> bool {
+        UnparsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, &self.pkcs1).verify(message, signature).is_ok()
+    }
+}
+
+/// Whether one of `keys` has signed `message` with RSA (PKCS #1 v1.5) and SHA-256. Nothing in it is secret.
+pub(super) fn any_has_signed<K: Borrow<PublicKey>>(
+    keys: impl IntoIterator<Item = K>,
+    message: &[u8],
+    signature: &[u8],
+) -> bool {
+    keys.into_iter().any(|key| key.borrow().has_signed(message, signature))
+}
+
+const SEQUENCE: u8 = 0x30;
+const INTEGER: u8 = 0x02;
+const BIT_STRING: u8 = 0x03;
+
+/// The algorithm, and the key itself.
+fn split_spki(spki: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (spki, after) = der(SEQUENCE, spki)?;
+    let (algorithm, rest) = der(SEQUENCE, spki)?;
+    let (bits, behind) = der(BIT_STRING, rest)?;
+    // The first byte says how many bits of the last one do not count.
+    let key = bits.strip_prefix(&[0])?;
+    (after.is_empty() && behind.is_empty()).then_some((algorithm, key))
+}
+
+fn modulus_bits(pkcs1: &[u8]) -> Option<usize> {
+    let (key, after) = der(SEQUENCE, pkcs1)?;
+    let (modulus, rest) = der(INTEGER, key)?;
+    let (_exponent, behind) = der(INTEGER, rest)?;
+    let modulus = modulus.strip_prefix(&[0]).unwrap_or(modulus);
+    let unused = usize::try_from(modulus.first()?.leading_zeros()).ok()?;
+    (after.is_empty() && behind.is_empty()).then_some(modulus.len() * 8 - unused)
+}
+
+/// The value of the first element of `input`, which must have this tag, and what follows it.
+fn der(tag: u8, input: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (length, rest) = match input.strip_prefix(&[tag])? {
+        [length @ 0..=0x7f, rest @ ..] => (usize::from(*length), rest),
+        [0x81, length @ 0x80..=0xff, rest @ ..] => (usize::from(*length), rest),
+        [0x82, high @ 1..=0xff, low, rest @ ..] => (usize::from(u16::from_be_bytes([*high, *low])), rest),
+        _ => return None,
+    };
+    rest.split_at_checked(length)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,80 @@
+//! An order for operators: as it stands now, with its steps and with what payment providers reported of it.
+
+use serde::Serialize;
+
+use super::json::{order, rfc3339};
+use crate::order::{By, HistoryView, Kept, Taken};
+
+#[derive(Serialize)]
+struct StepOut<'a> {
+    state_version: u32,
+    step: &'static str,
+    from: &'static str,
+    to: &'static str,
+    by: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    event_id: Option<&'a str>,
+    at: String,
+}
+
+#[derive(Serialize)]
+struct ReportOut<'a> {
+    provider: &'static str,
+    event_id: &'a str,
+    #[serde(rename = "type")]
+    event_type: &'a str,
+    note: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    payment_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    amount: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    currency: Option<&'a str>,
+    at: String,
+}
+
+/// The members of an order, and `history` and `payments` beside them.
+pub fn history(view: &HistoryView) -> Vec<u8> {
+    let mut body = order(&view.view);
+    // The order ends with a brace, behind which nothing could be added.
+    body.pop();
+    let steps: Vec<StepOut<'_>> = view.history.steps.iter().map(step).collect();
+    let reports: Vec<ReportOut<'_>> = view.history.reports.iter().map(report).collect();
+    body.extend_from_slice(b",\"history\":");
+    // Numbers, texts and lists of them: writing to memory cannot fail.
+    serde_json::to_writer(&mut body, &steps).unwrap_or_default();
+    body.extend_from_slice(b",\"payments\":");
+    serde_json::to_writer(&mut body, &reports).unwrap_or_default();
+    body.push(b'}');
+    body
+}
+
+fn step(taken: &Taken) -> StepOut<'_> {
+    let event_id = match &taken.by {
+        By::Report(_, event_id) => Some(event_id.as_str()),
+        By::Buyer | By::Operator | By::Deadline => None,
+    };
+    StepOut {
+        state_version: taken.state_version,
+        step: taken.step.as_str(),
+        from: taken.from.as_str(),
+        to: taken.to.as_str(),
+        by: taken.by.as_str(),
+        event_id,
+        at: rfc3339(taken.at),
+    }
+}
+
+fn report(kept: &Kept) -> ReportOut<'_> {
+    let money = kept.report.fact.money();
+    ReportOut {
+        provider: kept.report.provider.as_str(),
+        event_id: kept.report.event_id.as_str(),
+        event_type: kept.report.event_type.as_str(),
+        note: kept.note.as_str(),
+        payment_id: money.map(|money| money.payment_id.as_str()),
+        amount: money.map(|money| money.amount),
+        currency: money.map(|money| money.currency.as_str()),
+        at: rfc3339(kept.at),
+    }
+}

@@ -1,0 +1,293 @@
+//! What payment providers report: once per event, in any order, and never more than it says.
+
+use rushgate::ledger::{Change, Changed, Entry};
+use rushgate::order::{Currency, Fact, History, Money, Note, Provider, Report, SkuLevel, State, Step};
+use tokio::task::JoinSet;
+
+use super::super::{Books, CREATED, ledgers, limited};
+use super::{LATE, PRICE, asked, done, free, is_done, money, payment, refund, report};
+use crate::world::{NOON, new_sale, rules};
+
+fn part(wish: &Entry, event_id: &str, amount: i64) -> Report {
+    let whole = money(wish, &format!("refund-{event_id}"));
+    report(event_id, Fact::Refunded(Money { amount, ..whole }))
+}
+
+fn heard(note: Note) -> Changed {
+    Changed::Heard(note)
+}
+
+/// Every order of these numbers.
+fn permutations(of: usize) -> Vec<Vec<usize>> {
+    if of == 0 {
+        return vec![Vec::new()];
+    }
+    let shorter = permutations(of - 1);
+    let longer =
+        |less: &Vec<usize>| (0..of).map(|at| [&less[..at], &[of - 1], &less[at..]].concat()).collect::<Vec<_>>();
+    shorter.iter().flat_map(longer).collect()
+}
+
+#[tokio::test]
+async fn a_payment_is_heard_once() {
+    for kind in ledgers() {
+        let mut books = Books::new(kind, new_sale("s", rules(1), &[("a", 9)])).await;
+        let name = books.name;
+        let wish = books.taken_through(1, "k", &[]).await;
+        assert_eq!(books.hear(payment(&wish, "e")).await, heard(Note::Applied), "{name}");
+        let row = books.row(&wish).await;
+        assert_eq!((row.state, row.state_version, row.updated_at), (State::Paid, 2, NOON + 5), "{name}");
+        let history = books.history(&wish).await;
+        // The provider sends it again, perhaps with other words: what is kept is what came first.
+        let other = report("e", Fact::Refunded(money(&wish, "p")));
+        for repeat in [payment(&wish, "e"), other] {
+            assert_eq!(books.hear(repeat).await, heard(Note::Applied), "{name}");
+            books.reopen().await;
+        }
+        assert_eq!(books.row(&wish).await, row, "{name}");
+        assert_eq!(books.history(&wish).await, history, "{name}");
+        // The same id from another provider is another event.
+        let elsewhere = Report { provider: Provider::Alipay, ..payment(&wish, "e") };
+        assert_eq!(books.hear(elsewhere).await, heard(Note::Repeat), "{name}: the same payment");
+        assert_eq!(books.level(0, 0).await, SkuLevel { total: 9, held: 0, sold: 2, returned: 0 }, "{name}");
+        books.assert_balanced().await;
+    }
+}
+
+#[tokio::test]
+async fn a_report_of_no_order_leaves_nothing() {
+    for kind in ledgers() {
+        let books = Books::new(kind, new_sale("s", rules(1), &[("a", 9)])).await;
+        let name = books.name;
+        let wish = books.wish(1, "k", 2);
+        let failed = report("f", Fact::Failed(wish.hold.order_no));
+        for report in [payment(&wish, "e"), refund(&wish, "r"), failed.clone()] {
+            assert_eq!(books.hear(report).await, Changed::NotFound, "{name}");
+        }
+        assert_eq!(books.append_one(&wish).await, CREATED, "{name}");
+        assert_eq!(books.history(&wish).await, History::default(), "{name}");
+        assert_eq!(books.hear(payment(&wish, "e")).await, heard(Note::Applied), "{name}: sent again");
+        assert_eq!(books.hear(failed).await, heard(Note::NoEffect), "{name}");
+        books.assert_balanced().await;
+    }
+}
+
+#[tokio::test]
+async fn an_unknown_event_is_kept() {
+    for kind in ledgers() {
+        let mut books = Books::new(kind, new_sale("s", rules(1), &[("a", 9)])).await;
+        let wish = books.taken_through(1, "k", &[]).await;
+        for _ in 0..2 {
+            assert_eq!(books.hear(report("u", Fact::Unknown)).await, heard(Note::NoEffect), "{}", books.name);
+            books.reopen().await;
+        }
+        // It has taken its id: whatever comes under it is a repeat.
+        assert_eq!(books.hear(payment(&wish, "u")).await, heard(Note::NoEffect), "{}", books.name);
+        assert_eq!(books.state(&wish).await, State::PendingPayment, "{}", books.name);
+        assert_eq!(books.history(&wish).await, History::default(), "{}", books.name);
+        books.assert_balanced().await;
+    }
+}
+
+#[tokio::test]
+async fn money_that_does_not_fit_moves_nothing() {
+    for kind in ledgers() {
+        let books = Books::new(kind, new_sale("s", rules(1), &[("a", 9)])).await;
+        let name = books.name;
+        let wish = books.taken_through(1, "k", &[]).await;
+        let right = money(&wish, "p");
+        let wrong = [
+            Money { amount: right.amount - 1, ..right.clone() },
+            Money { amount: right.amount + 1, ..right.clone() },
+            Money { currency: Currency::parse("USD").unwrap(), ..right.clone() },
+            Money { is_ours: false, ..right.clone() },
+        ];
+        for (n, money) in wrong.iter().enumerate() {
+            let answer = books.hear(report(&format!("w{n}"), Fact::Succeeded(money.clone()))).await;
+            assert_eq!(answer, heard(Note::Mismatch), "{name}: {money:?}");
+        }
+        assert_eq!(books.state(&wish).await, State::PendingPayment, "{name}");
+        assert_eq!(books.hear(report("e", Fact::Succeeded(right))).await, heard(Note::Applied), "{name}");
+        let foreign = Money { is_ours: false, ..money(&wish, "r") };
+        assert_eq!(books.hear(report("r", Fact::Refunded(foreign))).await, heard(Note::Mismatch), "{name}");
+        assert_eq!(books.hear(part(&wish, "r0", 0)).await, heard(Note::Mismatch), "{name}");
+        assert_eq!(books.state(&wish).await, State::Paid, "{name}");
+        let notes: Vec<Note> = books.history(&wish).await.reports.iter().map(|kept| kept.note).collect();
+        assert_eq!(notes.iter().filter(|note| **note == Note::Mismatch).count(), 6, "{name}: all kept");
+        books.assert_balanced().await;
+    }
+}
+
+#[tokio::test]
+async fn a_second_payment_is_for_the_operator() {
+    for kind in ledgers() {
+        let books = Books::new(kind, new_sale("s", rules(1), &[("a", 9)])).await;
+        let name = books.name;
+        let wish = books.taken_through(1, "k", &[]).await;
+        assert_eq!(books.hear(payment(&wish, "one")).await, heard(Note::Applied), "{name}");
+        let row = books.row(&wish).await;
+        assert_eq!(books.hear(payment(&wish, "two")).await, heard(Note::SecondPayment), "{name}");
+        assert_eq!(books.row(&wish).await, row, "{name}");
+        let confirmed = Books::new(kind, new_sale("s", free(), &[("a", 9)])).await;
+        let wish = confirmed.taken_through(1, "k", &[]).await;
+        assert_eq!(confirmed.hear(payment(&wish, "e")).await, heard(Note::Impossible), "{name}: nothing was to pay");
+        assert_eq!(confirmed.hear(refund(&wish, "r")).await, heard(Note::Impossible), "{name}");
+        assert_eq!(confirmed.state(&wish).await, State::Confirmed, "{name}");
+        books.assert_balanced().await;
+        confirmed.assert_balanced().await;
+    }
+}
+
+#[tokio::test]
+async fn a_refund_waits_for_its_payment() {
+    for kind in ledgers() {
+        let mut books = Books::new(kind, new_sale("s", rules(1), &[("a", 9)])).await;
+        let name = books.name;
+        let whole = books.taken_through(1, "k", &[]).await;
+        assert_eq!(books.hear(refund(&whole, "r")).await, heard(Note::Parked), "{name}");
+        assert_eq!(books.state(&whole).await, State::PendingPayment, "{name}");
+        books.reopen().await;
+        assert_eq!(books.hear(refund(&whole, "r")).await, heard(Note::Parked), "{name}: it waits");
+        assert_eq!(books.hear(payment(&whole, "e")).await, heard(Note::Applied), "{name}");
+        let row = books.row(&whole).await;
+        assert_eq!((row.state, row.state_version, row.returned), (State::Refunded, 3, false), "{name}");
+        assert_eq!(books.hear(refund(&whole, "r")).await, heard(Note::Applied), "{name}: it waits no more");
+        let steps: Vec<Step> = books.history(&whole).await.steps.iter().map(|taken| taken.step).collect();
+        assert_eq!(steps, [Step::Pay, Step::Refund], "{name}");
+        assert_eq!(books.level(0, 0).await, SkuLevel { total: 9, held: 0, sold: 2, returned: 0 }, "{name}");
+
+        let parts = books.taken_through(2, "k", &[]).await;
+        assert_eq!(books.hear(part(&parts, "r1", PRICE)).await, heard(Note::Parked), "{name}");
+        assert_eq!(books.hear(payment(&parts, "e2")).await, heard(Note::Applied), "{name}");
+        assert_eq!(books.state(&parts).await, State::Paid, "{name}: a part is no refund");
+        assert_eq!(books.hear(part(&parts, "r1", PRICE)).await, heard(Note::Counted), "{name}");
+        assert_eq!(books.hear(part(&parts, "r2", PRICE)).await, heard(Note::Applied), "{name}: the other part");
+        assert_eq!(books.state(&parts).await, State::Refunded, "{name}");
+
+        let given_up = books.taken_through(3, "k", &[Step::Cancel]).await;
+        assert_eq!(books.hear(refund(&given_up, "r3")).await, heard(Note::Parked), "{name}");
+        assert_eq!(books.hear(payment(&given_up, "e3")).await, heard(Note::Applied), "{name}");
+        let row = books.row(&given_up).await;
+        assert_eq!((row.state, row.state_version, row.returned), (State::Refunded, 4, true), "{name}");
+        books.assert_balanced().await;
+    }
+}
+
+#[tokio::test]
+async fn a_payment_that_comes_too_late_goes_back() {
+    for kind in ledgers() {
+        let books = Books::new(kind, new_sale("s", limited(2), &[("a", 2)])).await;
+        let name = books.name;
+        let late = books.taken_through(1, "k", &[]).await;
+        assert_eq!(books.ledger.expire(LATE, 9).await.unwrap().len(), 1, "{name}");
+        // Somebody else has bought the units by now.
+        assert_eq!(books.append_one(&books.wish(2, "k", 2)).await, CREATED, "{name}");
+        assert_eq!(books.hear(payment(&late, "e")).await, heard(Note::Applied), "{name}");
+        assert_eq!(books.state(&late).await, State::RefundDue, "{name}");
+        assert_eq!(books.level(0, 0).await, SkuLevel { total: 2, held: 2, sold: 0, returned: 2 }, "{name}");
+        assert_eq!(books.hear(refund(&late, "r")).await, heard(Note::Applied), "{name}");
+        assert_eq!(books.state(&late).await, State::Refunded, "{name}");
+        assert_eq!(books.level(0, 0).await, SkuLevel { total: 2, held: 2, sold: 0, returned: 2 }, "{name}");
+        books.assert_balanced().await;
+    }
+}
+
+/// What has been done to an order, in some order; `true` if it was refused for there is no such order yet.
+async fn drive(books: &Books, wish: &Entry, reports: &[Report], turn: usize) -> bool {
+    if turn == 0 {
+        assert_eq!(books.append_one(wish).await, CREATED, "{}", books.name);
+        return false;
+    }
+    books.hear(reports[turn - 1].clone()).await == Changed::NotFound
+}
+
+#[tokio::test]
+async fn every_order_of_the_same_events_ends_in_one_state() {
+    for kind in ledgers() {
+        let books = Books::new(kind, new_sale("s", limited(2), &[("a", 500)])).await;
+        let name = books.name;
+        let orders = permutations(4);
+        assert_eq!(orders.len(), 24);
+        for (n, turns) in orders.iter().enumerate() {
+            let wish = books.wish(n as u64 + 1, "k", 2);
+            let id = |what: &str| format!("{what}{n}");
+            let reports = [payment(&wish, &id("e")), part(&wish, &id("part"), PRICE), refund(&wish, &id("whole"))];
+            // What was refused is sent again afterwards, in the same order, as providers do.
+            let mut refused = Vec::new();
+            for turn in turns {
+                if drive(&books, &wish, &reports, *turn).await {
+                    refused.push(*turn);
+                }
+            }
+            for turn in refused {
+                assert!(!drive(&books, &wish, &reports, turn).await, "{name}: {turns:?}");
+            }
+            let row = books.row(&wish).await;
+            assert_eq!((row.state, row.state_version, row.returned), (State::Refunded, 3, false), "{name}: {turns:?}");
+            let notes: Vec<Note> = books.history(&wish).await.reports.iter().map(|kept| kept.note).collect();
+            assert!(
+                notes.iter().all(|note| matches!(note, Note::Applied | Note::Counted)),
+                "{name}: {turns:?}: {notes:?}"
+            );
+            assert_eq!(notes.len(), 3, "{name}: {turns:?}");
+        }
+        assert_eq!(books.level(0, 0).await, SkuLevel { total: 500, held: 0, sold: 48, returned: 0 }, "{name}");
+        books.assert_balanced().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_report_many_times_at_once_is_one_step() {
+    for kind in ledgers() {
+        let books = Books::new(kind, new_sale("s", rules(1), &[("a", 9)])).await;
+        let name = books.name;
+        let wish = books.taken_through(1, "k", &[]).await;
+        let elsewhere = books.taken_through(2, "k", &[]).await;
+        // Under one id, for two orders: one of them is paid. And an event that belongs to none.
+        let two = [payment(&wish, "x"), payment(&elsewhere, "x")];
+        for reports in [&[payment(&wish, "e")][..], &two, &[report("u", Fact::Unknown)]] {
+            let mut sent = JoinSet::new();
+            for (n, report) in (0..50).zip(reports.iter().cycle()) {
+                let (ledger, report) = (books.ledger.clone(), report.clone());
+                sent.spawn(async move { ledger.change(vec![Change::Report(report)], NOON + n).await.unwrap() });
+            }
+            let answers: Vec<Changed> = sent.join_all().await.into_iter().flatten().collect();
+            assert_eq!(answers.len(), 50, "{name}");
+            assert!(answers.iter().all(|answer| *answer == answers[0]), "{name}: {answers:?}");
+        }
+        for wish in [&wish, &elsewhere] {
+            let history = books.history(wish).await;
+            assert!(history.steps.len() <= 1, "{name}: {history:?}");
+            assert_eq!(history.steps.len(), usize::from(books.state(wish).await == State::Paid), "{name}");
+        }
+        assert_eq!(books.state(&wish).await, State::Paid, "{name}");
+        let reports = [&wish, &elsewhere].map(async |wish| books.history(wish).await.reports.len());
+        let kept = futures_util::future::join_all(reports).await;
+        assert_eq!(kept.iter().sum::<usize>(), 2, "{name}: each event is kept once");
+        books.assert_balanced().await;
+    }
+}
+
+#[tokio::test]
+async fn an_operator_and_a_provider_agree() {
+    for kind in ledgers() {
+        let books = Books::new(kind, new_sale("s", rules(1), &[("a", 9)])).await;
+        let name = books.name;
+        let wish = books.taken_through(1, "k", &[]).await;
+        assert_eq!(books.hear(payment(&wish, "e")).await, heard(Note::Applied), "{name}");
+        let refunded = rushgate::ledger::AskedStep { restock: true, ..asked(&wish, Step::Refund, "x") };
+        let (order, returned) = done(books.ask(refunded).await);
+        assert_eq!((order.state, returned), (State::Refunded, Some(0)), "{name}");
+        assert_eq!(books.hear(refund(&wish, "r")).await, heard(Note::Counted), "{name}: it confirms it");
+        assert_eq!(books.row(&wish).await, order, "{name}");
+        let shipped = books.taken_through(2, "k", &[Step::Pay, Step::Ship]).await;
+        assert_eq!(books.hear(refund(&shipped, "r2")).await, heard(Note::Impossible), "{name}");
+        let other = books.taken_through(3, "k", &[]).await;
+        assert_eq!(books.hear(payment(&other, "e3")).await, heard(Note::Applied), "{name}");
+        assert_eq!(books.hear(refund(&other, "r3")).await, heard(Note::Applied), "{name}");
+        let late = books.step(&other, Step::Refund, "x").await;
+        assert_eq!(late, Changed::NotAllowed(State::Refunded), "{name}");
+        assert!(!is_done(&late) && !books.row(&other).await.returned, "{name}: a report returns no units");
+        books.assert_balanced().await;
+    }
+}

@@ -1,0 +1,211 @@
+//! Changes of orders beside everything else that locks the same rows, and changes whose commit nobody heard of.
+
+use std::sync::Arc;
+
+use rushgate::ledger::{Appended, AskedStep, Begin, Change, Changed, Entry, Error, Ledger, Restock, Transfer};
+use rushgate::order::{Fact, Note, Rules, State, Step};
+use sqlx::PgConnection;
+use tokio::task::JoinSet;
+
+use super::breaks::eventually;
+use super::proxy::{Cut, Proxy};
+use super::{Shop, is_created};
+use crate::ledger_contract::life::{LATE, asked, payment, refund, report};
+use crate::postgres_server::{Server, server};
+use crate::seed::Random;
+use crate::world::{NOON, name, rules};
+
+impl Shop {
+    async fn state(&self, wish: &Entry) -> State {
+        self.engines[0].find(None, wish.hold.order_no).await.unwrap().unwrap().state
+    }
+}
+
+/// A change of one of these orders, drawn at random.
+fn drawn(random: &mut Random, wishes: &[Entry], n: u64) -> Change {
+    let wish = &wishes[random.below(wishes.len() as u64) as usize];
+    let key = format!("k{n}");
+    match random.below(6) {
+        0 => Change::Report(payment(wish, &format!("e{}", random.below(30)))),
+        1 => Change::Report(refund(wish, &format!("r{}", random.below(30)))),
+        2 => Change::Step(AskedStep { restock: true, ..asked(wish, Step::Refund, &key) }),
+        3 => Change::Step(asked(wish, Step::Ship, &key)),
+        4 => Change::Report(report(&format!("u{}", random.below(30)), Fact::Unknown)),
+        // Keys that several changes use, of whatever order.
+        _ => Change::Step(AskedStep {
+            operation: asked(&wishes[0], Step::Cancel, &format!("c{}", random.below(20))).operation,
+            ..asked(wish, Step::Cancel, "-")
+        }),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn changes_and_everything_else_never_block_each_other_for_good() {
+    let limited = Rules { user_limit: Some(1_000_000), ..rules(3) };
+    let shop = Arc::new(Shop::new(2, limited, &[("a", 100_000), ("b", 100_000)]).await);
+    let wishes: Vec<Entry> = (0..120).map(|n| shop.wish(n % 8 + 1, &format!("w{n}"), (n % 2) as u16, 1)).collect();
+    assert!(shop.engines[0].append(wishes.clone()).await.unwrap().iter().all(is_created));
+    let wishes = Arc::new(wishes);
+    let mut random = Random::announced("changes_and_everything_else_never_block_each_other_for_good");
+    let mut tasks = JoinSet::new();
+    for n in 0..4 {
+        let (shop, wishes, mut random) = (shop.clone(), wishes.clone(), random.split());
+        tasks.spawn(async move {
+            for round in 0..25 {
+                let batch: Vec<Change> =
+                    (0..24).map(|at| drawn(&mut random, &wishes, n as u64 * 10_000 + round * 100 + at)).collect();
+                shop.engines[n % 2].change(batch, NOON + 5).await.unwrap();
+            }
+        });
+    }
+    for n in 0..4 {
+        let (shop, wishes, mut random) = (shop.clone(), wishes.clone(), random.split());
+        tasks.spawn(async move {
+            for round in 0..25 {
+                // Orders that are there, some of which are being changed, and new ones.
+                let mut batch = wishes.as_ref().clone();
+                batch.rotate_left(random.below(120) as usize);
+                batch.truncate(40);
+                batch.extend((1..=8).map(|user| shop.wish(user, &format!("{n}.{round}"), user as u16 % 2, 1)));
+                if n % 2 == 1 {
+                    batch.reverse();
+                }
+                shop.engines[n % 2].append(batch).await.unwrap();
+            }
+        });
+    }
+    let others = shop.clone();
+    tasks.spawn(async move {
+        for n in 0..25 {
+            let (sale, to) = (others.sale.no, (n % 3) as u16);
+            let sku = others.sale.skus[n % 2].no;
+            let id = n as u128;
+            let transfer = Transfer { id, sku, from: (to + 1) % 3, to, units: 1, now_ms: NOON };
+            assert!(others.engines[0].transfer(transfer).await.unwrap());
+            let (change_id, by_shard) = (name(&format!("c{n}")), vec![(2, 1), (0, 1), (1, 1)]);
+            let restock = Restock { sale, change_id, sku, units: 3, by_shard, now_ms: NOON };
+            others.engines[1].restock(restock).await.unwrap();
+            let begins = (0..3).rev().map(|shard| Begin { shard, after: n as i64 }).collect();
+            others.engines[0].begin_epochs(sale, begins).await.unwrap();
+            others.engines[1].expire(LATE, 3).await.unwrap();
+            others.engines[0].sweep_keys(NOON, 10).await.unwrap();
+        }
+    });
+    tasks.join_all().await;
+    assert_eq!(shop.deadlocks().await, 0);
+    shop.assert_balanced().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_is_appended_again_while_it_is_changed() {
+    let shop = Arc::new(Shop::new(2, rules(1), &[("a", 100_000)]).await);
+    for round in 0..30 {
+        // One segment for all: whoever appends holds it while looking at each order that is there.
+        let wishes: Vec<Entry> = (1..=16).map(|user| shop.wish(user, &format!("{round}"), 0, 1)).collect();
+        assert!(shop.engines[0].append(wishes.clone()).await.unwrap().iter().all(is_created));
+        let mut tasks = JoinSet::new();
+        for (n, wish) in wishes.clone().into_iter().enumerate() {
+            let (shop, wishes) = (shop.clone(), wishes.clone());
+            tasks.spawn(async move {
+                let change = Change::Step(asked(&wish, Step::Cancel, "x"));
+                let changed = shop.engines[n % 2].change(vec![change], NOON + 5);
+                let (changed, again) = tokio::join!(changed, shop.engines[1 - n % 2].append(wishes));
+                assert!(matches!(changed.unwrap()[..], [Changed::Done { returned: Some(_), .. }]));
+                assert!(again.unwrap().iter().all(|answer| matches!(answer, Appended::Exists(_))));
+            });
+        }
+        tasks.join_all().await;
+    }
+    assert_eq!(shop.deadlocks().await, 0);
+    shop.assert_balanced().await;
+}
+
+#[tokio::test]
+async fn a_lost_answer_to_a_change_is_settled_by_the_same_change() {
+    let proxy = Proxy::start(server().port()).await;
+    let url = server().database().await.replace(&server().port().to_string(), &proxy.port.to_string());
+    let shop = Shop::at(url, 1, rules(2), &[("a", 100)]).await;
+    let engine = &shop.engines[0];
+    for (n, cut) in [(1, Cut::Before), (2, Cut::After)] {
+        let is_done = cut == Cut::After;
+        let [given_up, paid, late] = ["c", "p", "l"].map(|key| shop.wish(n, key, 0, 1));
+        assert!(engine.append(vec![given_up.clone(), paid.clone()]).await.unwrap().iter().all(is_created));
+        let lost = async |change: Change| {
+            proxy.cut_next(cut);
+            let lost = engine.change(vec![change.clone()], NOON + 5).await;
+            assert!(matches!(lost, Err(Error::Unknown(_))), "{cut:?}: {lost:?}");
+            engine.change(vec![change], NOON + 9).await.unwrap().remove(0)
+        };
+        let settled = lost(Change::Step(asked(&given_up, Step::Cancel, "x"))).await;
+        match settled {
+            Changed::Before(order) => assert!(is_done && order.updated_at == NOON + 5, "{cut:?}"),
+            Changed::Done { order, .. } => assert!(!is_done && order.updated_at == NOON + 9, "{cut:?}"),
+            other => panic!("{cut:?}: {other:?}"),
+        }
+        let settled = lost(Change::Report(payment(&paid, &format!("e{n}")))).await;
+        assert_eq!(settled, Changed::Heard(Note::Applied), "{cut:?}");
+        let settled = lost(Change::Report(report(&format!("u{n}"), Fact::Unknown))).await;
+        assert_eq!(settled, Changed::Heard(Note::NoEffect), "{cut:?}");
+        let steps = engine.history(paid.hold.user, paid.hold.order_no).await.unwrap().steps;
+        assert_eq!(steps.len(), 1, "{cut:?}");
+        assert_eq!(steps[0].at, if is_done { NOON + 5 } else { NOON + 9 }, "{cut:?}");
+
+        assert!(is_created(&engine.append(vec![late.clone()]).await.unwrap()[0]));
+        proxy.cut_next(cut);
+        let lost = engine.expire(LATE, 9).await;
+        assert!(matches!(lost, Err(Error::Unknown(_))), "{cut:?}: {lost:?}");
+        assert_eq!(engine.expire(LATE, 9).await.unwrap().len(), usize::from(!is_done), "{cut:?}");
+        assert_eq!(shop.state(&late).await, State::Expired, "{cut:?}");
+    }
+    shop.assert_balanced().await;
+}
+
+async fn run(sql: &mut PgConnection, statements: &[&'static str]) {
+    for statement in statements {
+        sqlx::raw_sql(*statement).execute(&mut *sql).await.unwrap();
+    }
+}
+
+/// Somebody cancels the wait of a commit: it is answered, and a failover would lose it. Nobody is told it once more.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_repeat_of_a_change_is_answered_before_the_standby_has_it() {
+    let server = Server::start(&[]);
+    let shop = Shop::at(server.database().await, 2, rules(1), &[("a", 100)]).await;
+    let wishes = [1, 2, 3].map(|user| shop.wish(user, "k", 0, 1));
+    assert!(shop.engines[0].append(wishes.to_vec()).await.unwrap().iter().all(is_created));
+    let changes = vec![
+        Change::Step(asked(&wishes[0], Step::Cancel, "x")),
+        Change::Report(payment(&wishes[1], "e")),
+        Change::Report(report("u", Fact::Unknown)),
+    ];
+    let mut sql = shop.sql().await;
+    let waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
+    run(&mut sql, &["ALTER SYSTEM SET synchronous_standby_names = 'nobody'", "SELECT pg_reload_conf()"]).await;
+    eventually(async || {
+        let set: String = sqlx::query_scalar("SHOW synchronous_standby_names").fetch_one(&mut sql).await.unwrap();
+        (set == "nobody").then_some(())
+    })
+    .await;
+    let first = tokio::spawn({
+        let (engine, changes) = (shop.engines[0].clone(), changes.clone());
+        async move { engine.change(changes, NOON + 5).await }
+    });
+    eventually(async || (sqlx::query_scalar::<_, i64>(waits).fetch_one(&mut sql).await.unwrap() == 1).then_some(()))
+        .await;
+    run(&mut sql, &["SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"]).await;
+    assert!(first.await.unwrap().is_ok(), "committed where it was");
+    let mut repeats = JoinSet::new();
+    for (n, change) in changes.iter().enumerate() {
+        let (engine, change) = (shop.engines[n % 2].clone(), change.clone());
+        repeats.spawn(async move { engine.change(vec![change], NOON + 6).await });
+    }
+    for repeat in repeats.join_all().await {
+        assert!(matches!(repeat, Err(Error::Unknown(_))), "{repeat:?}");
+    }
+    run(&mut sql, &["ALTER SYSTEM RESET synchronous_standby_names", "SELECT pg_reload_conf()"]).await;
+    let settled = eventually(async || shop.engines[0].change(changes.clone(), NOON + 7).await.ok()).await;
+    let [Changed::Before(_), Changed::Heard(Note::Applied), Changed::Heard(Note::NoEffect)] = settled[..] else {
+        panic!("{settled:?}")
+    };
+    shop.assert_balanced().await;
+}

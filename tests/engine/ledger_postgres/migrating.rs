@@ -1,0 +1,73 @@
+//! A database of an earlier program, with orders in it.
+
+use rushgate::ledger::{Appended, Change, Changed, Ledger, PostgresLedger};
+use rushgate::order::{Fact, Note, State, Step};
+use sqlx::{Connection, PgConnection};
+
+use super::Shop;
+use crate::ledger_contract::life::{LATE, asked, payment, report};
+use crate::postgres_server::server;
+use crate::world::{NOON, rules};
+
+/// The schema as it was when there were only orders.
+const FIRST: &str = include_str!("../../../src/ledger/postgres/migrations/0001_ledger.sql");
+
+/// Leaves of a database what the first program knew, as that program would have written it.
+async fn as_the_first_program_left(url: &str, shop: &Shop) -> i64 {
+    let rows = "CREATE SCHEMA kept; CREATE TABLE kept.orders AS TABLE orders; CREATE TABLE kept.sales AS TABLE sales; \
+         CREATE TABLE kept.skus AS TABLE skus; CREATE TABLE kept.segments AS TABLE segments; \
+         CREATE TABLE kept.ledger_id AS TABLE ledger_id; CREATE TABLE kept.revisions AS TABLE revisions; \
+         CREATE TABLE kept.buyers AS TABLE buyers; \
+         DROP SCHEMA public CASCADE; CREATE SCHEMA public";
+    let back = "INSERT INTO sales (no, id, starts_at, ends_at, boundary, user_limit, payment_timeout_s, on_duplicate, \
+         require_token, shards, salt, derivation, switch, revision, ungated, created_at) OVERRIDING SYSTEM VALUE \
+         SELECT no, id, starts_at, ends_at, boundary, user_limit, payment_timeout_s, on_duplicate, require_token, shards, \
+         salt, derivation, switch, revision, ungated, created_at FROM kept.sales; \
+         INSERT INTO skus OVERRIDING SYSTEM VALUE SELECT * FROM kept.skus; \
+         INSERT INTO segments SELECT sku_no, shard, total, held, sold FROM kept.segments; \
+         INSERT INTO orders SELECT seq, user_id, sale_no, sku_no, epoch, created_at, updated_at, order_no, fingerprint, \
+         quantity, state_version, state FROM kept.orders; INSERT INTO buyers SELECT * FROM kept.buyers; \
+         UPDATE ledger_id SET id = k.id FROM kept.ledger_id k; UPDATE revisions SET newest = k.newest FROM kept.revisions k; \
+         CREATE TABLE schema_versions (version bigint PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now()); \
+         INSERT INTO schema_versions VALUES (1); DROP SCHEMA kept CASCADE";
+    shop.engines[0].close().await;
+    let mut sql = PgConnection::connect(url).await.unwrap();
+    for statements in [rows, FIRST, back] {
+        sqlx::raw_sql(statements).execute(&mut sql).await.unwrap();
+    }
+    let select = "SELECT count(*) FROM pg_attribute WHERE attrelid = 'orders'::regclass AND attname = 'returned'";
+    sqlx::query_scalar(select).fetch_one(&mut sql).await.unwrap()
+}
+
+#[tokio::test]
+async fn orders_of_an_earlier_program_live_on() {
+    let rules = rushgate::order::Rules { user_limit: Some(5), ..rules(2) };
+    let mut shop = Shop::at(server().database().await, 1, rules, &[("a", 20), ("b", 20)]).await;
+    let wishes: Vec<_> = (1..=4).map(|user| shop.wish(user, "k", (user % 2) as u16, 2)).collect();
+    shop.engines[0].append(wishes.clone()).await.unwrap();
+    let versions = shop.engines[0].schema_version().await.unwrap();
+    let id = shop.engines[0].id().await.unwrap();
+    assert_eq!(as_the_first_program_left(&shop.url.clone(), &shop).await, 0, "the column is gone");
+
+    let engine = std::sync::Arc::new(PostgresLedger::open(&shop.url).await.unwrap());
+    shop.engines = vec![engine.clone()];
+    assert_eq!(engine.schema_version().await.unwrap(), versions);
+    assert_eq!(engine.id().await.unwrap(), id);
+    shop.assert_balanced().await;
+    for wish in &wishes {
+        let order = engine.find(None, wish.hold.order_no).await.unwrap().unwrap();
+        assert_eq!((order.user, order.state, order.returned), (wish.hold.user, State::PendingPayment, false));
+    }
+    let again = engine.append(wishes.clone()).await.unwrap();
+    assert!(again.iter().all(|answer| matches!(answer, Appended::Exists(_))));
+    let changes = vec![
+        Change::Step(asked(&wishes[0], Step::Cancel, "x")),
+        Change::Report(payment(&wishes[1], "e")),
+        Change::Report(report("f", Fact::Failed(wishes[2].hold.order_no))),
+    ];
+    let answers = engine.change(changes, NOON + 5).await.unwrap();
+    assert!(matches!(answers[0], Changed::Done { returned: Some(0), .. }), "{answers:?}");
+    assert_eq!(answers[1..], [Changed::Heard(Note::Applied), Changed::Heard(Note::NoEffect)]);
+    assert_eq!(engine.expire(LATE, 9).await.unwrap().len(), 2);
+    shop.assert_balanced().await;
+}

@@ -1,0 +1,96 @@
+//! What happens to orders in a random program, and what whoever sees to it must hear.
+
+use rushgate::engine::TakeStep;
+use rushgate::order::{Currency, Fact, Money, OrderNo, Provider, Reference, Report, Step};
+
+use super::SKUS;
+use super::oracle::{Life, Oracle, Told, Wish};
+use crate::faults::Fault;
+use crate::world::{PATIENCE, World, key, user};
+
+/// Lets something happen, perhaps with a failing ledger, and then once more, as whoever heard of trouble does.
+pub(super) async fn live(
+    world: &World,
+    oracle: &mut Oracle,
+    wish: &Wish,
+    life: Life,
+    step_key: u8,
+    fault: Option<Fault>,
+) -> Result<(), String> {
+    let Some((number, quantity)) = oracle.number(wish) else { return Ok(()) };
+    world.ledger.plan_changes(fault);
+    let got = ask(world, wish.user, number, quantity, life, step_key).await;
+    match fault {
+        None => return said(&got, oracle.live(wish, life, step_key)),
+        Some(Fault::NotDone) => said(&got, Told::Refused("ledger_unavailable"))?,
+        Some(_) => said(&got, Told::Refused("unknown_outcome"))?,
+    }
+    let told = oracle.live(wish, life, step_key);
+    let again = ask(world, wish.user, number, quantity, life, step_key).await;
+    match (fault, told) {
+        // It was done before the trouble: now it is a replay.
+        (Some(Fault::DoneUnknown), Told::State(state)) => said(&again, Told::Again(state))?,
+        _ => said(&again, told)?,
+    }
+    // Units that came back while nobody could be told are found when gate and ledger are compared.
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    for (sku, id) in (0..).zip(SKUS) {
+        while world.levels("s", id).await != oracle.levels(sku) {
+            if tokio::time::Instant::now() > deadline {
+                return Err("units that came back are lost".to_owned());
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    }
+    Ok(())
+}
+
+/// What the engine says, in the oracle's words.
+async fn ask(world: &World, user_id: u64, order_no: OrderNo, quantity: u32, life: Life, step_key: u8) -> String {
+    let (step, restock) = match life {
+        Life::Cancel => (Step::Cancel, false),
+        Life::Ship => (Step::Ship, false),
+        Life::Refund { restock } => (Step::Refund, restock),
+        Life::Paid | Life::Refunded => return hear(world, order_no, quantity, life, step_key).await,
+    };
+    let whose = (step == Step::Cancel).then(|| user(user_id));
+    let ask = TakeStep { order_no, user: whose, step, restock, key: key(&format!("s{step_key}")) };
+    match world.engine.take_step(ask).await {
+        Ok(taken) if taken.is_replay => format!("{} again", taken.view.order.state.as_str()),
+        Ok(taken) => taken.view.order.state.as_str().to_owned(),
+        Err(refusal) => refusal.code.as_str().to_owned(),
+    }
+}
+
+async fn hear(world: &World, order_no: OrderNo, quantity: u32, life: Life, step_key: u8) -> String {
+    let reference = |text: String| Reference::parse(&text).unwrap();
+    let word = if life == Life::Paid { "paid" } else { "refunded" };
+    let money = Money {
+        order_no,
+        payment_id: reference(word.to_owned()),
+        amount: 1999 * i64::from(quantity),
+        currency: Currency::parse("CNY").unwrap(),
+        is_total: false,
+        is_ours: true,
+    };
+    let report = Report {
+        provider: Provider::Standard,
+        event_id: reference(format!("{order_no} {word} {step_key}")),
+        event_type: reference(word.to_owned()),
+        fact: if life == Life::Paid { Fact::Succeeded(money) } else { Fact::Refunded(money) },
+    };
+    match world.engine.hear(report).await {
+        Ok(_) => "heard".to_owned(),
+        Err(refusal) => refusal.code.as_str().to_owned(),
+    }
+}
+
+fn said(got: &str, told: Told) -> Result<(), String> {
+    let expected = match told {
+        Told::State(state) => state.as_str().to_owned(),
+        Told::Again(state) => format!("{} again", state.as_str()),
+        Told::Refused(code) => code.to_owned(),
+        Told::Heard => "heard".to_owned(),
+    };
+    if got == expected { Ok(()) } else { Err(format!("{got}, not {expected}")) }
+}
