@@ -8,6 +8,7 @@
 //! Port 0 takes a free one. The address is printed as the engine prints its own, so that a script can read both.
 
 use std::io::Write;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -26,7 +27,7 @@ struct Echo;
 const CONSTANT: &[u8] = &[b'.'; 256];
 
 impl Handle for Echo {
-    async fn handle(&self, request: Request<Incoming>) -> Answer {
+    async fn handle(&self, _: SocketAddr, request: Request<Incoming>) -> Answer {
         let read = request.into_body().collect().await.is_ok();
         let mut answer = Response::new(Full::new(Bytes::from_static(CONSTANT)));
         *answer.status_mut() = if read { StatusCode::CREATED } else { StatusCode::BAD_REQUEST };

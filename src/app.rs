@@ -1,5 +1,6 @@
 //! Puts the parts together: opens the stores, starts the engine, listens, and leaves cleanly.
 
+mod entrance;
 mod stores;
 
 use std::io::Write;
@@ -14,9 +15,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admin::Admin;
 use crate::clock::Clock;
-use crate::config::{self, Config};
+use crate::config::{self, AuthMode, Config};
 use crate::engine::{self, Engine, OnGateFailure};
-use crate::intake::Intake;
+use crate::intake::{self, Intake};
 use crate::ledger::{Check, Ledger};
 use crate::metrics::Metrics;
 use crate::order::{Currency, Name, NewSale, NewSku, Rules, Sale};
@@ -107,7 +108,8 @@ async fn run(config: Config, demo: bool) -> anyhow::Result<()> {
     let engine = Engine::start(gate, ledger, Clock::System, Arc::new(Metrics::default()), on_gate_failure).await?;
 
     let providers = config.payments.providers().map_err(|unusable| anyhow!("{}: {}", unusable.key, unusable.advice))?;
-    let intake = Arc::new(Intake::new(engine.clone(), providers)?);
+    let parts = intake::Parts { engine: engine.clone(), entrance: entrance::entrance(&config)?, providers };
+    let intake = Arc::new(Intake::new(parts)?);
     let token = config.admin.token.as_ref().filter(|_| !config::is_loopback(config.admin_listen));
     let admin = Arc::new(Admin::new(engine.clone(), token.map(config::Secret::expose), config.shards)?);
     let public = listen(config.listen, "listen")?;
@@ -115,7 +117,7 @@ async fn run(config: Config, demo: bool) -> anyhow::Result<()> {
     if demo {
         make_demo_sale(&engine, config.shards).await?;
     }
-    greet(public.local_addr()?, private.local_addr()?, demo)?;
+    greet(public.local_addr()?, private.local_addr()?, demo.then_some(config.auth.mode))?;
 
     let (public_stop, private_stop) = (CancellationToken::new(), CancellationToken::new());
     let public = tokio::spawn(server::serve(public, intake, public_stop.clone()));
@@ -180,16 +182,20 @@ impl Stop {
     }
 }
 
-/// Says where the listeners are, and with `demo` how to buy the first unit.
-fn greet(public: SocketAddr, private: SocketAddr, demo: bool) -> std::io::Result<()> {
+/// Says where the listeners are, and with a demo sale how to buy its first unit.
+fn greet(public: SocketAddr, private: SocketAddr, demo: Option<AuthMode>) -> std::io::Result<()> {
     let mut screen = anstream::stdout().lock();
     writeln!(screen, "public http://{public}")?;
     writeln!(screen, "admin http://{private}")?;
-    if demo {
+    if let Some(mode) = demo {
+        let who = match mode {
+            AuthMode::None | AuthMode::Gateway => "-H 'X-User-Id: 42'",
+            AuthMode::Jwt => "-H \"Authorization: Bearer $TOKEN\"",
+        };
         writeln!(screen, "\nBuy a unit, in another terminal:\n")?;
         writeln!(
             screen,
-            "  curl -i http://{public}/v1/orders -H 'Content-Type: application/json' -H 'X-User-Id: 42' \
+            "  curl -i http://{public}/v1/orders -H 'Content-Type: application/json' {who} \
              -H 'Idempotency-Key: first' -d '{{\"sale_id\":\"demo\",\"sku_id\":\"sku-1\",\"quantity\":1}}'"
         )?;
         writeln!(screen, "\nSend the same line again: the same order is replayed. Stop with Ctrl-C.")?;

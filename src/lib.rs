@@ -11,6 +11,7 @@ pub mod order;
 
 // Stages: leaves, none imports another.
 pub mod admission;
+pub mod auth;
 pub mod gate;
 pub mod ledger;
 pub mod payment;

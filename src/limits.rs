@@ -9,6 +9,9 @@
 pub const BODY_BYTES_MAX: usize = 64 * 1024;
 /// How long a body may take to arrive, in ms. A phone on a bad network needs a second or two.
 pub const BODY_MS_MAX: u64 = 10_000;
+/// How long a body may take that is read only to keep the connection, in ms: it is on its way with its head, or it is not
+/// worth waiting for.
+pub const UNWANTED_BODY_MS_MAX: u64 = 1_000;
 /// How long a request head may take to arrive, in ms; also how long an idle connection is kept.
 pub const HEAD_MS_MAX: u64 = 10_000;
 /// Largest request head, in bytes: room for the cookies and trace headers that proxies add.
@@ -36,6 +39,37 @@ pub const PAGE_ORDERS_DEFAULT: u32 = 20;
 pub const SCOPE_BYTES_MAX: usize = 255;
 /// Largest answer that is kept under an idempotency key, in bytes.
 pub const ANSWER_BYTES_MAX: usize = 64 * 1024;
+
+// ---- who is asking ----
+
+/// Longest bearer token, in bytes: an identity provider's with a few dozen claims has one to four thousand.
+pub const TOKEN_BYTES_MAX: usize = 8 * 1024;
+/// How far the clock of whoever signs tokens may be from ours, in seconds, before a fresh token is not valid yet, or one
+/// that has just expired is refused.
+pub const TOKEN_LEEWAY_S: i64 = 5;
+/// Most keys that tokens are checked with, one after the other: the new one, the old one, and room for a mistake.
+pub const TOKEN_KEYS_MAX: usize = 8;
+/// Fewest and most bytes of a secret that signs tokens: fewer than 32 weaken HS256 (RFC 7518, section 3.2).
+pub const TOKEN_SECRET_BYTES: std::ops::RangeInclusive<usize> = 32..=1024;
+/// Fewest and most bits of an RSA key: what the verifier takes.
+pub const TOKEN_RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=8192;
+/// Largest file of public keys, in bytes: some dozens of keys.
+pub const TOKEN_KEYS_FILE_BYTES_MAX: u64 = 64 * 1024;
+/// Most networks of trusted proxies: every request is held against each.
+pub const PROXIES_MAX: usize = 64;
+/// Highest rate and largest burst of one user or address that can be set, in requests: more is no limit.
+pub const RATE_MAX: u32 = 1_000_000;
+/// Users, and addresses, whose rates are remembered at a time, 16 bytes each, per process. One is remembered until its
+/// bucket is full again, for seconds: this many would have to come within those.
+pub const RATE_KEYS_MAX: usize = 262_144;
+/// Users, or addresses, that share a place in the table of rates: the one forgotten for a newcomer is the best of these.
+pub const RATE_KEYS_PER_SET: usize = 8;
+const _: () = assert!(RATE_KEYS_MAX.is_multiple_of(RATE_KEYS_PER_SET));
+/// Requests a second of one user where rates are limited and nothing else is set: a person who clicks wildly and a client
+/// that retries together stay below.
+pub const USER_PER_S_DEFAULT: u32 = 20;
+/// Requests a second of one address where rates are limited and nothing else is set: an office behind one address.
+pub const ADDRESS_PER_S_DEFAULT: u32 = 200;
 
 // ---- what a sale may be ----
 

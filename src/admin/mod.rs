@@ -4,6 +4,7 @@ mod metrics;
 mod sales;
 mod steps;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -181,7 +182,7 @@ fn report(checks: &[Check]) -> Vec<u8> {
 }
 
 impl Handle for Admin {
-    async fn handle(&self, request: Request<Incoming>) -> Answer {
+    async fn handle(&self, _: SocketAddr, request: Request<Incoming>) -> Answer {
         let path = request.uri().path().to_owned();
         let answered = match self.router.find(request.method(), &path) {
             Found::Call(call, variable) => self.call(call, variable.unwrap_or_default(), request).await,

@@ -25,12 +25,42 @@ pub(super) struct SettingsFlags {
     /// Shards of a sale that names none, 1 to 1024
     #[arg(long, value_name = "N")]
     shards: Option<String>,
-    /// How a buyer is recognised: none
+    /// How a buyer is recognised: none (development), jwt (a signed token) or gateway (X-User-Id from a trusted proxy)
     #[arg(long, value_name = "MODE")]
     auth_mode: Option<String>,
     /// Allow auth mode none where other machines can connect
     #[arg(long)]
     insecure_no_auth: bool,
+    /// How tokens are signed: HS256, EdDSA or RS256
+    #[arg(long, value_name = "ALG")]
+    auth_jwt_algorithm: Option<String>,
+    /// Secrets of HS256, comma-separated; better in RUSHGATE_AUTH_JWT_SECRETS, others can see a command line
+    #[arg(long, value_name = "SECRETS")]
+    auth_jwt_secrets: Option<String>,
+    /// Public keys of EdDSA or RS256, PEM
+    #[arg(long, value_name = "FILE")]
+    auth_jwt_public_keys_file: Option<String>,
+    /// What the iss of a token must be
+    #[arg(long, value_name = "ISSUER")]
+    auth_jwt_issuer: Option<String>,
+    /// What the aud of a token must be or hold
+    #[arg(long, value_name = "AUDIENCE")]
+    auth_jwt_audience: Option<String>,
+    /// Proxies whose X-User-Id and X-Forwarded-For are believed, such as 10.0.0.0/8,192.0.2.7
+    #[arg(long, value_name = "NETWORKS")]
+    auth_trusted_proxies: Option<String>,
+    /// Requests a second of one user; 0 for no limit
+    #[arg(long, value_name = "N")]
+    limits_user_per_s: Option<String>,
+    /// Requests of one user at once, after a rest
+    #[arg(long, value_name = "N")]
+    limits_user_burst: Option<String>,
+    /// Requests a second of one address; 0 for no limit
+    #[arg(long, value_name = "N")]
+    limits_address_per_s: Option<String>,
+    /// Requests of one address at once, after a rest
+    #[arg(long, value_name = "N")]
+    limits_address_burst: Option<String>,
     /// What the admin listener asks for; better in RUSHGATE_ADMIN_TOKEN, others can see a command line
     #[arg(long, value_name = "TOKEN")]
     admin_token: Option<String>,
@@ -129,6 +159,16 @@ impl SettingsFlags {
             ("shards", &self.shards),
             ("auth.mode", &self.auth_mode),
             ("auth.insecure_no_auth", &insecure_no_auth),
+            ("auth.jwt_algorithm", &self.auth_jwt_algorithm),
+            ("auth.jwt_secrets", &self.auth_jwt_secrets),
+            ("auth.jwt_public_keys_file", &self.auth_jwt_public_keys_file),
+            ("auth.jwt_issuer", &self.auth_jwt_issuer),
+            ("auth.jwt_audience", &self.auth_jwt_audience),
+            ("auth.trusted_proxies", &self.auth_trusted_proxies),
+            ("limits.user_per_s", &self.limits_user_per_s),
+            ("limits.user_burst", &self.limits_user_burst),
+            ("limits.address_per_s", &self.limits_address_per_s),
+            ("limits.address_burst", &self.limits_address_burst),
             ("admin.token", &self.admin_token),
             ("drain.delay_s", &self.drain_delay_s),
             ("drain.timeout_s", &self.drain_timeout_s),

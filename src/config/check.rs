@@ -1,4 +1,4 @@
-//! What is right by itself but wrong together, unsafe, or not in this build.
+//! What is right by itself but wrong together, or unsafe.
 
 use std::net::SocketAddr;
 
@@ -16,13 +16,19 @@ impl Loaded {
     }
 
     fn check_auth(&self, problems: &mut Vec<Problem>) {
-        let (auth, listen) = (self.config.auth, self.config.listen);
+        let (auth, listen) = (&self.config.auth, self.config.listen);
         match auth.mode {
-            AuthMode::Jwt | AuthMode::Gateway => {
-                let advice =
-                    "this build has the mode none only; leave `auth.mode` out and listen on a loopback address";
-                problems.push(self.refused("auth.mode", advice));
+            AuthMode::Jwt => {
+                if let Err((key, advice)) = auth.jwt.keys() {
+                    problems.push(self.refused(key, &advice));
+                }
             }
+            AuthMode::Gateway if auth.trusted_proxies.is_empty() => {
+                let advice = "mode gateway believes X-User-Id from these addresses only; name the proxies in front of this \
+                              server, such as 10.0.0.0/8 or 127.0.0.1";
+                problems.push(self.refused("auth.trusted_proxies", advice));
+            }
+            AuthMode::Gateway => {}
             AuthMode::None if is_loopback(listen) || auth.insecure_no_auth => {}
             AuthMode::None => {
                 let advice = "other machines reach this address and auth.mode = none lets anyone order in anyone's name; \

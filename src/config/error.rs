@@ -61,7 +61,7 @@ pub enum Problem {
         /// What would be right.
         expected: String,
     },
-    /// A value that is fine by itself, but not safe here or not possible in this build.
+    /// A value that is fine by itself, but not safe here, or of no use without another.
     #[error("{key} = {value} ({origin}): {advice}")]
     Refused {
         /// The setting.

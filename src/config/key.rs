@@ -23,6 +23,16 @@ pub const KEYS: &[Key] = &[
     Key { name: "gate.on_failure", kind: Kind::Text },
     Key { name: "auth.mode", kind: Kind::Text },
     Key { name: "auth.insecure_no_auth", kind: Kind::Switch },
+    Key { name: "auth.jwt_algorithm", kind: Kind::Text },
+    Key { name: "auth.jwt_secrets", kind: Kind::Secret },
+    Key { name: "auth.jwt_public_keys_file", kind: Kind::Text },
+    Key { name: "auth.jwt_issuer", kind: Kind::Text },
+    Key { name: "auth.jwt_audience", kind: Kind::Text },
+    Key { name: "auth.trusted_proxies", kind: Kind::Text },
+    Key { name: "limits.user_per_s", kind: Kind::Whole },
+    Key { name: "limits.user_burst", kind: Kind::Whole },
+    Key { name: "limits.address_per_s", kind: Kind::Whole },
+    Key { name: "limits.address_burst", kind: Kind::Whole },
     Key { name: "admin.token", kind: Kind::Secret },
     Key { name: "drain.delay_s", kind: Kind::Whole },
     Key { name: "drain.timeout_s", kind: Kind::Whole },
@@ -53,7 +63,7 @@ enum Kind {
     /// The address of a store, which may hold a password.
     Store,
     Secret,
-    /// A whole number.
+    /// A whole number, or a word instead of one.
     Whole,
     /// true or false.
     Switch,

@@ -4,6 +4,7 @@
 //! It must never show a secret: not in an error, not in `config print`, not in `Debug`.
 
 mod check;
+mod entry;
 mod error;
 mod key;
 mod layers;
@@ -24,6 +25,8 @@ use std::path::PathBuf;
 use layers::Settings;
 use read::Reader;
 
+use crate::auth::{Algorithm, Proxies};
+use crate::intake::Rates;
 use crate::limits;
 
 /// The file of the SQLite ledger inside the data directory.
@@ -48,6 +51,8 @@ pub struct Config {
     pub shards: u16,
     /// How a buyer is recognised.
     pub auth: Auth,
+    /// How often one user or one address may come.
+    pub rates: Rates,
     /// What the admin listener asks for.
     pub admin: Admin,
     /// How the process leaves.
@@ -88,12 +93,31 @@ pub enum OnGateFailure {
 }
 
 /// How a buyer is recognised.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Auth {
     /// Who says who is asking.
     pub mode: AuthMode,
     /// Whether mode `none` is allowed on an address that other machines reach.
     pub insecure_no_auth: bool,
+    /// How tokens are signed.
+    pub jwt: JwtAuth,
+    /// Whose word about users and addresses is taken.
+    pub trusted_proxies: Proxies,
+}
+
+/// How tokens are signed, and by whom.
+#[derive(Clone, Debug)]
+pub struct JwtAuth {
+    /// The one way in which they are.
+    pub algorithm: Algorithm,
+    /// Secrets separated by commas, for HS256.
+    pub secrets: Option<Secret>,
+    /// A PEM file of public keys, for the others.
+    pub public_keys_file: Option<PathBuf>,
+    /// What `iss` must be, if anything.
+    pub issuer: Option<String>,
+    /// What `aud` must be or hold, if anything.
+    pub audience: Option<String>,
 }
 
 /// Who says who is asking.
@@ -101,9 +125,9 @@ pub struct Auth {
 pub enum AuthMode {
     /// The request itself: development and load tests.
     None,
-    /// A signed token. Refused by [`Loaded::check`] in this build.
+    /// A signed token.
     Jwt,
-    /// A trusted proxy. Refused by [`Loaded::check`] in this build.
+    /// A trusted proxy.
     Gateway,
 }
 
@@ -162,12 +186,13 @@ pub struct Line {
 
 impl Config {
     /// Reads the layers and every value in them. What is wrong is reported all at once. Whether the values make a
-    /// safe server that this build can run is asked next, with [`Loaded::check`].
+    /// safe server is asked next, with [`Loaded::check`].
     pub fn load(layers: &Layers) -> Result<Loaded, Error> {
         let mut problems = Vec::new();
         let settings = layers::merge(layers, &mut problems);
         let mut reader = Reader::new(&settings, &mut problems);
         let data_dir = reader.path("data_dir");
+        let mode = reader.auth_mode("auth.mode");
         let config = Config {
             listen: reader.address("listen"),
             admin_listen: reader.address("admin_listen"),
@@ -177,8 +202,24 @@ impl Config {
             on_gate_failure: reader.on_gate_failure("gate.on_failure"),
             shards: reader.shards("shards"),
             auth: Auth {
-                mode: reader.auth_mode("auth.mode"),
+                mode,
                 insecure_no_auth: reader.switch("auth.insecure_no_auth"),
+                jwt: JwtAuth {
+                    algorithm: reader.algorithm("auth.jwt_algorithm"),
+                    secrets: reader.jwt_secrets("auth.jwt_secrets"),
+                    public_keys_file: reader.text("auth.jwt_public_keys_file").map(PathBuf::from),
+                    issuer: reader.text("auth.jwt_issuer"),
+                    audience: reader.text("auth.jwt_audience"),
+                },
+                trusted_proxies: reader.proxies("auth.trusted_proxies"),
+            },
+            rates: Rates {
+                user: reader.rate(mode, ["limits.user_per_s", "limits.user_burst"], limits::USER_PER_S_DEFAULT),
+                address: reader.rate(
+                    mode,
+                    ["limits.address_per_s", "limits.address_burst"],
+                    limits::ADDRESS_PER_S_DEFAULT,
+                ),
             },
             admin: Admin { token: reader.token("admin.token") },
             drain: Drain {

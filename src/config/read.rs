@@ -9,7 +9,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::key::Key;
 use super::layers::Settings;
-use super::{AuthMode, Gate, LEDGER_FILE, Ledger, LogFormat, OnGateFailure, Problem, Secret};
+use super::{Gate, LEDGER_FILE, Ledger, LogFormat, OnGateFailure, Problem, Secret};
 use crate::limits;
 
 /// Reads settings one by one and gathers what is wrong. A wrong value gives a stand-in, which nobody sees: a
@@ -88,15 +88,6 @@ impl<'a> Reader<'a> {
 
     pub(super) fn switch(&mut self, key: &'static str) -> bool {
         self.read(key, "true or false", false, Value::as_bool)
-    }
-
-    pub(super) fn auth_mode(&mut self, key: &'static str) -> AuthMode {
-        self.read(key, "none, jwt or gateway", AuthMode::None, |value| match value.as_str()? {
-            "none" => Some(AuthMode::None),
-            "jwt" => Some(AuthMode::Jwt),
-            "gateway" => Some(AuthMode::Gateway),
-            _ => None,
-        })
     }
 
     pub(super) fn token(&mut self, key: &'static str) -> Option<Secret> {

@@ -2,21 +2,25 @@
 //! be finished is handed to the engine.
 
 mod callbacks;
+mod entrance;
 mod place;
-mod principal;
 mod reading;
 mod steps;
 
+pub use entrance::{Entrance, Rates};
+
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use http::{Method, Request};
 use hyper::body::Incoming;
 
+use self::entrance::Guest;
 use crate::engine::Engine;
 use crate::order::{Code, Refusal};
 use crate::payment::Providers;
 use crate::reply::{self, Answer};
-use crate::server::{Found, Handle, Repeat, Route, Router};
+use crate::server::{Found, Handle, Repeat, Route, Router, discard};
 
 /// The contract, word by word.
 pub const OPENAPI: &str = include_str!("../../openapi.yaml");
@@ -54,56 +58,100 @@ const CALLS: &[Route<Call>] = &[
 
 /// Serves the public listener.
 pub struct Intake {
-    engine: Arc<Engine>,
-    providers: Providers,
+    parts: Parts,
     router: Router<Call>,
 }
 
+/// What the public listener is put together from.
+pub struct Parts {
+    /// What answers.
+    pub engine: Arc<Engine>,
+    /// Who may ask, and how often.
+    pub entrance: Entrance,
+    /// Whose payment reports are heard.
+    pub providers: Providers,
+}
+
+/// A request that may be answered.
+struct Admitted<'e, 'p> {
+    call: Call,
+    /// The variable part of its path, or nothing.
+    variable: &'p str,
+    /// Who is asking, where the call needs to know.
+    guest: Option<Guest<'e>>,
+}
+
 impl Intake {
-    /// An intake in front of `engine` that hears `providers`; fails only if the table of calls is wrong.
-    pub fn new(engine: Arc<Engine>, providers: Providers) -> Result<Self, matchit::InsertError> {
-        Ok(Intake { engine, providers, router: Router::new(CALLS)? })
+    /// An intake; fails only if the table of calls is wrong.
+    pub fn new(parts: Parts) -> Result<Self, matchit::InsertError> {
+        Ok(Intake { parts, router: Router::new(CALLS)? })
     }
 
-    async fn call(&self, call: Call, variable: &str, request: Request<Incoming>) -> Result<Answer, Refusal> {
+    /// Finds the call, and lets it in. What is turned away here is answered without a look at its body.
+    fn admit<'p>(&self, peer: IpAddr, request: &Request<Incoming>, path: &'p str) -> Result<Admitted<'_, 'p>, Answer> {
+        let Parts { engine, entrance, .. } = &self.parts;
+        let refused = |refusal| self.refused(&refusal, path);
+        entrance.pass(peer, request.headers()).map_err(refused)?;
+        let (call, variable) = match self.router.find(request.method(), path) {
+            Found::Call(call, variable) => (call, variable.unwrap_or_default()),
+            Found::OtherMethods(allow) => {
+                engine.metrics().refuse(Code::MethodNotAllowed);
+                return Err(reply::method_not_allowed(&allow));
+            }
+            Found::Nothing => return Err(refused(Code::NotFound.into())),
+        };
+        let guest = match call {
+            Call::PlaceOrder | Call::Orders | Call::Order | Call::Cancel => {
+                Some(entrance.guest(peer, request.headers()).map_err(refused)?)
+            }
+            Call::PaymentCallback | Call::Sale | Call::Capabilities | Call::Problem | Call::OpenApi => None,
+        };
+        Ok(Admitted { call, variable, guest })
+    }
+
+    async fn call(&self, admitted: Admitted<'_, '_>, request: Request<Incoming>) -> Result<Answer, Refusal> {
+        let engine = &self.parts.engine;
+        let Admitted { call, variable, guest } = admitted;
+        let guest = || guest.ok_or(Code::Unauthenticated);
         match call {
-            Call::PlaceOrder => place::place(&self.engine, request).await,
-            Call::Orders => reading::orders(&self.engine, request).await,
-            Call::Order => reading::order(&self.engine, request.headers(), variable).await,
-            Call::Cancel => steps::cancel(&self.engine, variable, request).await,
-            Call::PaymentCallback => callbacks::callback(&self.engine, &self.providers, variable, request).await,
-            Call::Sale => reading::sale(&self.engine, variable).await,
+            Call::PlaceOrder => place::place(engine, guest()?, request).await,
+            Call::Orders => reading::orders(engine, guest()?, request).await,
+            Call::Order => reading::order(engine, guest()?, variable).await,
+            Call::Cancel => steps::cancel(engine, guest()?, variable, request).await,
+            Call::PaymentCallback => callbacks::callback(engine, &self.parts.providers, variable, request).await,
+            Call::Sale => reading::sale(engine, variable).await,
             Call::Capabilities => Ok(reading::capabilities()),
             Call::Problem => reply::problem_page(variable).ok_or(Code::NotFound.into()),
             Call::OpenApi => Ok(reply::ok_document("application/yaml; charset=utf-8", OPENAPI)),
         }
     }
+
+    fn refused(&self, refusal: &Refusal, path: &str) -> Answer {
+        self.parts.engine.metrics().refuse(refusal.code);
+        if reply::status(refusal.code).is_server_error() {
+            // Orders have a line of their own, which tells more.
+            tracing::warn!(code = refusal.code.as_str(), path, "request not answered");
+        }
+        reply::refusal(refusal)
+    }
 }
 
 impl Handle for Intake {
-    async fn handle(&self, request: Request<Incoming>) -> Answer {
+    async fn handle(&self, peer: SocketAddr, request: Request<Incoming>) -> Answer {
         // The path is kept apart: the request goes to the call that it names.
         let path = request.uri().path().to_owned();
-        let answered = match self.router.find(request.method(), &path) {
-            Found::Call(call, variable) => self.call(call, variable.unwrap_or_default(), request).await,
-            Found::OtherMethods(allow) => {
-                self.engine.metrics().refuse(Code::MethodNotAllowed);
-                return reply::method_not_allowed(&allow);
-            }
-            Found::Nothing => Err(Code::NotFound.into()),
-        };
-        answered.unwrap_or_else(|refusal| {
-            self.engine.metrics().refuse(refusal.code);
-            if reply::status(refusal.code).is_server_error() {
-                // Orders have a line of their own, which tells more.
-                tracing::warn!(code = refusal.code.as_str(), path, "request not answered");
-            }
-            reply::refusal(&refusal)
-        })
+        match self.admit(peer.ip(), &request, &path) {
+            Ok(admitted) => match self.call(admitted, request).await {
+                Ok(answer) => answer,
+                Err(refusal) => self.refused(&refusal, &path),
+            },
+            Err(answer) if discard(request).await => answer,
+            Err(answer) => reply::closing(answer),
+        }
     }
 
     fn panicked(&self) -> Answer {
-        self.engine.count_panic();
+        self.parts.engine.count_panic();
         reply::refusal(&Code::UnknownOutcome.into())
     }
 }

@@ -1,11 +1,10 @@
 //! The public reads.
 
 use http::Request;
-use http::header::HeaderMap;
 use hyper::body::Incoming;
 use serde_json::json;
 
-use super::principal::principal;
+use super::entrance::Guest;
 use crate::engine::Engine;
 use crate::limits;
 use crate::order::{Boundary, Code, Key, OrderNo, Refusal, UserId};
@@ -13,15 +12,15 @@ use crate::reply::{self, Answer};
 use crate::server::Query;
 
 /// `GET /v1/orders/{order_no}`: another user's order does not exist.
-pub(super) async fn order(engine: &Engine, headers: &HeaderMap, order_no: &str) -> Result<Answer, Refusal> {
-    let user = principal(headers, None)?;
+pub(super) async fn order(engine: &Engine, guest: Guest<'_>, order_no: &str) -> Result<Answer, Refusal> {
+    let user = guest.user(None)?;
     let order_no = OrderNo::parse(order_no).ok_or(Code::OrderNotFound)?;
     Ok(reply::ok_json(reply::order(&engine.order(Some(user), order_no).await?)))
 }
 
 /// `GET /v1/orders`: by key, or a page of the user's own.
-pub(super) async fn orders(engine: &Engine, request: Request<Incoming>) -> Result<Answer, Refusal> {
-    let user = principal(request.headers(), None)?;
+pub(super) async fn orders(engine: &Engine, guest: Guest<'_>, request: Request<Incoming>) -> Result<Answer, Refusal> {
+    let user = guest.user(None)?;
     let query = Query::parse(request.uri().query());
     let sale_id = query.need("sale_id")?;
     if let Some(key) = query.get("idempotency_key")? {

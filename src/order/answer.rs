@@ -128,7 +128,7 @@ codes! {
     BodyTooLarge "body_too_large" "The body is larger than 64 KiB",
     UnsupportedMediaType "unsupported_media_type" "The body must be application/json",
     IdempotencyKeyReused "idempotency_key_reused" "This key was used for another request",
-    RateLimited "rate_limited" "Too many requests from this user",
+    RateLimited "rate_limited" "Too many requests",
     Overloaded "overloaded" "More orders are on their way than the engine takes at once",
     GateUnavailable "gate_unavailable" "The gate cannot be reached",
     LedgerUnavailable "ledger_unavailable" "The ledger cannot be written",

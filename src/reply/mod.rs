@@ -97,9 +97,14 @@ pub fn refusal(refusal: &Refusal) -> Answer {
         headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }
     if refusal.code == Code::BodyTooLarge {
-        // What is left of the body is not read, so the connection cannot be used again.
-        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        return closing(answer);
     }
+    answer
+}
+
+/// The same answer as the last one of its connection: what is left of the request's body is not read.
+pub fn closing(mut answer: Answer) -> Answer {
+    answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     answer
 }
 

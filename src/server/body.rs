@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::Request;
 use http::header::{self, HeaderMap};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use serde::Deserialize;
 
 use super::object::Object;
@@ -49,6 +50,29 @@ pub async fn read_body(headers: &HeaderMap, body: Incoming) -> Result<Bytes, Ref
             Err(Refusal::because(Code::MalformedRequest, detail))
         }
     }
+}
+
+/// Reads a body that nobody wants, so that its connection can be used for the next request; `false` if that is not worth
+/// it, because the body is too large, late, or not sent before somebody asks for it.
+pub async fn discard(request: Request<Incoming>) -> bool {
+    let (head, body) = request.into_parts();
+    if body.is_end_stream() {
+        return true;
+    }
+    let is_large = declared_length(&head.headers).is_some_and(|length| length > limits::BODY_BYTES_MAX as u64);
+    if is_large || head.headers.contains_key(header::EXPECT) {
+        return false;
+    }
+    let mut body = Limited::new(body, limits::BODY_BYTES_MAX);
+    let to_its_end = async {
+        while let Some(frame) = body.frame().await {
+            if frame.is_err() {
+                return false;
+            }
+        }
+        true
+    };
+    tokio::time::timeout(Duration::from_millis(limits::UNWANTED_BODY_MS_MAX), to_its_end).await.unwrap_or(false)
 }
 
 /// Parses a body, which must be an object. Unknown and duplicate members, wrong types and numbers out of range are refused by name.

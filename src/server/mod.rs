@@ -7,8 +7,8 @@ mod object;
 mod query;
 mod router;
 
+pub use body::{MediaType, discard, parse, read_body, read_json};
 pub use key::{key_of, need_key};
-pub use body::{MediaType, parse, read_body, read_json};
 pub use object::Object;
 pub use query::Query;
 pub use router::{Found, Repeat, Route, Router};
@@ -41,8 +41,8 @@ pub type Answer = Response<Full<Bytes>>;
 
 /// Answers requests. Its future is dropped when the client hangs up, so it must own nothing that has to be finished.
 pub trait Handle: Send + Sync + 'static {
-    /// Answers one request.
-    fn handle(&self, request: Request<Incoming>) -> impl Future<Output = Answer> + Send;
+    /// Answers one request that came over a connection from `peer`.
+    fn handle(&self, peer: SocketAddr, request: Request<Incoming>) -> impl Future<Output = Answer> + Send;
 
     /// Answers in place of a handler that panicked.
     fn panicked(&self) -> Answer;
@@ -75,8 +75,8 @@ pub async fn serve<H: Handle>(listener: TcpListener, handler: Arc<H>, stop: Canc
             accepted = accepted => accepted,
             () = stop.cancelled() => break,
         };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
             Err(error) => {
                 tracing::warn!(%error, "accept a connection");
                 tokio::time::sleep(Duration::from_millis(limits::ACCEPT_PAUSE_MS)).await;
@@ -84,7 +84,7 @@ pub async fn serve<H: Handle>(listener: TcpListener, handler: Arc<H>, stop: Canc
             }
         };
         let handler = handler.clone();
-        let service = service_fn(move |request| answer(handler.clone(), request));
+        let service = service_fn(move |request| answer(handler.clone(), peer, request));
         set_up(&stream);
         let connection = connections.watch(http.serve_connection(TokioIo::new(stream), service));
         tokio::spawn(async move {
@@ -97,8 +97,12 @@ pub async fn serve<H: Handle>(listener: TcpListener, handler: Arc<H>, stop: Canc
     connections.shutdown().await;
 }
 
-async fn answer<H: Handle>(handler: Arc<H>, request: Request<Incoming>) -> Result<Answer, Infallible> {
-    let handled = AssertUnwindSafe(handler.handle(request)).catch_unwind().await;
+async fn answer<H: Handle>(
+    handler: Arc<H>,
+    peer: SocketAddr,
+    request: Request<Incoming>,
+) -> Result<Answer, Infallible> {
+    let handled = AssertUnwindSafe(handler.handle(peer, request)).catch_unwind().await;
     Ok(handled.unwrap_or_else(|_| handler.panicked()))
 }
 

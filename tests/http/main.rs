@@ -23,6 +23,7 @@ mod server;
 mod shop;
 mod time;
 
+mod auth;
 mod crash;
 mod dashboard;
 mod disk;

@@ -265,7 +265,7 @@ fn is_of(request: &Request, operation: &str) -> bool {
 }
 
 /// Status, content type, code, headers and body are among those described.
-fn assert_described(description: &Description, operation: &Operation<'_>, answer: &Answer) {
+pub(crate) fn assert_described(description: &Description, operation: &Operation<'_>, answer: &Answer) {
     let name = &operation.name;
     let response = description.response(operation, answer.status);
     let response = response.unwrap_or_else(|| panic!("{name} does not list this: {answer}"));

@@ -36,6 +36,7 @@ pub(crate) struct Launch {
     args: Vec<String>,
     env: Vec<(String, String)>,
     file_blocks_max: Option<u32>,
+    secrets: Vec<String>,
 }
 
 impl Launch {
@@ -49,8 +50,8 @@ impl Launch {
         let data_dir = home.path().join("data");
         let listen = "127.0.0.1:0".to_owned();
         let admin_listen = listen.clone();
-        let (args, env) = (Vec::new(), Vec::new());
-        Launch { home: Arc::new(home), data_dir, listen, admin_listen, args, env, file_blocks_max: None }
+        let (args, env, secrets) = (Vec::new(), Vec::new(), Vec::new());
+        Launch { home: Arc::new(home), data_dir, listen, admin_listen, args, env, file_blocks_max: None, secrets }
     }
 
     /// Another public address.
@@ -82,6 +83,17 @@ impl Launch {
 
     fn log_file(&self) -> PathBuf {
         self.home().join("log")
+    }
+
+    pub(crate) fn args(mut self, args: &[&str]) -> Self {
+        self.args.extend(args.iter().map(|arg| (*arg).to_owned()));
+        self
+    }
+
+    /// A line of the log that holds this is trouble, as a WARN is.
+    pub(crate) fn secret(mut self, secret: &str) -> Self {
+        self.secrets.push(secret.into());
+        self
     }
 
     /// Another data directory than `data` below the temporary one.
@@ -119,7 +131,7 @@ impl Launch {
         let mut command = self.command();
         let line = format!("{command:?}");
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{line}: {error}"));
-        let log = Log::follow(child.stderr.take().unwrap(), &self.log_file());
+        let log = Log::follow(child.stderr.take().unwrap(), &self.log_file(), self.secrets.clone());
         let (lines, stdout) = follow_stdout(child.stdout.take().unwrap());
         let unknown = SocketAddr::from(([127, 0, 0, 1], 0));
         let (public, admin) = (unknown, unknown);
@@ -319,11 +331,12 @@ struct Log {
 struct Lines {
     tail: VecDeque<String>,
     trouble: Vec<String>,
+    secrets: Vec<String>,
 }
 
 impl Log {
-    fn follow(stderr: impl Read + Send + 'static, file: &Path) -> Self {
-        let lines = Arc::new(Mutex::new(Lines::default()));
+    fn follow(stderr: impl Read + Send + 'static, file: &Path, secrets: Vec<String>) -> Self {
+        let lines = Arc::new(Mutex::new(Lines { secrets, ..Lines::default() }));
         let into = Arc::clone(&lines);
         let mut whole = std::fs::OpenOptions::new().create(true).append(true).open(file).unwrap();
         let thread = std::thread::spawn(move || {
@@ -351,7 +364,8 @@ impl Lines {
     fn push(&mut self, line: String) {
         let parsed: Option<Value> = serde_json::from_str(&line).ok();
         let level = parsed.as_ref().and_then(|line| line["level"].as_str());
-        if !matches!(level, Some("TRACE" | "DEBUG" | "INFO")) {
+        let tells = self.secrets.iter().any(|secret| line.contains(secret.as_str()));
+        if tells || !matches!(level, Some("TRACE" | "DEBUG" | "INFO")) {
             self.trouble.push(line.clone());
         }
         if self.tail.len() == TAIL {

@@ -1,5 +1,10 @@
 //! May this request spend anything? Bounds the orders in flight and stops new ones while the ledger is in trouble,
-//! before the gate is asked. What is refused here has cost nothing and changed nothing.
+//! before the gate is asked; bounds how often one user or address may come. What is refused here has cost nothing and
+//! changed nothing.
+
+mod rate;
+
+pub use rate::{Buckets, Rate, network};
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

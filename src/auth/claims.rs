@@ -1,0 +1,88 @@
+//! The two JSON objects of a token. What is said twice is not taken: two readers could believe two different things.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
+use serde_json::Value;
+
+use super::jwt::InvalidToken;
+use crate::limits;
+use crate::order::UserId;
+
+/// The members of an object, each of which was there once. Members within members are nobody's business here.
+pub(super) struct Members(BTreeMap<String, Value>);
+
+impl Members {
+    /// Reads an object, and nothing behind it.
+    pub(super) fn read(json: &[u8]) -> Result<Self, InvalidToken> {
+        serde_json::from_slice(json).map_err(|_| InvalidToken::Malformed)
+    }
+
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.0.contains_key(name)
+    }
+
+    /// A member that is a text.
+    pub(super) fn text(&self, name: &str) -> Option<&str> {
+        self.0.get(name)?.as_str()
+    }
+
+    /// The user in `sub`: canonical digits, as a text or as an integer.
+    pub(super) fn user(&self) -> Result<UserId, InvalidToken> {
+        let user = match self.0.get("sub") {
+            Some(Value::String(text)) => UserId::parse(text).ok(),
+            Some(Value::Number(number)) => number.as_u64().and_then(|number| UserId::new(number).ok()),
+            _ => None,
+        };
+        user.ok_or(InvalidToken::Subject)
+    }
+
+    /// Whether the token is valid at this time, in seconds since 1970: `exp` must be there, `nbf` may.
+    pub(super) fn valid_at(&self, now_s: i64) -> Result<(), InvalidToken> {
+        let second = |value: &Value| value.as_i64().ok_or(InvalidToken::Malformed);
+        let expires_at = self.0.get("exp").map(second).ok_or(InvalidToken::NoExpiry)??;
+        if expires_at.saturating_add(limits::TOKEN_LEEWAY_S) <= now_s {
+            return Err(InvalidToken::Expired);
+        }
+        match self.0.get("nbf").map(second).transpose()? {
+            Some(from) if from > now_s.saturating_add(limits::TOKEN_LEEWAY_S) => Err(InvalidToken::NotYetValid),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether `aud` is this text, or a list with it.
+    pub(super) fn is_for(&self, audience: &str) -> bool {
+        match self.0.get("aud") {
+            Some(Value::String(one)) => one == audience,
+            Some(Value::Array(several)) => several.iter().any(|one| one == audience),
+            _ => false,
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Members {
+    fn deserialize<D: Deserializer<'de>>(object: D) -> Result<Self, D::Error> {
+        struct Once;
+
+        impl<'de> Visitor<'de> for Once {
+            type Value = Members;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Members, A::Error> {
+                let mut members = BTreeMap::new();
+                while let Some((name, value)) = object.next_entry::<String, Value>()? {
+                    if members.insert(name, value).is_some() {
+                        return Err(A::Error::custom("a member twice"));
+                    }
+                }
+                Ok(Members(members))
+            }
+        }
+
+        object.deserialize_map(Once)
+    }
+}

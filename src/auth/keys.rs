@@ -1,0 +1,191 @@
+//! The keys that tokens are checked with: secrets that whoever signs has too, or public keys out of a PEM file.
+
+use ring::hmac;
+use ring::signature::{ED25519, RSA_PKCS1_2048_8192_SHA256, UnparsedPublicKey, VerificationAlgorithm};
+use rustls_pki_types::pem::{PemObject, SectionKind};
+
+use crate::limits;
+
+/// How tokens are signed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Algorithm {
+    /// HMAC with SHA-256: whoever can check a token can make one.
+    Hs256,
+    /// Ed25519.
+    EdDsa,
+    /// RSA (PKCS #1 v1.5) with SHA-256.
+    Rs256,
+}
+
+/// One or several keys of one algorithm, all of them good.
+pub struct Keys(Kind);
+
+enum Kind {
+    Secrets(Vec<hmac::Key>),
+    Public(Algorithm, Vec<UnparsedPublicKey<Vec<u8>>>),
+}
+
+/// Why something is no key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidKeys {
+    /// None at all.
+    #[error("there is no key")]
+    None,
+    /// More than [`limits::TOKEN_KEYS_MAX`].
+    #[error("there are more than 8 keys")]
+    TooMany,
+    /// A secret that is too short or too long.
+    #[error("each secret must have 32 to 1024 bytes")]
+    Secret,
+    /// Something that only looks like PEM.
+    #[error("it is not PEM")]
+    Pem,
+    /// A section of another kind.
+    #[error("it holds something that is no public key; `openssl pkey -pubout` makes one of a private key")]
+    Section,
+    /// A key for another algorithm.
+    #[error("a key is of another kind than auth.jwt_algorithm asks for")]
+    Kind,
+    /// An RSA key that is too short or too long.
+    #[error("an RSA key must have 2048 to 8192 bits")]
+    RsaBits,
+}
+
+impl Algorithm {
+    /// Every algorithm that can be set.
+    pub const ALL: [Algorithm; 3] = [Algorithm::Hs256, Algorithm::EdDsa, Algorithm::Rs256];
+
+    /// The `alg` of a token (RFC 7518, RFC 8037).
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Algorithm::Hs256 => "HS256",
+            Algorithm::EdDsa => "EdDSA",
+            Algorithm::Rs256 => "RS256",
+        }
+    }
+}
+
+impl Keys {
+    /// Keys for HS256 out of secrets separated by commas; a secret is the bytes of the text as it stands.
+    pub fn from_secrets(text: &str) -> Result<Self, InvalidKeys> {
+        if text.is_empty() {
+            return Err(InvalidKeys::None);
+        }
+        Keys::of_secrets(text.split(',').map(str::as_bytes))
+    }
+
+    pub(super) fn of_secrets<'s>(secrets: impl Iterator<Item = &'s [u8]>) -> Result<Self, InvalidKeys> {
+        let one = |secret: &[u8]| {
+            let fits = limits::TOKEN_SECRET_BYTES.contains(&secret.len());
+            if fits { Ok(hmac::Key::new(hmac::HMAC_SHA256, secret)) } else { Err(InvalidKeys::Secret) }
+        };
+        Ok(Keys(Kind::Secrets(few(secrets.map(one).collect::<Result<_, _>>()?)?)))
+    }
+
+    /// Keys for EdDSA or RS256 out of a PEM file with one or several `PUBLIC KEY` sections.
+    pub fn from_pem(algorithm: Algorithm, pem: &[u8]) -> Result<Self, InvalidKeys> {
+        let verifier: &'static dyn VerificationAlgorithm = match algorithm {
+            Algorithm::Hs256 => return Err(InvalidKeys::Kind),
+            Algorithm::EdDsa => &ED25519,
+            Algorithm::Rs256 => &RSA_PKCS1_2048_8192_SHA256,
+        };
+        let mut keys = Vec::new();
+        for section in <(SectionKind, Vec<u8>)>::pem_slice_iter(pem) {
+            match section.map_err(|_| InvalidKeys::Pem)? {
+                (SectionKind::PublicKey, der) => {
+                    let key = public_key(algorithm, &der)?;
+                    keys.push(UnparsedPublicKey::new(verifier, key.to_vec()));
+                }
+                _ => return Err(InvalidKeys::Section),
+            }
+        }
+        Ok(Keys(Kind::Public(algorithm, few(keys)?)))
+    }
+
+    /// What the keys are for.
+    pub fn algorithm(&self) -> Algorithm {
+        match &self.0 {
+            Kind::Secrets(_) => Algorithm::Hs256,
+            Kind::Public(algorithm, _) => *algorithm,
+        }
+    }
+
+    /// Whether one of the keys made this signature of the message.
+    pub(super) fn verify(&self, message: &[u8], signature: &[u8]) -> bool {
+        match &self.0 {
+            Kind::Secrets(keys) => keys.iter().any(|key| hmac::verify(key, message, signature).is_ok()),
+            Kind::Public(_, keys) => keys.iter().any(|key| key.verify(message, signature).is_ok()),
+        }
+    }
+}
+
+fn few<K>(keys: Vec<K>) -> Result<Vec<K>, InvalidKeys> {
+    match keys.len() {
+        0 => Err(InvalidKeys::None),
+        1..=limits::TOKEN_KEYS_MAX => Ok(keys),
+        _ => Err(InvalidKeys::TooMany),
+    }
+}
+
+// DER, as much of it as the public keys of two algorithms need.
+const INTEGER: u8 = 0x02;
+const BIT_STRING: u8 = 0x03;
+const SEQUENCE: u8 = 0x30;
+/// The AlgorithmIdentifier of an Ed25519 key: 1.3.101.112 (RFC 8410).
+const IS_ED25519: &[u8] = &[0x06, 0x03, 0x2b, 0x65, 0x70];
+/// The AlgorithmIdentifier of an RSA key: 1.2.840.113549.1.1.1 and NULL (RFC 8017).
+const IS_RSA: &[u8] = &[0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01, 0x05, 0x00];
+
+/// The bare key out of a SubjectPublicKeyInfo.
+fn public_key(algorithm: Algorithm, der: &[u8]) -> Result<&[u8], InvalidKeys> {
+    let (kind, key) = split_info(der).ok_or(InvalidKeys::Pem)?;
+    match algorithm {
+        Algorithm::EdDsa if kind == IS_ED25519 && key.len() == ring::signature::ED25519_PUBLIC_KEY_LEN => Ok(key),
+        Algorithm::Rs256 if kind == IS_RSA => {
+            let bits = rsa_bits(key).ok_or(InvalidKeys::Pem)?;
+            if limits::TOKEN_RSA_BITS.contains(&bits) { Ok(key) } else { Err(InvalidKeys::RsaBits) }
+        }
+        _ => Err(InvalidKeys::Kind),
+    }
+}
+
+/// What a SubjectPublicKeyInfo is made of: the AlgorithmIdentifier and the key.
+fn split_info(der: &[u8]) -> Option<(&[u8], &[u8])> {
+    let info = whole(element(der, SEQUENCE)?)?;
+    let (kind, rest) = element(info, SEQUENCE)?;
+    let bits = whole(element(rest, BIT_STRING)?)?;
+    // The first byte counts the bits that the last one has too many: none.
+    bits.split_first().filter(|(unused, _)| **unused == 0).map(|(_, key)| (kind, key))
+}
+
+/// How long the modulus of an RSAPublicKey is, in bits.
+fn rsa_bits(key: &[u8]) -> Option<usize> {
+    let (modulus, rest) = element(whole(element(key, SEQUENCE)?)?, INTEGER)?;
+    whole(element(rest, INTEGER)?)?;
+    let zeros = modulus.iter().take_while(|byte| **byte == 0).count();
+    let first = modulus.get(zeros)?;
+    Some((modulus.len() - zeros) * 8 - usize::try_from(first.leading_zeros()).ok()?)
+}
+
+/// An element's content and what follows it, if its tag is this one.
+fn element(der: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
+    let (_, rest) = der.split_first().filter(|(first, _)| **first == tag)?;
+    let (length, rest) = rest.split_first()?;
+    let (length, rest) = match *length {
+        length @ 0..=0x7f => (usize::from(length), rest),
+        bytes @ (0x81 | 0x82) => {
+            let (length, rest) = rest.split_at_checked(usize::from(bytes & 0x7f))?;
+            (length.iter().fold(0, |sum, byte| sum << 8 | usize::from(*byte)), rest)
+        }
+        _ => return None,
+    };
+    rest.split_at_checked(length)
+}
+
+/// An element that nothing follows.
+fn whole<'d>((content, rest): (&'d [u8], &'d [u8])) -> Option<&'d [u8]> {
+    rest.is_empty().then_some(content)
+}
+
+#[cfg(test)]
+mod tests;

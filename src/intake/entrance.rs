@@ -1,0 +1,154 @@
+//! What a request passes before it may cost anything, from cheap to dear:
+//!
+//! 1. the rate of its address, before anything else is looked at ([`Entrance::pass`]);
+//! 2. who is asking, from its head alone ([`Entrance::guest`]);
+//! 3. the rate of that user;
+//! 4. its body, read and parsed by the call;
+//! 5. the `user_id` in the body, which must be absent or the same ([`Guest::user`]);
+//! 6. the engine.
+//!
+//! Without authentication the user may stand in the body alone, so there 2 and 3 come with 5. What is turned away up to
+//! here has asked neither gate nor ledger, and used up no key.
+
+use std::net::IpAddr;
+
+use http::header::HeaderMap;
+
+use crate::admission::{Buckets, Rate, network};
+use crate::auth::{Authenticator, Caller};
+use crate::order::{Refusal, UserId};
+
+/// The way in.
+pub struct Entrance {
+    authenticator: Authenticator,
+    addresses: Option<Buckets>,
+    users: Option<Buckets>,
+}
+
+/// How often one user, and one address, may come; `None`: as often as they like.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rates {
+    /// Of one user, over all addresses.
+    pub user: Option<Rate>,
+    /// Of one address, over all users.
+    pub address: Option<Rate>,
+}
+
+/// Somebody who may ask, once.
+pub(super) struct Guest<'e> {
+    caller: Caller,
+    /// The rates of users, if this one has not been counted yet.
+    uncounted: Option<&'e Buckets>,
+}
+
+impl Entrance {
+    /// An entrance.
+    pub fn new(authenticator: Authenticator, rates: Rates) -> Self {
+        Entrance { authenticator, addresses: rates.address.map(Buckets::new), users: rates.user.map(Buckets::new) }
+    }
+
+    /// Counts a request for its address, whatever it asks for. One that our own proxy brought without saying from whom is
+    /// not counted, or that proxy's whole crowd would be one.
+    pub(super) fn pass(&self, peer: IpAddr, headers: &HeaderMap) -> Result<(), Refusal> {
+        match (&self.addresses, self.authenticator.address(peer, headers)) {
+            (Some(buckets), Some(address)) => {
+                buckets.take(network(address), "this address sends more requests than it may")
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Finds out who is asking, and counts the request for them, as far as the head tells.
+    pub(super) fn guest(&self, peer: IpAddr, headers: &HeaderMap) -> Result<Guest<'_>, Refusal> {
+        let caller = self.authenticator.caller(peer, headers)?;
+        match caller {
+            Caller::Proven(user) => {
+                count(self.users.as_ref(), user)?;
+                Ok(Guest { caller, uncounted: None })
+            }
+            Caller::Claimed(_) => Ok(Guest { caller, uncounted: self.users.as_ref() }),
+        }
+    }
+}
+
+impl Guest<'_> {
+    /// The user, given the body's `user_id`.
+    pub(super) fn user(self, member: Option<u64>) -> Result<UserId, Refusal> {
+        let user = self.caller.user(member)?;
+        count(self.uncounted, user)?;
+        Ok(user)
+    }
+}
+
+fn count(buckets: Option<&Buckets>, user: UserId) -> Result<(), Refusal> {
+    buckets.map_or(Ok(()), |buckets| buckets.take(user, "this user sends more requests than they may"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::{Mode, Proxies};
+    use crate::clock::Clock;
+    use crate::order::Code;
+
+    const PEER: &str = "192.0.2.1";
+
+    fn entrance(mode: Mode, rates: Rates) -> Entrance {
+        let proxies = Proxies::parse("10.0.0.0/8").unwrap();
+        Entrance::new(Authenticator::new(mode, proxies, Clock::manual(0)), rates)
+    }
+
+    /// One request a second; the clock stands still.
+    fn one() -> Option<Rate> {
+        Some(Rate { per_s: 1, burst: 1 })
+    }
+
+    fn headers(name: &'static str, value: &str) -> HeaderMap {
+        HeaderMap::from_iter([(name.parse().unwrap(), value.parse().unwrap())])
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_address_is_counted_wherever_a_proxy_says_it_is() {
+        let entrance = entrance(Mode::None, Rates { user: None, address: one() });
+        let pass = |peer: &str, headers: &HeaderMap| {
+            entrance.pass(peer.parse().unwrap(), headers).map_err(|refusal| refusal.code)
+        };
+        let none = HeaderMap::new();
+        assert_eq!(pass(PEER, &none), Ok(()));
+        assert_eq!(pass(PEER, &none), Err(Code::RateLimited));
+        // Saying to be somebody else does not help.
+        assert_eq!(pass(PEER, &headers("x-forwarded-for", "198.51.100.7")), Err(Code::RateLimited));
+        assert_eq!(pass("10.0.0.1", &headers("x-forwarded-for", PEER)), Err(Code::RateLimited));
+        assert_eq!(pass("10.0.0.1", &headers("x-forwarded-for", "198.51.100.7")), Ok(()));
+        assert_eq!(pass("10.0.0.1", &headers("x-forwarded-for", "198.51.100.7")), Err(Code::RateLimited));
+        for _ in 0..3 {
+            assert_eq!(pass("10.0.0.1", &none), Ok(()));
+        }
+        assert_eq!(pass("2001:db8::1", &none), Ok(()));
+        assert_eq!(pass("2001:db8::2", &none), Err(Code::RateLimited));
+        assert_eq!(pass("2001:db8:0:1::", &none), Ok(()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_user_is_counted_once_and_wherever_they_are_named() {
+        for (mode, peer) in [(Mode::None, PEER), (Mode::Gateway, "10.0.0.1")] {
+            let entrance = entrance(mode, Rates { user: one(), address: None });
+            let ask = |headers: &HeaderMap, member| {
+                let guest = entrance.guest(peer.parse().unwrap(), headers);
+                guest.and_then(|guest| guest.user(member)).map(UserId::get).map_err(|refusal| refusal.code)
+            };
+            let (first, second) = (headers("x-user-id", "1"), headers("x-user-id", "2"));
+            assert_eq!(ask(&first, Some(1)), Ok(1));
+            assert_eq!(ask(&first, None), Err(Code::RateLimited));
+            assert_eq!(ask(&second, None), Ok(2));
+        }
+        let entrance = entrance(Mode::None, Rates { user: one(), address: None });
+        let ask = |member| {
+            let guest = entrance.guest(PEER.parse().unwrap(), &HeaderMap::new()).unwrap();
+            guest.user(Some(member)).map(UserId::get).map_err(|refusal| refusal.code)
+        };
+        assert_eq!(ask(1), Ok(1));
+        assert_eq!(ask(1), Err(Code::RateLimited));
+        assert_eq!(ask(2), Ok(2));
+    }
+}
