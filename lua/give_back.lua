@@ -29,10 +29,9 @@ if state[1] ~= ARGV[1] or state[2] ~= ARGV[2] then
 end
 local levels, known = {}, {}
 for i = 4, #fields do
-    local available = tonumber(state[i])
-    if available then
+    if state[i] then
         known[fields[i]] = true
-        levels[#levels + 1], levels[#levels + 2] = fields[i], available + more[fields[i]]
+        levels[#levels + 1], levels[#levels + 2] = fields[i], state[i] + more[fields[i]]
     end
 end
 

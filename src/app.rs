@@ -21,6 +21,7 @@ use crate::intake::{self, Intake};
 use crate::ledger::{Check, Ledger};
 use crate::metrics::Metrics;
 use crate::order::{Currency, Name, NewSale, NewSku, Rules, Sale};
+use crate::token::PurchaseTokens;
 use crate::{server, telemetry};
 
 /// Runs the engine until SIGTERM or SIGINT, drains, and returns. With `demo`, an open sale `demo` is there.
@@ -105,7 +106,13 @@ async fn run(config: Config, demo: bool) -> anyhow::Result<()> {
         config::OnGateFailure::Shed => OnGateFailure::Shed,
     };
     let gate = stores::gate(&config, ledger.as_ref()).await?;
-    let engine = Engine::start(gate, ledger, Clock::System, Arc::new(Metrics::default()), on_gate_failure).await?;
+    let secrets: Vec<&str> = config.tokens.keys.iter().map(config::Secret::expose).collect();
+    let options = engine::Options {
+        on_gate_failure,
+        tokens: PurchaseTokens::new(&secrets),
+        token_ttl_ms: i64::try_from(config.tokens.ttl_s)?.saturating_mul(1000),
+    };
+    let engine = Engine::start(gate, ledger, Clock::System, Arc::new(Metrics::default()), options).await?;
 
     let providers = config.payments.providers().map_err(|unusable| anyhow!("{}: {}", unusable.key, unusable.advice))?;
     let parts = intake::Parts { engine: engine.clone(), entrance: entrance::entrance(&config)?, providers };

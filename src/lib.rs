@@ -17,6 +17,7 @@ pub mod ledger;
 pub mod payment;
 pub mod reply;
 pub mod server;
+pub mod token;
 
 // The engine: the flow.
 pub mod engine;

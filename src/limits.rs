@@ -28,6 +28,16 @@ pub const KEY_CHARS_MAX: usize = 255;
 pub const NAME_CHARS_MAX: usize = 64;
 /// Longest id that a payment provider gives a report, a payment or a refund, and longest name of an event, in bytes.
 pub const REFERENCE_BYTES_MAX: usize = 128;
+/// Longest purchase token, in characters: a few fixed fields and a sale's id, in base64.
+pub const PURCHASE_TOKEN_CHARS_MAX: usize = 4 * (65 + NAME_CHARS_MAX).div_ceil(3);
+/// How long a purchase token may be good for new orders, in s: a buyer needs minutes, and a leaked one is bound to its user.
+pub const PURCHASE_TOKEN_TTL_S: std::ops::RangeInclusive<u64> = 1..=86_400;
+/// How long a purchase token is good for new orders unless the settings say otherwise, in s.
+pub const PURCHASE_TOKEN_TTL_S_DEFAULT: u64 = 300;
+/// Characters of a secret that purchase tokens are signed with: at least as many as it has bytes of strength.
+pub const PURCHASE_TOKEN_KEY_CHARS: std::ops::RangeInclusive<usize> = 32..=1024;
+/// Most such secrets at a time; replacing one takes two.
+pub const PURCHASE_TOKEN_KEYS_MAX: usize = 8;
 /// Longest time a client may ask us to wait for an order in flight, in seconds: below every usual proxy time-out.
 pub const WAIT_S_MAX: u64 = 10;
 /// Largest page of a listing, in orders.
@@ -270,6 +280,8 @@ pub const CLIENT_CONNECT_S: u64 = 10;
 pub const CLIENT_CALL_S: u64 = 10;
 /// How long an audit may take, in seconds: it reads every order.
 pub const CLIENT_AUDIT_S: u64 = 600;
+/// Most users that tokens are made for in one go: more than any load tool plays.
+pub const CLIENT_USERS_MAX: u64 = 10_000_000;
 /// Largest answer, in bytes: a listing of every sale with all its shards is some tens of MB.
 pub const CLIENT_ANSWER_BYTES_MAX: usize = 256 * 1024 * 1024;
 

@@ -26,6 +26,8 @@ struct SaleBody {
     #[serde(default)]
     boundary: Option<String>,
     #[serde(default)]
+    time_zone: Option<String>,
+    #[serde(default)]
     user_limit: Option<u64>,
     /// Left out, it is the default; `null` means a sale without a payment step.
     #[serde(default, deserialize_with = "named")]
@@ -142,7 +144,7 @@ fn new_sale(body: SaleBody, default_shards: u16) -> Result<NewSale, Refusal> {
             on_duplicate: word("on_duplicate", body.on_duplicate, OnDuplicate::parse)?,
             require_token: body.require_token.unwrap_or(false),
             shards,
-            time_zone: Zone::UTC,
+            time_zone: zone(body.time_zone)?,
         },
         shards_named: body.shards.is_some(),
         skus: new_skus(body.skus)?,
@@ -194,6 +196,14 @@ fn word<T: Default>(member: &str, text: Option<String>, parse: impl Fn(&str) -> 
         Some(text) => {
             parse(&text).ok_or_else(|| malformed(format!("{member} has a value that is not in the contract")))
         }
+    }
+}
+
+fn zone(name: Option<String>) -> Result<Zone, Refusal> {
+    match name {
+        None => Ok(Zone::UTC),
+        Some(name) => Zone::parse(&name)
+            .map_err(|_| malformed("time_zone must be a name of the IANA database, such as Asia/Shanghai")),
     }
 }
 

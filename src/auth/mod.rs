@@ -9,7 +9,7 @@ mod proxies;
 
 pub use jwt::Jwt;
 pub use keys::{Algorithm, InvalidKeys, Keys};
-pub use proxies::{InvalidProxies, Proxies};
+pub use proxies::{FORWARDED, InvalidProxies, Proxies};
 
 use std::net::IpAddr;
 

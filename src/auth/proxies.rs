@@ -6,7 +6,8 @@ use http::header::HeaderMap;
 
 use crate::limits;
 
-const FORWARDED: &str = "x-forwarded-for";
+/// The header in which a proxy names whom it forwards for.
+pub const FORWARDED: &str = "x-forwarded-for";
 
 /// The networks of the trusted proxies; by default there are none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

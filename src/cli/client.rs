@@ -1,4 +1,4 @@
-//! A small HTTP/1.1 client for the admin listener: one connection, one request, one answer, all within a time. It
+//! A small HTTP/1.1 client for the listeners, mostly the admin one: one connection, one request, one answer, all within a time. It
 //! never repeats a request by itself.
 
 use std::future::pending;
@@ -43,6 +43,14 @@ pub(super) struct Client {
     port: u16,
     authority: HeaderValue,
     token: Option<HeaderValue>,
+    listener: Listener,
+}
+
+/// Which of the server's listeners is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Listener {
+    Admin,
+    Public,
 }
 
 /// What the server answered, if it was no refusal.
@@ -72,6 +80,11 @@ impl ServerFlags {
 }
 
 impl Client {
+    /// A client of the public listener.
+    pub(super) fn public(server: &str) -> Result<Client, Failure> {
+        Ok(Client { listener: Listener::Public, ..Client::new(server, None)? })
+    }
+
     /// Checks the address; connects to nothing yet.
     fn new(server: &str, token: Option<Secret>) -> Result<Client, Failure> {
         let wrong = || Failure::Usage(format!("--server {}: must be http://HOST:PORT", plain(server)));
@@ -88,6 +101,7 @@ impl Client {
             port: authority.port_u16().unwrap_or(80),
             authority: HeaderValue::try_from(authority.as_str()).map_err(|_| wrong())?,
             token: token.as_ref().map(bearer).transpose()?,
+            listener: Listener::Admin,
         })
     }
 
@@ -138,7 +152,7 @@ impl Client {
             Ok(Err(failure)) => return Err(failure),
             Err(_) => return Err(self.no_answer(&format!("nothing within {seconds} s"), is_change)),
         };
-        if answer.status.is_success() { Ok(answer) } else { Err(refusal(&answer)) }
+        if answer.status.is_success() { Ok(answer) } else { Err(self.listener.refusal(&answer)) }
     }
 
     async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<Answer, Failure> {
@@ -179,7 +193,7 @@ impl Client {
         Failure::Unreachable(format!("cannot reach {}: {why}; is `rushgate serve` running?", self.server))
     }
 
-    /// The request may have arrived: the outcome of a change is unknown, and every admin call is safe to repeat.
+    /// The request may have arrived: the outcome of a change is unknown, and every call that is made here is safe to repeat.
     fn no_answer(&self, why: &str, is_change: bool) -> Failure {
         let advice = if is_change { "; it may have been done: the same command again settles it" } else { "" };
         Failure::Unreachable(format!("no answer from {}: {}{advice}", self.server, plain(why)))
@@ -206,17 +220,23 @@ fn bearer(token: &Secret) -> Result<HeaderValue, Failure> {
     Ok(value)
 }
 
-fn refusal(answer: &Answer) -> Failure {
-    let hint = match answer.status {
-        StatusCode::UNAUTHORIZED => "; set RUSHGATE_ADMIN_TOKEN or --admin-token",
-        _ => "",
-    };
-    let text = match serde_json::from_slice::<Problem>(&answer.body) {
-        Ok(Problem { title, code, detail: Some(detail) }) => format!("{title} ({code}): {detail}"),
-        Ok(Problem { title, code, detail: None }) => format!("{title} ({code})"),
-        Err(_) => format!("HTTP {}, which is not an answer of rushgate's admin listener", answer.status),
-    };
-    Failure::NotDone(format!("refused: {}{hint}", plain(&text)))
+impl Listener {
+    fn refusal(self, answer: &Answer) -> Failure {
+        let (hint, listener) = match (self, answer.status) {
+            (Listener::Admin, StatusCode::UNAUTHORIZED) => ("; set RUSHGATE_ADMIN_TOKEN or --admin-token", "admin"),
+            (Listener::Public, StatusCode::UNAUTHORIZED) => {
+                ("; the server must run with auth.mode none for this", "public")
+            }
+            (Listener::Admin, _) => ("", "admin"),
+            (Listener::Public, _) => ("", "public"),
+        };
+        let text = match serde_json::from_slice::<Problem>(&answer.body) {
+            Ok(Problem { title, code, detail: Some(detail) }) => format!("{title} ({code}): {detail}"),
+            Ok(Problem { title, code, detail: None }) => format!("{title} ({code})"),
+            Err(_) => format!("HTTP {}, which is not an answer of rushgate's {listener} listener", answer.status),
+        };
+        Failure::NotDone(format!("refused: {}{hint}", plain(&text)))
+    }
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ mod screen;
 mod serve;
 mod settings;
 mod table;
+mod token;
 mod verify;
 
 use std::process::ExitCode;
@@ -65,6 +66,8 @@ enum Command {
     Order(order::Order),
     Verify(verify::Verify),
     Rebuild(rebuild::Rebuild),
+    #[command(subcommand)]
+    Token(token::Token),
     Health(health::Health),
     #[command(subcommand)]
     Config(Box<config::Config>),
@@ -80,6 +83,7 @@ impl Command {
             Command::Order(order) => order.run(),
             Command::Verify(verify) => verify.run(),
             Command::Rebuild(rebuild) => rebuild.run(),
+            Command::Token(token) => token.run(),
             Command::Health(health) => health.run(),
             Command::Config(config) => config.run(),
             Command::Completions(completions) => completions.run(),

@@ -49,6 +49,12 @@ pub(super) struct SettingsFlags {
     /// Proxies whose X-User-Id and X-Forwarded-For are believed, such as 10.0.0.0/8,192.0.2.7
     #[arg(long, value_name = "NETWORKS")]
     auth_trusted_proxies: Option<String>,
+    /// Secrets of purchase tokens, the first signs; better in RUSHGATE_AUTH_TOKEN_KEYS, others can see a command line
+    #[arg(long, value_name = "KEY,...")]
+    auth_token_keys: Option<String>,
+    /// Seconds that a purchase token makes a new order, 1 to 86400
+    #[arg(long, value_name = "N")]
+    auth_token_ttl_s: Option<String>,
     /// Requests a second of one user; 0 for no limit
     #[arg(long, value_name = "N")]
     limits_user_per_s: Option<String>,
@@ -165,6 +171,8 @@ impl SettingsFlags {
             ("auth.jwt_issuer", &self.auth_jwt_issuer),
             ("auth.jwt_audience", &self.auth_jwt_audience),
             ("auth.trusted_proxies", &self.auth_trusted_proxies),
+            ("auth.token_keys", &self.auth_token_keys),
+            ("auth.token_ttl_s", &self.auth_token_ttl_s),
             ("limits.user_per_s", &self.limits_user_per_s),
             ("limits.user_burst", &self.limits_user_burst),
             ("limits.address_per_s", &self.limits_address_per_s),

@@ -29,6 +29,8 @@ pub const KEYS: &[Key] = &[
     Key { name: "auth.jwt_issuer", kind: Kind::Text },
     Key { name: "auth.jwt_audience", kind: Kind::Text },
     Key { name: "auth.trusted_proxies", kind: Kind::Text },
+    Key { name: "auth.token_keys", kind: Kind::Secret },
+    Key { name: "auth.token_ttl_s", kind: Kind::Whole },
     Key { name: "limits.user_per_s", kind: Kind::Whole },
     Key { name: "limits.user_burst", kind: Kind::Whole },
     Key { name: "limits.address_per_s", kind: Kind::Whole },

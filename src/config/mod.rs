@@ -53,6 +53,8 @@ pub struct Config {
     pub auth: Auth,
     /// How often one user or one address may come.
     pub rates: Rates,
+    /// Purchase tokens.
+    pub tokens: Tokens,
     /// What the admin listener asks for.
     pub admin: Admin,
     /// How the process leaves.
@@ -129,6 +131,15 @@ pub enum AuthMode {
     Jwt,
     /// A trusted proxy.
     Gateway,
+}
+
+/// Purchase tokens.
+#[derive(Clone, Debug)]
+pub struct Tokens {
+    /// What they are signed with, the first of them, and recognised by. None: a key of each sale's own.
+    pub keys: Vec<Secret>,
+    /// How long one makes a new order, in seconds, within [`crate::limits::PURCHASE_TOKEN_TTL_S`].
+    pub ttl_s: u64,
 }
 
 /// What the admin listener asks for.
@@ -220,6 +231,10 @@ impl Config {
                     ["limits.address_per_s", "limits.address_burst"],
                     limits::ADDRESS_PER_S_DEFAULT,
                 ),
+            },
+            tokens: Tokens {
+                keys: reader.token_keys("auth.token_keys"),
+                ttl_s: reader.seconds("auth.token_ttl_s", limits::PURCHASE_TOKEN_TTL_S),
             },
             admin: Admin { token: reader.token("admin.token") },
             drain: Drain {

@@ -102,6 +102,24 @@ impl<'a> Reader<'a> {
         })
     }
 
+    pub(super) fn token_keys(&mut self, key: &'static str) -> Vec<Secret> {
+        let ((least, most), count) = (limits::PURCHASE_TOKEN_KEY_CHARS.into_inner(), limits::PURCHASE_TOKEN_KEYS_MAX);
+        let expected = format!(
+            "empty, or up to {count} secrets of {least} to {most} visible ASCII characters, separated by commas"
+        );
+        let is_one = |text: &str| {
+            limits::PURCHASE_TOKEN_KEY_CHARS.contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic())
+        };
+        self.read(key, &expected, Vec::new(), |value| match value.as_str()? {
+            "" => Some(Vec::new()),
+            text => {
+                let keys: Vec<&str> = text.split(',').collect();
+                let fit = keys.len() <= count && keys.iter().all(|key| is_one(key));
+                fit.then(|| keys.into_iter().map(Secret::new).collect())
+            }
+        })
+    }
+
     pub(super) fn log_level(&mut self, key: &'static str) -> String {
         let expected = "off, error, warn, info, debug or trace, or a list such as info,hyper=warn";
         self.read(key, expected, String::new(), |value| {

@@ -49,6 +49,8 @@ fn the_defaults_are_those_of_the_contract() {
     assert!(matches!(config.gate, Gate::Memory));
     assert_eq!((config.shards, config.auth.mode, config.auth.insecure_no_auth), (1, AuthMode::None, false));
     assert!(config.admin.token.is_none());
+    assert!(config.tokens.keys.is_empty());
+    assert_eq!(config.tokens.ttl_s, crate::limits::PURCHASE_TOKEN_TTL_S_DEFAULT);
     assert_eq!((config.drain.delay_s, config.drain.timeout_s), (0, crate::limits::DRAIN_S_DEFAULT));
     assert_eq!((config.log.level.as_str(), config.log.format), ("info", LogFormat::Json));
 }
@@ -139,6 +141,11 @@ fn a_value_out_of_range_is_refused_with_its_range_and_origin() {
         ("limits.user_burst", "0", "must be auto or a whole number, 1 to 1000000"),
         ("limits.address_per_s", "-1", "must be auto or a whole number, 0 to 1000000"),
         ("limits.address_burst", "many", "must be auto or a whole number, 1 to 1000000"),
+        ("auth.token_keys", "short", "up to 8 secrets of 32 to 1024 visible ASCII characters, separated by commas"),
+        ("auth.token_keys", "0123456789abcdef0123456789abcdef,", "up to 8 secrets of 32"),
+        ("auth.token_keys", "0123456789abcdef 0123456789abcdef", "visible ASCII"),
+        ("auth.token_ttl_s", "0", "a whole number of seconds, 1 to 86400"),
+        ("auth.token_ttl_s", "86401", "1 to 86400"),
         ("drain.delay_s", "61", "a whole number of seconds, 0 to 60"),
         ("drain.timeout_s", "0", "a whole number of seconds, 1 to 600"),
         ("drain.timeout_s", "601", "1 to 600"),
@@ -163,6 +170,7 @@ fn secrets_are_never_shown() {
         ("admin.token", "hunter2-hunter2-hunter2"),
         ("ledger", "postgres://u:hunter2@db/x"),
         ("gate.address", "redis://:hunter2@a,redis://b"),
+        ("auth.token_keys", "hunter2-hunter2-hunter2-hunter2-hunter2,hunter2-hunter2-hunter2-hunter2-hunter3"),
         ("auth.mode", "jwt"),
         ("auth.jwt_algorithm", "RS256"),
         ("auth.jwt_secrets", "hunter2-hunter2-hunter2-hunter2-hunter2,hunter2-hunter2-hunter2-hunter2-hunter3"),
@@ -172,6 +180,8 @@ fn secrets_are_never_shown() {
     let seen = format!("{loaded:?} {lines:?} {}", refusal(loaded.check()));
     assert!(!seen.contains("hunter2"), "{seen}");
     assert_eq!(loaded.config.admin.token.unwrap().expose(), "hunter2-hunter2-hunter2");
+    let keys: Vec<&str> = loaded.config.tokens.keys.iter().map(Secret::expose).collect();
+    assert_eq!(keys, ["hunter2-hunter2-hunter2-hunter2-hunter2", "hunter2-hunter2-hunter2-hunter2-hunter3"]);
 
     for bad in ["hunter2", "hunter2 hunter2 hunter2", "hunter2-hunter2-hünter2"] {
         let text = refusal(load(&[("admin.token", bad)], &[], None));

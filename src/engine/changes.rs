@@ -88,18 +88,9 @@ impl Engine {
     ///
     /// Cancel-safe: once polled, the report is taken in whether or not anybody waits for the answer.
     pub async fn hear(&self, report: Report) -> Result<Note, Refusal> {
-        let (provider, event_id, order_no) = (report.provider.as_str(), report.event_id.clone(), report.order_no());
-        let order_no = order_no.map(|order_no| order_no.to_string()).unwrap_or_default();
         match self.change(Change::Report(report)).await? {
             Changed::Heard(note) => {
                 self.metrics.report(note);
-                match note {
-                    Note::SecondPayment | Note::Mismatch | Note::Impossible => {
-                        let note = note.as_str();
-                        tracing::warn!(provider, %event_id, order_no, note, "a payment report needs a look");
-                    }
-                    _ => tracing::debug!(provider, %event_id, order_no, note = note.as_str(), "payment report"),
-                }
                 Ok(note)
             }
             Changed::NotFound => Err(Code::OrderNotFound.into()),

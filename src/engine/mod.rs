@@ -3,8 +3,8 @@
 //! `place.rs` is the path and reads top to bottom; `writer.rs` commits in groups; `refill.rs` moves units between
 //! shards by the rules of `moves.rs`; `load.rs` fills the gate, `ungated.rs` does without; `sweep.rs` completes what was left
 //! behind, `reconcile.rs` finds what does not fit; `refresh.rs` learns what other engines did; `sales.rs` is what operators
-//! do; `reading.rs` only looks. After the order come `changes.rs` (pay, cancel, ship, refund), `deadlines.rs` (expire) and
-//! `giving_back.rs` (units that came back go on sale again).
+//! do; `tokens.rs` gives out purchase tokens; `reading.rs` only looks. After the order come `changes.rs` (pay, cancel, ship,
+//! refund), `deadlines.rs` (expire) and `giving_back.rs` (units that came back go on sale again).
 //! The edges call it; it knows the ports, not the adapters.
 
 mod appending;
@@ -17,6 +17,7 @@ mod giving_back;
 mod latch;
 mod load;
 mod moves;
+mod options;
 mod place;
 mod reading;
 mod reconcile;
@@ -24,13 +25,16 @@ mod refill;
 mod refresh;
 mod sales;
 mod sweep;
+mod tokens;
 mod ungated;
 mod writer;
 
 pub use changes::{StepTaken, TakeStep};
 pub use load::rebuild;
+pub use options::Options;
 pub use place::PlaceOrder;
 pub use sales::RestockSale;
+pub use tokens::PurchaseToken;
 pub use ungated::OnGateFailure;
 
 use std::future::Future;
@@ -69,7 +73,7 @@ pub struct Engine {
     queue: mpsc::Sender<Job>,
     /// One for each ledger transaction that may run at once.
     appending: Vec<Appending>,
-    on_gate_failure: OnGateFailure,
+    options: Options,
     started: Instant,
     /// When the last look at the ledger's sales that succeeded was begun, in ms since `started`.
     refreshed_at: AtomicU64,
@@ -97,7 +101,7 @@ impl Engine {
         ledger: Arc<dyn Ledger>,
         clock: Clock,
         metrics: Arc<Metrics>,
-        on_gate_failure: OnGateFailure,
+        options: impl Into<Options>,
     ) -> Result<Arc<Engine>, ledger::Error> {
         let sales = ledger.sales(0).await?;
         let (queue, jobs) = mpsc::channel(limits::ORDERS_IN_FLIGHT_MAX);
@@ -114,7 +118,7 @@ impl Engine {
             bells: Bells::default(),
             queue,
             appending,
-            on_gate_failure,
+            options: options.into(),
             started: Instant::now(),
             refreshed_at: AtomicU64::new(0),
             changes,

@@ -23,6 +23,7 @@ use crate::order::{
     Code, Fingerprint, Hold, Identity, InvalidKey, Key, OnDuplicate, OrderNo, Outcome, Receipt, Refusal, SaleState,
     UserId,
 };
+use crate::token::Genuine;
 
 /// A parsed request for an order.
 #[derive(Debug)]
@@ -37,15 +38,15 @@ pub struct PlaceOrder<'a> {
     pub quantity: u32,
     /// The key that was sent; a broken one matters only where the sale needs a key.
     pub key: Result<Option<Key>, InvalidKey>,
-    /// Whether a purchase token came with it.
-    pub has_token: bool,
+    /// The purchase token that was sent, or an empty text for one that cannot be read.
+    pub token: Option<&'a str>,
     /// How long to wait for the answer of an order in flight.
     pub wait: Duration,
 }
 
 /// Times the path is walked before the client is asked to come back: stock that moves between shards, or an epoch
 /// that changes, may need another turn.
-const TURNS_MAX: usize = 16;
+pub(super) const TURNS_MAX: usize = 16;
 
 /// Of those, the turns in which an order hopes that somebody else's refill is enough for it.
 const TURNS_IN_HOPE: usize = 2;
@@ -79,12 +80,15 @@ impl Engine {
 
     async fn walk(self: &Arc<Self>, request: &PlaceOrder<'_>, trace: &mut Trace) -> Result<Outcome, Refusal> {
         let offer = self.catalog.get(request.sale_id).ok_or(Code::SaleNotFound)?;
-        let hold = self.identify(&offer, request)?;
+        let (hold, token) = self.identify(&offer, request)?;
         trace.order_no = Some(hold.order_no);
+        let deadline = Instant::now() + request.wait;
+        if let Some(token) = token.filter(|token| hold.created_at >= token.expires_at) {
+            return self.after_expiry(&offer, &hold, token.expires_at, deadline).await;
+        }
         if offer.sale.skus.get(usize::from(hold.sku)).is_none() {
             return Err(self.sku_not_found(&offer, &hold).await);
         }
-        let deadline = Instant::now() + request.wait;
 
         for turn in 0..TURNS_MAX {
             let step = self.reserve(&offer, hold).await?;
@@ -132,35 +136,32 @@ impl Engine {
         Err(Code::Overloaded.into())
     }
 
-    /// What the request wants and which operation it is.
-    fn identify(&self, offer: &Offer, request: &PlaceOrder<'_>) -> Result<Hold, Refusal> {
+    /// What the request wants and which operation it is: a token says so, whatever the sale's boundary and the key are.
+    fn identify(&self, offer: &Offer, request: &PlaceOrder<'_>) -> Result<(Hold, Option<Genuine>), Refusal> {
         let sale = &offer.sale;
-        // No token was ever issued by this version, so every token is a forged one.
-        if request.has_token {
-            return Err(Code::TokenInvalid.into());
-        }
-        if sale.rules.require_token {
-            return Err(Code::TokenRequired.into());
-        }
-        let key = match &request.key {
-            _ if !sale.rules.boundary.needs_key() => None,
-            Ok(key) => key.as_ref(),
-            Err(invalid) => return Err(Refusal::because(Code::IdempotencyKeyInvalid, invalid.to_string())),
-        };
         let created_at = self.clock.now_ms();
-        let identity = Identity::of(&sale.rules, key, request.sku_id, created_at);
+        let token = self.token_of(sale, request.user, request.token)?;
+        let identity = match (&token, &request.key) {
+            (Some(token), _) => Some(Identity::Token(&token.id)),
+            (None, _) if !sale.rules.boundary.needs_key() => {
+                Identity::of(&sale.rules, None, request.sku_id, created_at)
+            }
+            (None, Ok(key)) => Identity::of(&sale.rules, key.as_ref(), request.sku_id, created_at),
+            (None, Err(invalid)) => return Err(Refusal::because(Code::IdempotencyKeyInvalid, invalid.to_string())),
+        };
         let identity = identity.ok_or(Code::IdempotencyKeyMissing)?;
         // A sku that is not there is a content like any other until it is known that the operation is a new one.
         let sku = sale.sku(request.sku_id).map_or(u16::MAX, |(sku, _)| sku);
         let (salt, id) = (&sale.salt, sale.id.as_str());
-        Ok(Hold {
+        let hold = Hold {
             order_no: OrderNo::derive(salt, id, request.user, identity),
             fingerprint: Fingerprint::of_place(salt, id, request.user, request.sku_id, request.quantity),
             user: request.user,
             sku,
             quantity: request.quantity,
             created_at,
-        })
+        };
+        Ok((hold, token))
     }
 
     /// Asks the gate, and hands what it reserved to the writer. Runs to completion: no reservation is left without
@@ -217,7 +218,7 @@ impl Engine {
     }
 
     /// Waits until the order in flight is settled; refuses when the client did not ask to wait, or waited in vain.
-    async fn settled(&self, offer: &Offer, hold: &Hold, deadline: Instant) -> Result<(), Refusal> {
+    pub(super) async fn settled(&self, offer: &Offer, hold: &Hold, deadline: Instant) -> Result<(), Refusal> {
         let _place = self.bells.place().ok_or(Code::IdempotencyInProgress)?;
         loop {
             let ring = self.bells.next_ring(&hold.order_no).ok_or(Code::IdempotencyInProgress)?;
@@ -242,7 +243,7 @@ impl Engine {
         self.look(offer, hold).await.is_ok_and(|held| held == Held::InFlight)
     }
 
-    async fn look(&self, offer: &Offer, hold: &Hold) -> Result<Held, gate::Error> {
+    pub(super) async fn look(&self, offer: &Offer, hold: &Hold) -> Result<Held, gate::Error> {
         self.ask(offer.at(hold.user.shard(offer.sale.rules.shards)), *hold, May::Look).await
     }
 
@@ -258,7 +259,11 @@ impl Engine {
     }
 
     /// Asks the ledger whether the order exists, for a gate that does not remember every order.
-    async fn known_to_ledger(&self, offer: &Offer, hold: &Hold) -> Result<Option<Result<Outcome, Refusal>>, Refusal> {
+    pub(super) async fn known_to_ledger(
+        &self,
+        offer: &Offer,
+        hold: &Hold,
+    ) -> Result<Option<Result<Outcome, Refusal>>, Refusal> {
         let found = self.ledger.find(Some(hold.user), hold.order_no).await.map_err(|error| ledger_trouble(&error))?;
         Ok(found.map(|order| repeat(offer, hold, order.fingerprint, order.created_at)))
     }
@@ -317,7 +322,12 @@ async fn answer(recorded: oneshot::Receiver<Recorded>) -> Result<Recorded, Refus
 }
 
 /// The answer to an operation that has made its order.
-fn repeat(offer: &Offer, hold: &Hold, fingerprint: Fingerprint, created_at: UnixMs) -> Result<Outcome, Refusal> {
+pub(super) fn repeat(
+    offer: &Offer,
+    hold: &Hold,
+    fingerprint: Fingerprint,
+    created_at: UnixMs,
+) -> Result<Outcome, Refusal> {
     if fingerprint != hold.fingerprint {
         return Err(Code::IdempotencyKeyReused.into());
     }

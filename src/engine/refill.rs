@@ -102,7 +102,7 @@ impl Engine {
                     stock.stranded += in_ledger;
                     0
                 }
-                _ if self.on_gate_failure == OnGateFailure::Ledger => in_ledger,
+                _ if self.options.on_gate_failure == OnGateFailure::Ledger => in_ledger,
                 _ if in_ledger > 0 => return Err(Code::GateUnavailable.into()),
                 _ => 0,
             };

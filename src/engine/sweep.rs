@@ -115,7 +115,7 @@ impl Engine {
     fn tell_of_gates(&self, out_before: usize) -> usize {
         let out = self.shards_out();
         match (out_before, out) {
-            (0, 1..) => tracing::error!(shards = out, mode = ?self.on_gate_failure, "gate shards are out"),
+            (0, 1..) => tracing::error!(shards = out, mode = ?self.options.on_gate_failure, "gate shards are out"),
             (1.., 0) => tracing::info!("every gate shard is in use again"),
             _ => {}
         }

@@ -38,7 +38,7 @@ impl Engine {
         no_new: Option<Code>,
         error: Option<gate::Error>,
     ) -> Result<Step, Refusal> {
-        if self.on_gate_failure == OnGateFailure::Shed {
+        if self.options.on_gate_failure == OnGateFailure::Shed {
             return Err(error.as_ref().map_or(Code::GateUnavailable, gate_trouble).into());
         }
         if let Some(code) = no_new {

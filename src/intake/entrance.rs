@@ -11,11 +11,12 @@
 //! here has asked neither gate nor ledger, and used up no key.
 
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use http::header::HeaderMap;
 
 use crate::admission::{Buckets, Rate, network};
-use crate::auth::{Authenticator, Caller};
+use crate::auth::{Authenticator, Caller, FORWARDED};
 use crate::order::{Refusal, UserId};
 
 /// The way in.
@@ -23,6 +24,8 @@ pub struct Entrance {
     authenticator: Authenticator,
     addresses: Option<Buckets>,
     users: Option<Buckets>,
+    /// Whether the operator has been told of a proxy that may be ours.
+    told: AtomicBool,
 }
 
 /// How often one user, and one address, may come; `None`: as often as they like.
@@ -44,17 +47,29 @@ pub(super) struct Guest<'e> {
 impl Entrance {
     /// An entrance.
     pub fn new(authenticator: Authenticator, rates: Rates) -> Self {
-        Entrance { authenticator, addresses: rates.address.map(Buckets::new), users: rates.user.map(Buckets::new) }
+        let (addresses, users) = (rates.address.map(Buckets::new), rates.user.map(Buckets::new));
+        Entrance { authenticator, addresses, users, told: AtomicBool::new(false) }
     }
 
     /// Counts a request for its address, whatever it asks for. One that our own proxy brought without saying from whom is
     /// not counted, or that proxy's whole crowd would be one.
     pub(super) fn pass(&self, peer: IpAddr, headers: &HeaderMap) -> Result<(), Refusal> {
-        match (&self.addresses, self.authenticator.address(peer, headers)) {
-            (Some(buckets), Some(address)) => {
-                buckets.take(network(address), "this address sends more requests than it may")
-            }
-            _ => Ok(()),
+        let Some(buckets) = &self.addresses else { return Ok(()) };
+        let Some(address) = self.authenticator.address(peer, headers) else { return Ok(()) };
+        let taken = buckets.take(network(address), "this address sends more requests than it may");
+        if taken.is_err() && address == peer.to_canonical() && headers.contains_key(FORWARDED) {
+            self.tell_of_proxy();
+        }
+        taken
+    }
+
+    /// Once: a client can make up the header, and fill no log with it.
+    fn tell_of_proxy(&self) {
+        if !self.told.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                "an address that forwards for others (X-Forwarded-For) came too often and is refused; if that is your proxy, \
+                 name it in auth.trusted_proxies, so that its clients are counted one by one"
+            );
         }
     }
 

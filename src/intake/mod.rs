@@ -6,6 +6,7 @@ mod entrance;
 mod place;
 mod reading;
 mod steps;
+mod tokens;
 
 pub use entrance::{Entrance, Rates};
 
@@ -34,6 +35,8 @@ enum Call {
     Cancel,
     PaymentCallback,
     Sale,
+    NewToken,
+    Token,
     Capabilities,
     Problem,
     OpenApi,
@@ -44,13 +47,11 @@ const CALLS: &[Route<Call>] = &[
     Route::new(Method::GET, "/v1/orders", Call::Orders, Repeat::Reads),
     Route::new(Method::GET, "/v1/orders/{order_no}", Call::Order, Repeat::Reads),
     Route::new(Method::POST, "/v1/orders/{order_no}/cancel", Call::Cancel, Repeat::Keyed),
-    Route::new(
-        Method::POST,
-        "/v1/payments/callbacks/{provider}",
-        Call::PaymentCallback,
-        Repeat::Named("the provider's id of the event"),
-    ),
+    Route::new(Method::POST, "/v1/payments/callbacks/{provider}", Call::PaymentCallback, Repeat::Named("event_id")),
     Route::new(Method::GET, "/v1/sales/{sale_id}", Call::Sale, Repeat::Reads),
+    // Each call draws another token, and none of them is kept: nothing is changed by it.
+    Route::new(Method::POST, "/v1/sales/{sale_id}/tokens", Call::NewToken, Repeat::Absolute),
+    Route::new(Method::GET, "/api/token", Call::Token, Repeat::Reads),
     Route::new(Method::GET, "/v1/capabilities", Call::Capabilities, Repeat::Reads),
     Route::new(Method::GET, "/problems/{code}", Call::Problem, Repeat::Reads),
     Route::new(Method::GET, "/openapi.yaml", Call::OpenApi, Repeat::Reads),
@@ -88,20 +89,25 @@ impl Intake {
     }
 
     /// Finds the call, and lets it in. What is turned away here is answered without a look at its body.
-    fn admit<'p>(&self, peer: IpAddr, request: &Request<Incoming>, path: &'p str) -> Result<Admitted<'_, 'p>, Answer> {
+    fn admit<'p>(
+        &self,
+        peer: IpAddr,
+        request: &Request<Incoming>,
+        path: &'p str,
+    ) -> Result<Admitted<'_, 'p>, Box<Answer>> {
         let Parts { engine, entrance, .. } = &self.parts;
-        let refused = |refusal| self.refused(&refusal, path);
+        let refused = |refusal| Box::new(self.refused(&refusal, path));
         entrance.pass(peer, request.headers()).map_err(refused)?;
         let (call, variable) = match self.router.find(request.method(), path) {
             Found::Call(call, variable) => (call, variable.unwrap_or_default()),
             Found::OtherMethods(allow) => {
                 engine.metrics().refuse(Code::MethodNotAllowed);
-                return Err(reply::method_not_allowed(&allow));
+                return Err(Box::new(reply::method_not_allowed(&allow)));
             }
             Found::Nothing => return Err(refused(Code::NotFound.into())),
         };
         let guest = match call {
-            Call::PlaceOrder | Call::Orders | Call::Order | Call::Cancel => {
+            Call::PlaceOrder | Call::Orders | Call::Order | Call::Cancel | Call::NewToken | Call::Token => {
                 Some(entrance.guest(peer, request.headers()).map_err(refused)?)
             }
             Call::PaymentCallback | Call::Sale | Call::Capabilities | Call::Problem | Call::OpenApi => None,
@@ -120,6 +126,8 @@ impl Intake {
             Call::Cancel => steps::cancel(engine, guest()?, variable, request).await,
             Call::PaymentCallback => callbacks::callback(engine, &self.parts.providers, variable, request).await,
             Call::Sale => reading::sale(engine, variable).await,
+            Call::NewToken => tokens::post(engine, guest()?, variable, request).await,
+            Call::Token => tokens::get(engine, guest()?, &request),
             Call::Capabilities => Ok(reading::capabilities()),
             Call::Problem => reply::problem_page(variable).ok_or(Code::NotFound.into()),
             Call::OpenApi => Ok(reply::ok_document("application/yaml; charset=utf-8", OPENAPI)),
@@ -145,8 +153,8 @@ impl Handle for Intake {
                 Ok(answer) => answer,
                 Err(refusal) => self.refused(&refusal, &path),
             },
-            Err(answer) if discard(request).await => answer,
-            Err(answer) => reply::closing(answer),
+            Err(answer) if discard(request).await => *answer,
+            Err(answer) => reply::closing(*answer),
         }
     }
 

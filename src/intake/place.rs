@@ -52,7 +52,7 @@ pub(super) async fn place(
         sku_id: &body.sku_id,
         quantity,
         key: key_of(&head.headers, body.idempotency_key.as_deref()),
-        has_token: head.headers.contains_key("purchase-token"),
+        token: token_of(&head.headers),
         wait: Duration::from_secs(wait_s.unwrap_or(0)),
     };
     let mut answer = match engine.place(&order).await {
@@ -66,6 +66,14 @@ pub(super) async fn place(
         answer.headers_mut().insert("preference-applied", applied);
     }
     Ok(answer)
+}
+
+/// The purchase token. One that is no text, or of which there are two, is a token that nobody issued.
+fn token_of(headers: &HeaderMap) -> Option<&str> {
+    let mut lines = headers.get_all("purchase-token").iter();
+    let line = lines.next()?;
+    let is_alone = lines.next().is_none();
+    Some(line.to_str().ok().filter(|_| is_alone).unwrap_or_default())
 }
 
 /// The seconds of `Prefer: wait=N` (RFC 7240), at most [`limits::WAIT_S_MAX`]; a preference we cannot read is

@@ -185,6 +185,8 @@ mod tests {
         assert_eq!(number("demo", 42, Identity::Sku("sku-1")), "4CCY75PKBX32B02GPCE25TW2ZV");
         assert_eq!(number("demo", 42, Identity::Sale), "7DZRGXVSEZPTKFYMVP2E991JM2");
         assert_eq!(number("demo", 42, Identity::SkuDay("sku-1", 20_777)), "07TN6E144TEGK03K1JZ3666KYM");
+        let id = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
+        assert_eq!(number("demo", 42, Identity::Token(&id)), "3ZXV3TJ884SEG5JTZY54N8PM08");
     }
 
     #[test]
@@ -199,6 +201,8 @@ mod tests {
             number("s", 1, Identity::SkuDay("a", 1)),
             number("s", 1, Identity::SkuDay("a", 2)),
             number("s", 1, Identity::Sale),
+            number("s", 1, Identity::Token(&[1; 16])),
+            number("s", 1, Identity::Token(&[2; 16])),
         ];
         let distinct: std::collections::HashSet<_> = all.iter().collect();
         assert_eq!(distinct.len(), all.len());

@@ -27,7 +27,7 @@ pub struct PublicKey {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidKey {
     /// Neither PEM nor base64, or nothing in it.
-    #[error("holds no public key: neither PEM (BEGIN PUBLIC KEY or BEGIN CERTIFICATE) nor base64")]
+    #[error("holds no public key: neither PEM of a PUBLIC KEY or a CERTIFICATE, nor base64")]
     Unreadable,
     /// A private key, which has no business here.
     #[error("holds a private key; the provider's public key belongs here")]

@@ -6,7 +6,9 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::clock::UnixMs;
-use crate::order::{OrderNo, OrderView, Receipt, Refusal, Sale, SaleState, SaleView, Sku, SkuLevel, SkuView, UserId};
+use crate::order::{
+    Boundary, OrderNo, OrderView, Receipt, Refusal, Sale, SaleState, SaleView, Sku, SkuLevel, SkuView, UserId,
+};
 
 /// The answer to a created order, the same bytes whenever it is written.
 pub fn created(receipt: &Receipt) -> Vec<u8> {
@@ -208,6 +210,16 @@ pub fn public_sale(sale: &Sale, state: SaleState, left: &[i64]) -> Vec<u8> {
     })
 }
 
+/// A purchase token and when it expires.
+pub fn purchase_token(token: &str, expires_at: UnixMs) -> Vec<u8> {
+    #[derive(Serialize)]
+    struct Token<'a> {
+        token: &'a str,
+        expires_at: String,
+    }
+    document(&Token { token, expires_at: rfc3339(expires_at) })
+}
+
 /// What operators see of a sale.
 pub fn sale(view: &SaleView) -> Vec<u8> {
     document(&AdminSale::from(view))
@@ -229,6 +241,9 @@ struct AdminSale<'a> {
     starts_at: Option<String>,
     ends_at: Option<String>,
     boundary: &'a str,
+    /// Only where it means something.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    time_zone: Option<&'a str>,
     user_limit: Option<u32>,
     payment_timeout_s: Option<u32>,
     on_duplicate: &'a str,
@@ -271,6 +286,7 @@ impl<'a> From<&'a SaleView> for AdminSale<'a> {
             starts_at: rules.starts_at.map(rfc3339),
             ends_at: rules.ends_at.map(rfc3339),
             boundary: rules.boundary.as_str(),
+            time_zone: (rules.boundary == Boundary::UserSkuDay).then(|| rules.time_zone.as_str()),
             user_limit: rules.user_limit,
             payment_timeout_s: rules.payment_timeout_s,
             on_duplicate: rules.on_duplicate.as_str(),

@@ -8,7 +8,7 @@ mod pages;
 
 pub use callbacks::{heard, not_heard};
 pub use history::history;
-pub use json::{created, order, orders, public_sale, sale, sales};
+pub use json::{created, order, orders, public_sale, purchase_token, sale, sales};
 pub use pages::problem_page;
 
 use bytes::Bytes;

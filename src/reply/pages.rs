@@ -53,9 +53,14 @@ fn when(code: Code) -> &'static str {
             "The key is empty, longer than 255 characters, holds a blank, a comma or anything beyond visible ASCII, is \
              not a whole quoted string, or was sent more than once with different values."
         }
-        Code::Unauthenticated => "The request does not say who is asking, or says it in a way that is no user id.",
+        Code::Unauthenticated => {
+            "The request does not say who is asking, or says it in a way that this server does not take: a token that is not \
+             good or has expired, a header that is no user id or did not come through the gateway."
+        }
         Code::Forbidden => "The request names a user other than the one who is asking.",
-        Code::TokenInvalid => "The purchase token is forged, foreign or expired.",
+        Code::TokenInvalid => {
+            "The purchase token is forged, another user's or another sale's, or has expired without having made an order."
+        }
         Code::TokenRequired => "The sale takes orders with a purchase token only, and none was sent.",
         Code::NotFound => "No call has this path on this listener.",
         Code::SaleNotFound => "No sale has this id.",
@@ -99,7 +104,10 @@ fn act(code: Code) -> &'static str {
         Code::IdempotencyKeyInvalid => {
             "Send one Idempotency-Key header with 1–255 visible ASCII characters and no comma."
         }
-        Code::Unauthenticated => "Send the credentials that this server asks for.",
+        Code::Unauthenticated => {
+            "Send what this server asks for; the detail says what was wrong. If a token has expired, get a new one and send the \
+             same request with the same key."
+        }
         Code::Forbidden => "Leave user_id out of the body, or send the user who is asking.",
         Code::TokenInvalid | Code::TokenRequired => {
             "Get a purchase token for this sale, and send it as Purchase-Token."

@@ -36,6 +36,11 @@ impl Shop {
         Shop { _directory: directory, clock: Clock::System, gate: Arc::default(), ledger }
     }
 
+    /// With a clock that stands at noon until it is moved.
+    pub(crate) fn at_noon() -> Shop {
+        Shop { clock: Clock::manual(NOON), ..Shop::new() }
+    }
+
     /// With a ledger that tells every engine of every change.
     pub(crate) async fn on_postgres() -> Shop {
         let url = postgres_server::server().database().await;

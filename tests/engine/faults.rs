@@ -1,6 +1,7 @@
 //! A ledger that fails as told: before the effect, after it, or without it.
 
 use std::collections::{HashSet, VecDeque};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use futures_util::future::{BoxFuture, FutureExt};
@@ -53,11 +54,23 @@ pub(crate) struct FaultyLedger {
     appends: Mutex<Plan>,
     moves: Mutex<Plan>,
     changes: Mutex<Plan>,
+    asked: AtomicUsize,
 }
 
 impl FaultyLedger {
     pub(crate) fn new(inner: Arc<dyn Ledger>) -> Arc<FaultyLedger> {
-        Arc::new(FaultyLedger { inner, appends: Mutex::default(), moves: Mutex::default(), changes: Mutex::default() })
+        Arc::new(FaultyLedger {
+            inner,
+            appends: Mutex::default(),
+            moves: Mutex::default(),
+            changes: Mutex::default(),
+            asked: AtomicUsize::new(0),
+        })
+    }
+
+    /// Batches of orders, and looks for one order, so far.
+    pub(crate) fn asked(&self) -> usize {
+        self.asked.load(Ordering::SeqCst)
     }
 
     /// The next appends fail like this.
@@ -116,6 +129,7 @@ impl Ledger for FaultyLedger {
     fn append(&self, batch: Vec<Entry>) -> BoxFuture<'_, Result<Vec<Appended>, Error>> {
         let numbers: HashSet<_> = batch.iter().map(|entry| entry.hold.order_no).collect();
         assert_eq!(numbers.len(), batch.len(), "an order stands twice in a batch");
+        self.asked.fetch_add(1, Ordering::SeqCst);
         let inner = self.inner.clone();
         meet(&self.appends, async move { inner.append(batch).await }.boxed())
     }
@@ -149,6 +163,7 @@ impl Ledger for FaultyLedger {
     }
 
     fn find(&self, user: Option<UserId>, order_no: OrderNo) -> BoxFuture<'_, Result<Option<Order>, Error>> {
+        self.asked.fetch_add(1, Ordering::SeqCst);
         self.inner.find(user, order_no)
     }
 

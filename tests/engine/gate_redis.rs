@@ -5,14 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use rushgate::gate::{Ask, At, ConnectError, Error, Gate, Held, May, Nodes, RedisGate, Settlement};
+use rushgate::gate::{Ask, At, ConnectError, Error, Gate, Held, May, Nodes, RedisGate, Return, Settlement};
 use rushgate::limits::{GATE_BATCH_MAX, GATE_QUEUE_MAX, GATE_REPLY_MS, GATE_TIMEOUTS_MAX, LEASE_MS};
 use rushgate::order::{Hold, Rules, SaleNo};
 use tokio::time::Instant;
 
 use crate::gate_contract::{asked, sale};
 use crate::redis_server::{RedisServer, servers, start_cluster};
-use crate::world::{NOON, PATIENCE, hold, rules};
+use crate::world::{NOON, PATIENCE, hold, rules, user};
 
 const AT: At = At { sale: SaleNo(1), shard: 0, epoch: 1 };
 
@@ -363,6 +363,21 @@ async fn settlements_that_cannot_all_be_done_are_not_begun() {
         let settlements: Vec<Settlement> = std::iter::once(known).chain(others).collect();
         let before = redis.keys_of_the_shard();
         let error = redis.gate.settle(at, &settlements).await.unwrap_err();
+        assert!(matches!(error, Error::Unknown(_)), "{damage}: {error}");
+        assert_eq!(redis.keys_of_the_shard(), before, "{damage}");
+    }
+}
+
+#[tokio::test]
+async fn returns_that_cannot_all_be_done_are_not_begun() {
+    for damage in ["HSET {rg:0}:0000000000000001:1:state available1 much", "SET {rg:0}:0000000000000001:1:units 5"] {
+        let redis = Redis::new().await;
+        let limited = Rules { user_limit: Some(9), ..rules(1) };
+        redis.gate.load(At { epoch: 2, ..AT }, &sale(limited), &[10, 10], true).await.unwrap();
+        redis.server.run::<()>(damage);
+        let before = redis.keys_of_the_shard();
+        let returns = [0, 1].map(|sku| Return { user: user(1), sku, units: 2 });
+        let error = redis.gate.give_back(At { epoch: 2, ..AT }, &returns).await.unwrap_err();
         assert!(matches!(error, Error::Unknown(_)), "{damage}: {error}");
         assert_eq!(redis.keys_of_the_shard(), before, "{damage}");
     }

@@ -1,172 +1,15 @@
 //! Operations once, for any service: what `rushgate::idempotency` promises, held against SQLite and PostgreSQL.
 
-use std::path::PathBuf;
+mod session;
+
 use std::sync::Barrier;
 
-use rushgate::idempotency::{Acquired, Answer, Claim, Lost, Operation, Scope, postgres, sqlite};
+use rushgate::idempotency::{Acquired, Answer, Lost, Operation, Scope};
 use rushgate::limits;
 use rushgate::order::{Fingerprint, Key};
-use sqlx::Connection;
 use tempfile::TempDir;
 
-use crate::postgres_server;
-
-/// A database of some other service, with the table of keys and one that effects are written to.
-enum Database {
-    Sqlite(PathBuf, #[expect(dead_code, reason = "it keeps the directory")] TempDir),
-    Postgres(String),
-}
-
-const EFFECTS: &str = "CREATE TABLE effects (who text NOT NULL)";
-
-impl Database {
-    /// One of each.
-    async fn all() -> [Database; 2] {
-        let directory = TempDir::new().unwrap();
-        let file = Database::Sqlite(directory.path().join("service.db"), directory);
-        let server = Database::Postgres(postgres_server::server().database().await);
-        let all = [file, server];
-        for database in &all {
-            match database.connect().await {
-                Session::Sqlite(sql) => {
-                    sql.execute_batch("PRAGMA journal_mode = WAL").unwrap();
-                    sql.execute_batch(sqlite::SCHEMA).unwrap();
-                    sql.execute_batch(EFFECTS).unwrap();
-                }
-                Session::Postgres(mut sql) => {
-                    sqlx::raw_sql(postgres::SCHEMA).execute(&mut sql).await.unwrap();
-                    sqlx::raw_sql(EFFECTS).execute(&mut sql).await.unwrap();
-                }
-            }
-        }
-        all
-    }
-
-    fn name(&self) -> &'static str {
-        match self {
-            Database::Sqlite(..) => "sqlite",
-            Database::Postgres(_) => "postgres",
-        }
-    }
-
-    async fn connect(&self) -> Session {
-        match self {
-            Database::Sqlite(path, _) => {
-                let sql = rusqlite::Connection::open(path).unwrap();
-                sql.busy_timeout(crate::world::PATIENCE).unwrap();
-                Session::Sqlite(sql)
-            }
-            Database::Postgres(url) => Session::Postgres(sqlx::PgConnection::connect(url).await.unwrap()),
-        }
-    }
-}
-
-/// A connection of one of the service's workers.
-enum Session {
-    Sqlite(rusqlite::Connection),
-    Postgres(sqlx::PgConnection),
-}
-
-impl Session {
-    async fn run(&mut self, on_sqlite: &'static str, on_postgres: &'static str) {
-        match self {
-            Session::Sqlite(sql) => sql.execute_batch(on_sqlite).unwrap(),
-            Session::Postgres(sql) => {
-                sqlx::raw_sql(on_postgres).execute(sql).await.unwrap();
-            }
-        }
-    }
-
-    async fn begin(&mut self) {
-        self.run("BEGIN IMMEDIATE", "BEGIN").await;
-    }
-
-    async fn commit(&mut self) {
-        self.run("COMMIT", "COMMIT").await;
-    }
-
-    async fn roll_back(&mut self) {
-        self.run("ROLLBACK", "ROLLBACK").await;
-    }
-
-    /// What an operation is done for.
-    async fn effect(&mut self) {
-        self.run("INSERT INTO effects VALUES ('somebody')", "INSERT INTO effects VALUES ('somebody')").await;
-    }
-
-    async fn effects(&mut self) -> i64 {
-        const COUNT: &str = "SELECT count(*) FROM effects";
-        match self {
-            Session::Sqlite(sql) => sql.query_row(COUNT, [], |row| row.get(0)).unwrap(),
-            Session::Postgres(sql) => sqlx::query_scalar(COUNT).fetch_one(sql).await.unwrap(),
-        }
-    }
-
-    async fn acquire(&mut self, operation: &Operation, now_ms: i64) -> Acquired {
-        match self {
-            Session::Sqlite(sql) => sqlite::acquire(sql, operation, now_ms, LEASE_MS, now_ms + KEPT_MS).unwrap(),
-            Session::Postgres(sql) => {
-                postgres::acquire(sql, operation, now_ms, LEASE_MS, now_ms + KEPT_MS).await.unwrap()
-            }
-        }
-    }
-
-    async fn claim(&mut self, operation: &Operation, now_ms: i64) -> Claim {
-        match self.acquire(operation, now_ms).await {
-            Acquired::Claimed(claim) => claim,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    async fn is_mine(&mut self, claim: &Claim, now_ms: i64) -> bool {
-        match self {
-            Session::Sqlite(sql) => sqlite::validate(sql, claim, now_ms).unwrap(),
-            Session::Postgres(sql) => postgres::validate(sql, claim, now_ms).await.unwrap(),
-        }
-    }
-
-    async fn try_complete(&mut self, claim: &Claim, body: &[u8]) -> Result<Result<(), Lost>, String> {
-        match self {
-            Session::Sqlite(sql) => {
-                sqlite::complete(sql, claim, body, NOW + KEPT_MS).map_err(|error| error.to_string())
-            }
-            Session::Postgres(sql) => {
-                postgres::complete(sql, claim, body, NOW + KEPT_MS).await.map_err(|error| error.to_string())
-            }
-        }
-    }
-
-    async fn complete(&mut self, claim: &Claim, body: &[u8]) -> Result<(), Lost> {
-        self.try_complete(claim, body).await.unwrap()
-    }
-
-    async fn fail(&mut self, claim: &Claim, body: &[u8]) -> Result<(), Lost> {
-        match self {
-            Session::Sqlite(sql) => sqlite::fail(sql, claim, body, NOW + KEPT_MS).unwrap(),
-            Session::Postgres(sql) => postgres::fail(sql, claim, body, NOW + KEPT_MS).await.unwrap(),
-        }
-    }
-
-    async fn release(&mut self, claim: &Claim) {
-        match self {
-            Session::Sqlite(sql) => sqlite::release(sql, claim).unwrap(),
-            Session::Postgres(sql) => postgres::release(sql, claim).await.unwrap(),
-        }
-    }
-
-    async fn sweep(&mut self, now_ms: i64, max: u32) -> u64 {
-        match self {
-            Session::Sqlite(sql) => sqlite::sweep(sql, now_ms, max).unwrap(),
-            Session::Postgres(sql) => postgres::sweep(sql, now_ms, max).await.unwrap(),
-        }
-    }
-}
-
-const NOW: i64 = 1_000_000;
-const LEASE_MS: i64 = 500;
-/// When the lease of a claim made at [`NOW`] has run out, to the millisecond.
-const LATE: i64 = NOW + LEASE_MS;
-const KEPT_MS: i64 = 9_000;
+use self::session::{Database, KEPT_MS, LATE, LEASE_MS, NOW, Session};
 
 /// Worth `amount`, under `key`.
 fn top_up(key: &str, amount: i64) -> Operation {
@@ -357,10 +200,7 @@ async fn a_sweep_removes_what_is_kept_no_longer_and_nothing_else() {
             assert_eq!(settled, Ok(()), "{name}");
         }
         // Its time to be kept ends with the others', but somebody has just taken it over.
-        let taken_over = match &mut sql {
-            Session::Sqlite(sql) => sqlite::acquire(sql, &top_up("live", 5), end - 1, LEASE_MS, end).unwrap(),
-            Session::Postgres(sql) => postgres::acquire(sql, &top_up("live", 5), end - 1, LEASE_MS, end).await.unwrap(),
-        };
+        let taken_over = sql.acquire_until(&top_up("live", 5), end - 1, end).await;
         let Acquired::Claimed(live) = taken_over else { panic!("{taken_over:?}") };
 
         assert_eq!(sql.sweep(end - 1, 99).await, 0, "{name}: all are to be kept");

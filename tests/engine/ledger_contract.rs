@@ -21,7 +21,7 @@ enum Kind {
 }
 
 fn ledgers() -> [Kind; 2] {
-    [Kind::Postgres, Kind::Postgres]
+    [Kind::Sqlite, Kind::Postgres]
 }
 
 /// Where a ledger lives while it is closed.

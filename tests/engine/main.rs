@@ -28,4 +28,5 @@ mod redis_server;
 mod rush;
 mod seed;
 mod stories;
+mod tokens;
 mod world;

@@ -28,6 +28,7 @@ stories! {
     clock_set_back
     changes_in_trouble
     conflict_on_duplicate
+    days_of_a_time_zone
     expiry
     few_units_on_many_shards
     gather_from_several_shards
@@ -42,6 +43,7 @@ stories! {
     several_sales
     sold_out_then_restock
     token_required
+    tokens
     user_limit
     window
 }

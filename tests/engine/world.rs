@@ -166,15 +166,8 @@ pub(crate) async fn place_and_wait(
     quantity: u32,
     wait: Duration,
 ) -> Result<Outcome, Refusal> {
-    let request = PlaceOrder {
-        user: user(user_id),
-        sale_id,
-        sku_id,
-        quantity,
-        key: Ok(Some(key(key_text))),
-        has_token: false,
-        wait,
-    };
+    let request =
+        PlaceOrder { user: user(user_id), sale_id, sku_id, quantity, key: Ok(Some(key(key_text))), token: None, wait };
     engine.place(&request).await
 }
 

@@ -3,7 +3,7 @@
 use std::process::{Command, Output};
 
 use crate::client::{Client, get, post};
-use crate::contract::assert_refused;
+use crate::contract::{assert_refused, created};
 use crate::server::{Launch, Server};
 use crate::shop::{persist, place, wish};
 
@@ -49,6 +49,35 @@ fn an_operator_runs_a_sale_from_the_command_line() {
     assert!(call(&["sale", "resume", "s"], 1).contains("invalid_transition"));
     assert!(call(&["verify"], 0).contains("books balance"));
     assert!(call(&["verify", "--sale", "s"], 0).contains("books balance"));
+    server.finish();
+}
+
+#[test]
+fn tokens_and_users_for_load_tools() {
+    let server = Server::start();
+    let (admin, public) = (format!("http://{}", server.admin), format!("http://{}", server.public));
+    let create = ["sale", "create", "s", "--sku", "sku-1:5:1:CNY", "--require-token", "--server", &admin];
+    assert!(run(&create, 0).contains("created"));
+    let draw = ["token", "purchase", "--sale", "s", "--users", "3", "--first-user", "7", "--server", &public];
+    let lines = run(&draw, 0);
+    let users: Vec<u64> = (7..10).collect();
+    assert_eq!(lines.lines().map(|line| line.split(',').next().unwrap().parse().unwrap()).collect::<Vec<u64>>(), users);
+    for (user, line) in users.iter().zip(lines.lines()) {
+        let token = line.split_once(',').unwrap().1;
+        created(&server.buyer(*user).send(post("/v1/orders").header("Purchase-Token", token).json(&wish("s", 1))));
+    }
+    assert!(run(&["token", "purchase", "--sale", "none", "--server", &public], 1).contains("sale_not_found"));
+    run(&["token", "purchase", "--sale", "s", "--server", "http://127.0.0.1:1"], 3);
+    run(&["token", "purchase", "--sale", "s", "--users", "0"], 2);
+
+    let secret = server.launch.home().join("jwt.secret");
+    std::fs::write(&secret, "0123456789abcdef0123456789abcdef\n").unwrap();
+    let secret = secret.to_str().unwrap();
+    let one = run(&["token", "user", "--user", "42", "--secret-file", secret], 0);
+    assert_eq!((one.lines().count(), one.split('.').count()), (1, 3), "{one}");
+    let three = run(&["token", "user", "--user", "42", "--users", "3", "--secret-file", secret], 0);
+    assert!(three.lines().zip(42..).all(|(line, user)| line.starts_with(&format!("{user},"))), "{three}");
+    assert!(run(&["token", "user", "--user", "42", "--secret-file", "/nowhere"], 2).contains("/nowhere"));
     server.finish();
 }
 

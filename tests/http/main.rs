@@ -37,3 +37,4 @@ mod principal;
 mod reading;
 mod rush;
 mod sales;
+mod tokens;

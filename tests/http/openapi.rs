@@ -109,7 +109,7 @@ fn on(server: &Server, listener: &str) -> Client {
 }
 
 /// Requests that reach every operation, the good and the bad side of it. The order matters.
-fn tour(order_no: &str, confirmed: &str) -> Vec<Request> {
+fn tour([order_no, confirmed, unpaid]: [&str; 3]) -> Vec<Request> {
     let user = |request: Request| request.header("X-User-Id", "1");
     let admin = |path: &str| post(format!("/admin/v1/sales{path}"));
     let change = json!({"change_id": "c", "sku_id": "sku-1", "quantity": 5});
@@ -123,6 +123,7 @@ fn tour(order_no: &str, confirmed: &str) -> Vec<Request> {
         admin("").json(&json!({})),
         admin("").body("{}"),
         admin("").text(big.clone()),
+        admin("").json(&with(sale("daily", 5), json!({"boundary": "user_sku_day", "time_zone": "Asia/Shanghai"}))),
         admin("").json(&with(sale("token", 5), json!({"require_token": true}))),
         admin("").json(&with(sale("conflict", 5), json!({"on_duplicate": "conflict", "user_limit": 1}))),
         get("/admin/v1/sales"),
@@ -149,6 +150,18 @@ fn tour(order_no: &str, confirmed: &str) -> Vec<Request> {
         user(one("full", "k")),
         user(one("token", "k")),
         user(one("token", "k").header("Purchase-Token", "x")),
+        user(post("/v1/sales/token/tokens")),
+        user(post("/v1/sales/token/tokens").json(&json!({"user_id": 1}))),
+        user(post("/v1/sales/token/tokens").json(&json!({"user_id": 2}))),
+        user(post("/v1/sales/token/tokens").json(&json!({"x": 2}))),
+        user(post("/v1/sales/token/tokens").body("{}")),
+        user(post("/v1/sales/token/tokens").text(big.clone())),
+        user(post("/v1/sales/nowhere/tokens")),
+        post("/v1/sales/token/tokens"),
+        user(get("/api/token?sale_id=token")),
+        user(get("/api/token?sale_id=nowhere")),
+        user(get("/api/token")),
+        get("/api/token?sale_id=token"),
         user(one("conflict", "k")),
         user(one("conflict", "k")),
         user(one("conflict", "k2")),
@@ -180,17 +193,20 @@ fn tour(order_no: &str, confirmed: &str) -> Vec<Request> {
         get("/openapi.yaml"),
         get("/problems/sold_out"),
         get("/problems/none"),
-        user(post(format!("/v1/orders/{order_no}/cancel"))),
-        user(post(format!("/v1/orders/{order_no}/cancel")).key("\"")),
-        user(post(format!("/v1/orders/{order_no}/cancel")).key("c").body("{}")),
-        user(post(format!("/v1/orders/{order_no}/cancel")).key("c").text("x".repeat(70_000))),
-        user(post(format!("/v1/orders/{order_no}/cancel")).key("c").json(&json!({"user_id": 2}))),
+        user(post(format!("/v1/orders/{unpaid}/cancel"))),
+        user(post(format!("/v1/orders/{unpaid}/cancel")).key("\"")),
+        user(post(format!("/v1/orders/{unpaid}/cancel")).key("c").body("{}")),
+        user(post(format!("/v1/orders/{unpaid}/cancel")).key("c").text("x".repeat(70_000))),
+        user(post(format!("/v1/orders/{unpaid}/cancel")).key("c").json(&json!({"user_id": 2}))),
         user(post("/v1/orders/0/cancel").key("c")),
-        post(format!("/v1/orders/{order_no}/cancel")).key("c"),
-        post(format!("/admin/v1/orders/{order_no}/ship")).key("c"),
+        post(format!("/v1/orders/{unpaid}/cancel")).key("c"),
+        post(format!("/admin/v1/orders/{unpaid}/ship")).key("c"),
+        post(format!("/admin/v1/orders/{unpaid}/refund")).key("c"),
         post(format!("/admin/v1/orders/{order_no}/refund")).key("c"),
-        user(post(format!("/v1/orders/{order_no}/cancel")).key("c")),
-        user(post(format!("/v1/orders/{order_no}/cancel")).key("c")),
+        post(format!("/admin/v1/orders/{order_no}/refund")).key("c"),
+        post(format!("/admin/v1/orders/{order_no}/refund")).key("c").json(&json!({"restock": true})),
+        user(post(format!("/v1/orders/{unpaid}/cancel")).key("c")),
+        user(post(format!("/v1/orders/{unpaid}/cancel")).key("c")),
         post(format!("/admin/v1/orders/{confirmed}/ship")),
         post(format!("/admin/v1/orders/{confirmed}/ship")).key("c").json(&json!({"x": 1})),
         post(format!("/admin/v1/orders/{confirmed}/ship")).key("c"),
@@ -222,6 +238,8 @@ fn tour(order_no: &str, confirmed: &str) -> Vec<Request> {
         admin("/nowhere/resume"),
         admin("/toured/end"),
         admin("/nowhere/end"),
+        user(post("/v1/sales/toured/tokens")),
+        user(get("/api/token?sale_id=toured")),
         admin("/toured/resume"),
         user(one("toured", "k3")),
         user(one("toured", "k")),
@@ -235,11 +253,13 @@ fn every_operation_answers_as_described() {
     server.open(&with(sale("free", 10), json!({"payment_timeout_s": null})));
     let order = created(&server.buyer(1).send(one("first", "k")));
     let confirmed = created(&server.buyer(1).send(one("free", "k")));
+    let unpaid = created(&server.buyer(1).send(one("first", "unpaid")));
+    let numbers = [&order, &confirmed, &unpaid].map(|order| order["order_no"].as_str().unwrap());
     let description = Description::load();
     let operations = description.operations();
     let mut seen: BTreeMap<&str, BTreeSet<u16>> = operations.iter().map(|o| (&*o.name, BTreeSet::new())).collect();
     let (mut public, mut admin) = (server.stranger(), server.operator());
-    for request in tour(order["order_no"].as_str().unwrap(), confirmed["order_no"].as_str().unwrap()) {
+    for request in tour(numbers) {
         let operation = operations.iter().find(|operation| is_of(&request, &operation.name));
         let operation = operation.unwrap_or_else(|| panic!("not described: {request:?}"));
         for listener in &operation.listeners {

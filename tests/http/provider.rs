@@ -1,7 +1,5 @@
 //! What payment providers send, signed as they sign it.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
@@ -39,8 +37,9 @@ pub(crate) fn with_all() -> Launch {
         .arg(&format!("--payments-alipay-app-id={APP_ID}"))
 }
 
+/// Seconds since 1970, as signatures tell the time.
 pub(crate) fn now_s() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
+    u64::try_from(crate::time::now_ms() / 1000).unwrap()
 }
 
 /// An event of Standard Webhooks.

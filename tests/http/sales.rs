@@ -85,11 +85,11 @@ fn defaults_are_filled_in_and_null_is_the_same_as_nothing() {
     // Every spelling of the same content is the same sale.
     let nulls = json!({
         "starts_at": null, "ends_at": null, "boundary": null, "user_limit": null, "on_duplicate": null,
-        "require_token": null, "shards": null,
+        "require_token": null, "shards": null, "time_zone": null,
     });
     let defaults = json!({
         "boundary": "request", "user_limit": null, "payment_timeout_s": 900, "on_duplicate": "replay",
-        "require_token": false,
+        "require_token": false, "time_zone": "UTC",
     });
     for same in [json!({}), nulls, defaults] {
         let answer = create(&server, &with(sale("s", 10), same));
@@ -98,6 +98,29 @@ fn defaults_are_filled_in_and_null_is_the_same_as_nothing() {
     }
     // Here alone null says something: no payment step.
     assert_refused(&create(&server, &with(sale("s", 10), json!({"payment_timeout_s": null}))), "sale_exists");
+    server.finish();
+}
+
+#[test]
+fn days_begin_in_the_time_zone_of_the_sale() {
+    let server = Server::start();
+    let daily = |zone: Value| with(sale("s", 10), json!({"boundary": "user_sku_day", "time_zone": zone}));
+    for bad in ["Mars/Olympus", "", "+08:00", "Asia/Shanghai\0"] {
+        assert_refused(&create(&server, &daily(json!(bad))), "malformed_request");
+    }
+    assert_refused(&create(&server, &daily(json!(8))), "malformed_request");
+    let shown = server.open(&daily(json!("Asia/Shanghai")));
+    assert_eq!(shown["time_zone"], "Asia/Shanghai");
+    assert_members(&shown, &[&SALE[..], &["time_zone"]].concat());
+    assert_eq!(create(&server, &daily(json!("Asia/Shanghai"))).status, 200);
+    for other in [json!("Asia/Tokyo"), json!("UTC"), json!(null)] {
+        assert_refused(&create(&server, &daily(other)), "sale_exists");
+    }
+    let in_utc = server.open(&with(sale("utc", 10), json!({"boundary": "user_sku_day"})));
+    assert_eq!(in_utc["time_zone"], "UTC");
+    let keyed = server.open(&with(sale("keyed", 10), json!({"time_zone": "Asia/Shanghai"})));
+    assert_members(&keyed, &SALE);
+    assert_refused(&create(&server, &sale("keyed", 10)), "sale_exists");
     server.finish();
 }
 

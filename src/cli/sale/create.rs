@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use super::{Ask, created, name};
 use crate::cli::Failure;
 use crate::limits;
-use crate::order::Currency;
+use crate::order::{Currency, Zone};
 
 /// Make a sale; the same again changes nothing
 #[derive(Args)]
@@ -22,6 +22,7 @@ EXAMPLES
   rushgate sale create spring --sku shoe-42:300:9900:EUR --sku shoe-43:300:9900:EUR --user-limit 1
   rushgate sale create night --sku s:5:100:USD --starts-at 2026-11-27T00:00:00+08:00 --shards 8
   rushgate sale create gift --sku mug:50:0:USD --payment-timeout-s none --boundary user_sale
+  rushgate sale create daily --sku s:90:100:CNY --boundary user_sku_day --time-zone Asia/Shanghai
   rushgate sale create --file sale.json")]
 pub(in crate::cli) struct Create {
     /// The sale's id: 1-64 letters, digits, dots, underscores or dashes
@@ -29,7 +30,7 @@ pub(in crate::cli) struct Create {
     sale_id: Option<String>,
     /// JSON as POST /admin/v1/sales takes it, instead of flags; - reads stdin
     #[arg(long, value_name = "FILE", conflicts_with_all = [
-        "sale_id", "sku", "starts_at", "ends_at", "boundary", "user_limit", "payment_timeout_s", "on_duplicate",
+        "sale_id", "sku", "starts_at", "ends_at", "boundary", "time_zone", "user_limit", "payment_timeout_s", "on_duplicate",
         "require_token", "shards",
     ])]
     file: Option<PathBuf>,
@@ -45,6 +46,9 @@ pub(in crate::cli) struct Create {
     /// What counts as the same order: request (the client's key), or one per user and what is named
     #[arg(long, value_parser = ["request", "user_sku", "user_sale", "user_sku_day"])]
     boundary: Option<String>,
+    /// Where the days of user_sku_day begin, such as Asia/Shanghai; UTC if not said
+    #[arg(long, value_name = "ZONE", value_parser = zone)]
+    time_zone: Option<String>,
     /// Most units of one sku per user
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     user_limit: Option<u32>,
@@ -104,6 +108,7 @@ impl Create {
         say("starts_at", self.starts_at.map(|time| format!("{time:.3}").into()));
         say("ends_at", self.ends_at.map(|time| format!("{time:.3}").into()));
         say("boundary", self.boundary.as_deref().map(Value::from));
+        say("time_zone", self.time_zone.as_deref().map(Value::from));
         say("user_limit", self.user_limit.map(Value::from));
         say("payment_timeout_s", self.payment_timeout_s.map(PaymentTimeout::as_json));
         say("on_duplicate", self.on_duplicate.as_deref().map(Value::from));
@@ -163,6 +168,12 @@ pub(super) fn payment_timeout(text: &str) -> Result<PaymentTimeout, String> {
         _ if text == "none" => Ok(PaymentTimeout::NoPayment),
         _ => Err(format!("must be none, or seconds from 1 to {max}")),
     }
+}
+
+fn zone(text: &str) -> Result<String, String> {
+    Zone::parse(text)
+        .map(|zone| zone.as_str().to_owned())
+        .map_err(|_| "must be a name such as Asia/Shanghai or UTC".to_owned())
 }
 
 fn time(text: &str) -> Result<Timestamp, String> {

@@ -23,6 +23,8 @@ pub(super) struct Sale {
     #[serde(default)]
     boundary: Option<String>,
     #[serde(default)]
+    time_zone: Option<String>,
+    #[serde(default)]
     user_limit: Option<u32>,
     #[serde(default)]
     payment_timeout_s: Option<u32>,
@@ -75,6 +77,8 @@ impl Sales {
 impl Sale {
     /// Rules, then units.
     pub(super) fn in_full(&self) -> String {
+        // Told only where it means something.
+        let zone = self.time_zone.as_ref().map(|zone| ("time_zone", zone.clone()));
         let rules = [
             ("sale_id", self.sale_id.clone()),
             ("state", self.state.clone()),
@@ -87,7 +91,7 @@ impl Sale {
             ("require_token", self.require_token.to_string()),
             ("shards", cell(self.shards.as_ref())),
         ];
-        let rules: Vec<_> = rules.into_iter().map(|(rule, value)| vec![rule.to_owned(), value]).collect();
+        let rules: Vec<_> = rules.into_iter().chain(zone).map(|(rule, value)| vec![rule.to_owned(), value]).collect();
         format!("{}\n\n{}", table(&[], &rules), self.levels())
     }
 

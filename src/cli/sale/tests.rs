@@ -41,14 +41,15 @@ fn a_sale_is_made_of_what_was_said_and_nothing_else() {
 
     let Sale::Create(create) = sale(
         "rushgate sale create demo --sku a:10:1999:CNY --starts-at 2026-11-27T00:00:00+08:00 \
-         --ends-at 2026-11-27T00:00:00.25Z --boundary user_sku --user-limit 2 --payment-timeout-s none \
+         --ends-at 2026-11-27T00:00:00.25Z --boundary user_sku_day --time-zone Asia/Shanghai --user-limit 2 --payment-timeout-s none \
          --on-duplicate conflict --require-token --shards 64",
     ) else {
         panic!()
     };
     let want = json!({
         "sale_id": "demo", "skus": skus, "starts_at": "2026-11-26T16:00:00.000Z",
-        "ends_at": "2026-11-27T00:00:00.250Z", "boundary": "user_sku", "user_limit": 2, "payment_timeout_s": null,
+        "ends_at": "2026-11-27T00:00:00.250Z", "boundary": "user_sku_day", "time_zone": "Asia/Shanghai",
+        "user_limit": 2, "payment_timeout_s": null,
         "on_duplicate": "conflict", "require_token": true, "shards": 64
     });
     assert_eq!(create.body(), want);
@@ -67,6 +68,8 @@ fn what_cannot_be_a_sale_is_refused_before_anything_is_sent() {
         ("create demo --sku a:1:1:CNY --payment-timeout-s 0", "must be none, or seconds from 1 to 2592000"),
         ("create demo --sku a:1:1:CNY --starts-at tomorrow", "must be a time with its offset"),
         ("create demo --sku a:1:1:CNY --starts-at 2026-11-27T00:00:00", "must be a time with its offset"),
+        ("create demo --sku a:1:1:CNY --time-zone Mars/Olympus", "must be a name such as Asia/Shanghai"),
+        ("create --file sale.json --time-zone UTC", "cannot be used with"),
         ("create demo --sku a:1:1:CNY --shards 1025", "1025"),
         ("create demo --file sale.json", "cannot be used with"),
         ("create --file sale.json --shards 2", "cannot be used with"),
@@ -122,6 +125,10 @@ fn a_sale_is_shown_with_its_rules_and_units() {
     for part in ["payment_timeout_s  none", "user_limit         2", "starts_at          -", "a             1999  CNY"] {
         assert!(text.contains(part), "{part} in\n{text}");
     }
+    assert!(!text.contains("time_zone"), "{text}");
+    let daily = DEMO.replace("\"request\"", "\"user_sku_day\", \"time_zone\": \"Asia/Shanghai\"");
+    let daily: Shown = serde_json::from_str(&daily).unwrap();
+    assert!(daily.in_full().contains("time_zone          Asia/Shanghai"), "{}", daily.in_full());
     let sales: Sales = serde_json::from_str(&format!(r#"{{"sales": [{DEMO}]}}"#)).unwrap();
     assert_eq!(sales.as_table().lines().count(), 2);
 }

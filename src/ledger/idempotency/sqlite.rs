@@ -165,3 +165,22 @@ pub fn sweep(connection: &Connection, now_ms: UnixMs, max: u32) -> Result<u64, E
 fn names(claim: &Claim) -> (&str, &str) {
     (claim.operation.scope.as_str(), claim.operation.key.as_str())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// However many keys are kept, a sweep reads those whose time is over.
+    #[test]
+    fn a_sweep_reads_no_more_than_it_may_remove() {
+        let connection = Connection::open_in_memory().unwrap();
+        connection.execute_batch(SCHEMA).unwrap();
+        let mut explain = connection.prepare(&format!("EXPLAIN QUERY PLAN {SWEEP}")).unwrap();
+        let rows = explain.query_map([1, 1], |row| row.get::<_, String>(3)).unwrap();
+        let plan: Vec<String> = rows.collect::<Result<_, _>>().unwrap();
+        let of_table: Vec<&String> = plan.iter().filter(|line| line.contains("idempotency_keys")).collect();
+        assert!(of_table.iter().all(|line| line.starts_with("SEARCH")), "{plan:?}");
+        assert!(plan.iter().any(|line| line.contains("idempotency_keys_keep (keep_until<?)")), "{plan:?}");
+        assert!(!plan.iter().any(|line| line.contains("ORDER BY")), "{plan:?}");
+    }
+}

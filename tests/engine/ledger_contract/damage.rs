@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use rushgate::ledger::{Appended, Ledger, OpenError, SqliteLedger};
-use rushgate::order::{Rules, State, Step};
+use rushgate::ledger::{Appended, Error, Ledger, OpenError, SqliteLedger};
+use rushgate::order::{History, Rules, State, Step};
 use rusqlite::Connection;
 use tempfile::TempDir;
 
@@ -190,6 +190,30 @@ async fn an_order_is_found_by_its_number_before_and_after_it_is_indexed() {
     books.assert_balanced().await;
     books.ledger.close().await;
     found(open(directory(&books)).as_ref()).await;
+}
+
+/// A counter that a step must find and does not: the step is refused, and leaves nothing behind.
+#[tokio::test]
+async fn a_step_in_a_broken_ledger_leaves_nothing() {
+    for statement in ["DELETE FROM buyers WHERE user_id = 3", "DELETE FROM segments WHERE sku_no = 1 AND shard = 1"] {
+        let mut books = used().await;
+        let rows = [books.row(&books.wish(3, "k", 2)).await, books.row(&books.wish(4, "k", 2)).await];
+        books.ledger.close().await;
+        let connection = Connection::open(file(directory(&books))).unwrap();
+        connection.execute_batch("PRAGMA foreign_keys = OFF").unwrap();
+        connection.execute_batch(statement).unwrap();
+        connection.close().unwrap();
+        books.ledger = open(directory(&books));
+        let broken = books.ledger.expire(i64::MAX, 99).await;
+        assert!(matches!(broken, Err(Error::Corrupt(_))), "{statement}: {broken:?}");
+        for row in rows {
+            let found = books.ledger.find(Some(row.user), row.order_no).await.unwrap();
+            assert_eq!(found, Some(row), "{statement}");
+            let history = books.ledger.history(row.user, row.order_no).await.unwrap();
+            assert_eq!(history, History::default(), "{statement}");
+        }
+        assert_eq!(books.level(0, 0).await.returned, 0, "{statement}");
+    }
 }
 
 #[tokio::test]

@@ -29,7 +29,8 @@ async fn as_the_first_program_left(url: &str, shop: &Shop) -> i64 {
          quantity, state_version, state FROM kept.orders; INSERT INTO buyers SELECT * FROM kept.buyers; \
          UPDATE ledger_id SET id = k.id FROM kept.ledger_id k; UPDATE revisions SET newest = k.newest FROM kept.revisions k; \
          CREATE TABLE schema_versions (version bigint PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now()); \
-         INSERT INTO schema_versions VALUES (1); DROP SCHEMA kept CASCADE";
+         INSERT INTO schema_versions VALUES (1); SELECT setval('order_blocks', 1 + (SELECT max(seq) / 4096 FROM orders)); \
+         DROP SCHEMA kept CASCADE";
     shop.engines[0].close().await;
     let mut sql = PgConnection::connect(url).await.unwrap();
     for statements in [rows, FIRST, back] {

@@ -35,11 +35,14 @@ pub(super) struct Oracle {
     pub(super) now_ms: i64,
     total: [i64; 2],
     /// By what makes an operation the same.
-    orders: BTreeMap<(u64, String), Made>,
+    orders: BTreeMap<Identity, Made>,
     changes: BTreeMap<u8, (u16, i64)>,
     /// The answers to steps, by order, word and key: with what they were asked for, and where they led.
-    steps: BTreeMap<((u64, String), &'static str, u8), (bool, State)>,
+    steps: BTreeMap<(Identity, &'static str, u8), (bool, State)>,
 }
+
+/// What makes an operation the same: its user, and what the boundary adds.
+type Identity = (u64, String);
 
 /// An order that was made.
 struct Made {
@@ -89,7 +92,7 @@ impl Oracle {
         }
     }
 
-    fn identity(&self, wish: &Wish) -> (u64, String) {
+    fn identity(&self, wish: &Wish) -> Identity {
         let day = self.now_ms.div_euclid(24 * 3600 * 1000);
         let same = match self.rules.boundary {
             Boundary::Request => format!("key {}", wish.key),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use rushgate::engine::{PlaceOrder, RestockSale, TakeStep};
 use rushgate::order::{
     Boundary, Fact, Money, NewSale, OnDuplicate, OrderNo, Outcome, Provider, Receipt, Reference, Refusal, Report,
-    SaleView, Step, Switch,
+    SaleView, Step, Switch, Zone,
 };
 
 use crate::faults::Fault;
@@ -16,6 +16,8 @@ pub(super) struct Teller {
     world: World,
     /// The orders that have a name, each with the body of its first answer.
     orders: BTreeMap<String, (OrderNo, Option<String>)>,
+    /// The purchase tokens that have a name.
+    tokens: BTreeMap<String, String>,
 }
 
 /// What came of an operation.
@@ -48,7 +50,7 @@ impl<'a> Words<'a> {
 
 impl Teller {
     pub(super) async fn new() -> Teller {
-        Teller { world: World::new().await, orders: BTreeMap::new() }
+        Teller { world: World::new().await, orders: BTreeMap::new(), tokens: BTreeMap::new() }
     }
 
     /// Whether the operation's answer is the expected one; if not, what it was.
@@ -113,6 +115,14 @@ impl Teller {
                 if is_new { "ok".to_owned() } else { "same".to_owned() }
             })),
             ["place", key_text, sale_id, item] => self.place(words, key_text, sale_id, item).await,
+            ["token", name, sale_id] => {
+                let given = self.world.engine.purchase_token(user(words.user()?), sale_id);
+                let tokens = &mut self.tokens;
+                Ok(refusable(given, |given| {
+                    tokens.insert((*name).to_owned(), given.token);
+                    format!("until {}", given.expires_at - NOON)
+                }))
+            }
             ["tick", by] => {
                 self.world.clock.advance(ms(by)?);
                 // The engine does so by itself, within half a second of the real clock.
@@ -129,7 +139,7 @@ impl Teller {
                     "ship" => Step::Ship,
                     _ => Step::Refund,
                 };
-                let (order_no, restock) = (self.number(order)?, rest == &["restock"]);
+                let (order_no, restock) = (self.number(order)?, *rest == ["restock"]);
                 let whose = words.named("user").map(number_of_user).transpose()?;
                 let ask = TakeStep { order_no, user: whose, step, restock, key: key(key_text) };
                 Ok(refusable(self.world.engine.take_step(ask).await, |taken| {
@@ -244,7 +254,8 @@ impl Teller {
             sku_id,
             quantity: quantity.parse().map_err(|_| format!("{quantity} is no quantity"))?,
             key: Ok((key_text != "-").then(|| key(key_text))),
-            has_token: words.named("token").is_some(),
+            // A name that is bound to none is sent as it is: a forged one.
+            token: words.named("token").map(|token| self.tokens.get(token).map_or(token, String::as_str)),
             wait: Duration::from_millis(wait.unsigned_abs()),
         };
         let answer = self.world.engine.place(&request).await;
@@ -296,6 +307,7 @@ fn sale(id: &str, words: &Words<'_>) -> Result<NewSale, String> {
             "ends" => rules.ends_at = Some(NOON + ms(value)?),
             "boundary" => rules.boundary = Boundary::parse(value).ok_or("no such boundary")?,
             "on_duplicate" => rules.on_duplicate = OnDuplicate::parse(value).ok_or("replay or conflict")?,
+            "zone" => rules.time_zone = Zone::parse(value).map_err(|_| format!("{value} is no time zone"))?,
             "token" => rules.require_token = *value == "required",
             other => return Err(format!("a sale has no {other}")),
         }

@@ -1,0 +1,87 @@
+//! Purchase tokens: giving them out, and the orders that come with one.
+
+use tokio::time::Instant;
+
+use super::catalog::Offer;
+use super::place::{TURNS_MAX, repeat};
+use super::{Engine, gate_trouble};
+use crate::clock::UnixMs;
+use crate::gate::{self, Held};
+use crate::limits;
+use crate::order::{Code, Hold, Outcome, Refusal, Sale, SaleState, UserId};
+use crate::token::Genuine;
+
+/// A purchase token that was given out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PurchaseToken {
+    /// What the client sends with its order.
+    pub token: String,
+    /// From then on it makes no new order.
+    pub expires_at: UnixMs,
+}
+
+impl Engine {
+    /// Gives a user a token for one order in a sale that has not ended. Each call draws another token; none is kept.
+    pub fn purchase_token(&self, user: UserId, sale_id: &str) -> Result<PurchaseToken, Refusal> {
+        let offer = self.catalog.get(sale_id).ok_or(Code::SaleNotFound)?;
+        let (sale, now_ms) = (&offer.sale, self.clock.now_ms());
+        if sale.state(now_ms) == SaleState::Ended {
+            return Err(Code::SaleEnded.into());
+        }
+        let mut id = [0; 16];
+        getrandom::fill(&mut id)
+            .map_err(|error| Refusal::because(Code::Overloaded, format!("no random numbers: {error}")))?;
+        let ttl_over = now_ms.saturating_add(self.options.token_ttl_ms);
+        let expires_at = sale.rules.ends_at.map_or(ttl_over, |ends_at| ends_at.min(ttl_over));
+        Ok(PurchaseToken { token: self.options.tokens.issue(sale, user, expires_at, id), expires_at })
+    }
+
+    /// The token of a request, if there is one. Neither gate nor ledger is asked: whoever has none costs nothing.
+    pub(super) fn token_of(&self, sale: &Sale, user: UserId, text: Option<&str>) -> Result<Option<Genuine>, Refusal> {
+        match text {
+            Some(text) => match self.options.tokens.verify(text, sale, user) {
+                Some(genuine) => Ok(Some(genuine)),
+                None => Err(Code::TokenInvalid.into()),
+            },
+            None if sale.rules.require_token => Err(Code::TokenRequired.into()),
+            None => Ok(None),
+        }
+    }
+
+    /// The answer to a token whose time is over: the order that it made, or no. Nothing is made any more.
+    pub(super) async fn after_expiry(
+        &self,
+        offer: &Offer,
+        hold: &Hold,
+        expires_at: UnixMs,
+        deadline: Instant,
+    ) -> Result<Outcome, Refusal> {
+        for _ in 0..TURNS_MAX {
+            let trouble = match self.look(offer, hold).await {
+                Ok(Held::Recorded { created_at }) => return repeat(offer, hold, hold.fingerprint, created_at),
+                Ok(Held::OtherContent) => return Err(Code::IdempotencyKeyReused.into()),
+                Ok(Held::InFlight) => {
+                    self.settled(offer, hold, deadline).await?;
+                    continue;
+                }
+                Ok(Held::StaleEpoch) => Some(gate::Error::Unavailable("stale epoch".to_owned())),
+                Ok(Held::Unfamiliar | Held::Refused { .. } | Held::Reserved { .. }) => None,
+                Err(error) => Some(error),
+            };
+            if let Some(known) = self.known_to_ledger(offer, hold).await? {
+                return known;
+            }
+            // An order that was sent in time may still be on its way, and only the gate would know.
+            let on_its_way_until = expires_at.saturating_add(IN_FLIGHT_MS);
+            return match trouble {
+                Some(error) if self.clock.now_ms() < on_its_way_until => Err(gate_trouble(&error).into()),
+                _ => Err(Code::TokenInvalid.into()),
+            };
+        }
+        Err(Code::Overloaded.into())
+    }
+}
+
+/// How long after its request an order may still be recorded by itself, in ms: an answer's wait, and a lease that has to
+/// run out before somebody completes it.
+const IN_FLIGHT_MS: i64 = limits::ANSWER_MS_MAX.cast_signed() + limits::LEASE_MS;

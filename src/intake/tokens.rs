@@ -1,0 +1,40 @@
+//! `POST /v1/sales/{sale_id}/tokens` and `GET /api/token`: a purchase token for whoever asks.
+
+use http::Request;
+use hyper::body::Incoming;
+use serde::Deserialize;
+
+use super::entrance::Guest;
+use crate::engine::Engine;
+use crate::order::{Refusal, UserId};
+use crate::reply::{self, Answer};
+use crate::server::{MediaType, Query, parse, read_json};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Body {
+    #[serde(default)]
+    user_id: Option<u64>,
+}
+
+pub(super) async fn post(
+    engine: &Engine,
+    guest: Guest<'_>,
+    sale_id: &str,
+    request: Request<Incoming>,
+) -> Result<Answer, Refusal> {
+    let (head, body) = request.into_parts();
+    let body = read_json(&head.headers, body, MediaType::JsonOrEmpty).await?;
+    let body: Body = parse(&body)?;
+    token(engine, guest.user(body.user_id)?, sale_id)
+}
+
+pub(super) fn get(engine: &Engine, guest: Guest<'_>, request: &Request<Incoming>) -> Result<Answer, Refusal> {
+    let user = guest.user(None)?;
+    token(engine, user, Query::parse(request.uri().query()).need("sale_id")?)
+}
+
+fn token(engine: &Engine, user: UserId, sale_id: &str) -> Result<Answer, Refusal> {
+    let given = engine.purchase_token(user, sale_id)?;
+    Ok(reply::ok_json(reply::purchase_token(&given.token, given.expires_at)))
+}
