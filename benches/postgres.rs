@@ -64,17 +64,22 @@ const PARTITIONS: &str = "ALTER TABLE orders RENAME TO orders_plain; \
          CONSTRAINT orders_user_order_unique PRIMARY KEY (user_id, order_no)) PARTITION BY HASH (user_id); \
      DO $$ BEGIN FOR n IN 0..7 LOOP EXECUTE format('CREATE TABLE orders_%s PARTITION OF orders \
          FOR VALUES WITH (MODULUS 8, REMAINDER %s)', n, n); END LOOP; END $$";
-const NO_INDEX: &str = "DROP INDEX IF EXISTS orders_number";
+const UNPAID: &str = "CREATE INDEX orders_to_pay ON orders (sale_no, created_at) WHERE state = 0";
+const HASH_AND_UNPAID: &str = "CREATE INDEX orders_no ON orders USING hash (order_no); \
+     CREATE INDEX orders_to_pay ON orders (sale_no, created_at) WHERE state = 0";
+const NO_INDEX: &str = "DROP INDEX IF EXISTS orders_number; DROP INDEX IF EXISTS orders_unpaid";
 
 /// The same appends in other tables. Each run comes twice, in turn, for the machine is not alone.
 async fn schemas(server: &Server) {
     for rows in [size(10_000, 10), size(3_000_000, 10)] {
         for _ in 0..size(2, 1) {
             for (name, change) in [
-                ("no index of order numbers", NO_INDEX),
+                ("no index but the key", NO_INDEX),
                 ("btree on order_no", BTREE),
                 ("hash on order_no", HASH),
                 ("brin bloom on order_no", BLOOM),
+                ("unpaid orders", UNPAID),
+                ("hash on order_no, unpaid orders", HASH_AND_UNPAID),
                 ("8 partitions", PARTITIONS),
             ] {
                 let fill = FILL.replace("$1", &rows.to_string());

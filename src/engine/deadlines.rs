@@ -2,11 +2,13 @@
 //! so at once; the ledger gives each order to one of them.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::time::MissedTickBehavior;
 
 use super::Engine;
+use crate::ledger;
 use crate::limits;
 use crate::order::Step;
 
@@ -37,11 +39,15 @@ impl Engine {
         let expired = match self.ledger.expire(self.clock.now_ms(), limits::EXPIRED_MAX).await {
             Ok(expired) => expired,
             Err(error) => {
-                // The next round tries again.
-                tracing::debug!(%error, "expire orders");
+                // The next round tries again; a ledger that is away is told of where orders are recorded.
+                let is_damaged = matches!(error, ledger::Error::Corrupt(_));
+                if is_damaged && !self.expiry_stands.swap(true, Ordering::Relaxed) {
+                    tracing::error!(%error, "orders do not expire until the ledger is repaired: audit it with rushgate verify");
+                }
                 return false;
             }
         };
+        self.expiry_stands.store(false, Ordering::Relaxed);
         let count = expired.len();
         self.metrics.step(Step::Expire, u64::try_from(count).unwrap_or(0));
         self.give_back(expired.into_iter().map(|expired| (expired.order, expired.epoch)).collect()).await;

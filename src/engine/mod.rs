@@ -39,7 +39,7 @@ pub use ungated::OnGateFailure;
 
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -80,6 +80,8 @@ pub struct Engine {
     /// Changes of orders on their way to the ledger. It has a place for every permit of `changing`.
     changes: mpsc::Sender<ChangeJob>,
     changing: Arc<Semaphore>,
+    /// Whether the log was told that orders cannot be expired.
+    expiry_stands: AtomicBool,
     /// Places for orders that go past the gate.
     ungated: Arc<Semaphore>,
     /// Places for sweeps of one sale each.
@@ -123,6 +125,7 @@ impl Engine {
             refreshed_at: AtomicU64::new(0),
             changes,
             changing: Arc::new(Semaphore::new(limits::CHANGES_QUEUED_MAX)),
+            expiry_stands: AtomicBool::new(false),
             ungated: Arc::new(Semaphore::new(limits::UNGATED_IN_FLIGHT_MAX)),
             sweeps: Semaphore::new(limits::SALES_SWEPT_AT_ONCE),
             asked: AtomicU64::new(first_ask),

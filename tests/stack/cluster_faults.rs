@@ -13,7 +13,7 @@ use crate::world::Setup;
 
 fn rush(name: &'static str) -> Rush {
     let rules = json!({"shards": 24, "user_limit": 12});
-    Rush { setup: Setup::new(name).cluster(3, 1).engines(2), stock: 2_400, rules, plan: Plan::default() }
+    Rush { setup: Setup::new(name).cluster(3, 1).engines(2), stock: 2_400, rules, plan: Plan::alive() }
 }
 
 #[test]

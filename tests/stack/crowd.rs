@@ -1,30 +1,31 @@
 //! Buyers that behave as clients should: each repeats its operation under the same key until the answer is final, at
 //! whatever engine it reaches, and some send the same operation twice at once.
 
-use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::book::{Book, Operation, Plan};
-use crate::client::{Answer, Client, Request, get};
+use crate::book::{About, Book, Operation, Plan};
+use crate::client::{Client, get};
 use crate::contract::{code, placed};
+use crate::courier::Courier;
 use crate::random::Random;
-use crate::world::World;
+use crate::shop::{Level, level_in};
+use crate::world::{Door, World};
 
 const BUYERS: usize = 8;
-/// How long a buyer waits for an answer before asking again, perhaps elsewhere.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// How many see to what is done to orders afterwards.
+const ATTENDANTS: usize = 4;
 /// Pause of a buyer between two operations until told otherwise: no more than 270 orders a second, however fast the
 /// machine, so that the stock lasts until the fault.
 const PACE_MS: u64 = 30;
 /// Pause before a repeat, in ms at most.
-const PAUSE_MS: u64 = 60;
+pub(crate) const PAUSE_MS: u64 = 60;
 /// Longest wait for what the crowd must come to.
 const EVENTUALLY: Duration = Duration::from_secs(60);
+/// Pause between two looks at the stock.
+const LOOK: Duration = Duration::from_millis(50);
 /// How long "everything is sold" is tried to be proved wrong.
 const STABLE: Duration = Duration::from_millis(500);
 
@@ -34,12 +35,12 @@ pub(crate) struct Crowd {
     buyers: Vec<JoinHandle<()>>,
 }
 
-struct Shared {
+pub(crate) struct Shared {
     sale_id: String,
-    plan: Plan,
-    book: Arc<Book>,
+    pub(crate) plan: Plan,
+    pub(crate) book: Arc<Book>,
     /// Where engines listen; those that are down are not there.
-    doors: Mutex<Vec<SocketAddr>>,
+    pub(crate) doors: Mutex<Vec<Door>>,
     /// Pause of a buyer between two operations.
     pace_ms: AtomicU64,
     /// With so many units sold, nobody begins anything new.
@@ -54,7 +55,7 @@ impl Crowd {
         let shared = Arc::new(Shared {
             sale_id: crate::world::SALE.to_owned(),
             plan,
-            book: Arc::new(Book::default()),
+            book: Arc::new(Book::new(plan.life)),
             doors: Mutex::new(world.doors()),
             pace_ms: AtomicU64::new(PACE_MS),
             units_max: AtomicU64::new(stock * 4 / 5),
@@ -64,7 +65,13 @@ impl Crowd {
             let shared = shared.clone();
             std::thread::spawn(move || shared.buy(&mut random))
         };
-        let buyers = (0..BUYERS).map(|_| buyer(random.split())).collect();
+        let attendant = |mut random: Random| {
+            let shared = shared.clone();
+            std::thread::spawn(move || shared.attend(&mut random))
+        };
+        let attendants = if plan.life.is_some() { ATTENDANTS } else { 0 };
+        let mut buyers: Vec<_> = (0..BUYERS).map(|_| buyer(random.split())).collect();
+        buyers.extend((0..attendants).map(|_| attendant(random.split())));
         Crowd { name: world.database.name.clone(), shared, buyers }
     }
 
@@ -73,7 +80,7 @@ impl Crowd {
     }
 
     /// Tells the buyers where engines are now.
-    pub(crate) fn go_to(&self, doors: Vec<SocketAddr>) {
+    pub(crate) fn go_to(&self, doors: Vec<Door>) {
         *self.shared.doors.lock().unwrap() = doors;
     }
 
@@ -105,24 +112,37 @@ impl Crowd {
         let deadline = Instant::now() + EVENTUALLY;
         while !is_there() {
             assert!(!self.buyers.iter().any(JoinHandle::is_finished), "a buyer got an answer that is none");
-            let ((orders, units), refusals) = (self.book().sold(), self.book().refusals());
             assert!(
                 Instant::now() < deadline,
-                "no {what}; so far {orders} orders of {units} units, up to {}; refusals {refusals:?}",
+                "no {what}; so far {}, {} of up to {} units live",
+                self.account(),
+                self.book().live_units(),
                 self.shared.units_max.load(Ordering::SeqCst)
             );
             std::thread::sleep(crate::server::POLL);
         }
     }
 
+    /// Waits for so many more deeds of one kind.
+    #[track_caller]
+    pub(crate) fn wait_for_deeds(&self, word: &str, more: u64) {
+        let done = || self.book().done().get(word).copied().unwrap_or(0);
+        let until = done() + more;
+        self.wait(&format!("{more} more {word}"), || done() >= until);
+    }
+
     /// Buys until everything is sold, and a little longer; `Err` tells what remained if it never is.
     pub(crate) fn sell_out(mut self, stock: u64) -> Result<Arc<Book>, String> {
-        assert!(self.book().sold().1 < stock, "everything was sold before the fault was over");
-        self.pace_ms(5);
+        assert!(self.book().live_units() < stock, "everything was sold before the fault was over");
+        // Nobody needs to hurry where others have to do with every order.
+        self.pace_ms(if self.shared.plan.life.is_some() { 20 } else { 5 });
         self.shared.units_max.store(u64::MAX, Ordering::SeqCst);
+        if self.shared.plan.life.is_some() {
+            self.book().end();
+        }
         let (began, deadline) = (Instant::now(), Instant::now() + Duration::from_secs(self.shared.plan.patience_s));
         let (before, mut first_no, mut looked) = (self.book().sold().1, None, Instant::now());
-        while self.book().sold().1 < stock {
+        while !self.is_sold_out(stock) {
             assert!(!self.buyers.iter().any(JoinHandle::is_finished), "a buyer got an answer that is none");
             if first_no.is_none() && self.book().heard("sold_out") > 0 {
                 first_no = Some(Instant::now());
@@ -132,24 +152,44 @@ impl Crowd {
                 looked = Instant::now();
             }
             if Instant::now() > deadline {
-                let ((orders, units), refusals) = (self.book().sold(), self.book().refusals());
                 self.stop();
-                return Err(format!("{units} of {stock} units in {orders} orders are sold; refusals {refusals:?}"));
+                return Err(self.account());
             }
-            std::thread::sleep(crate::server::POLL);
         }
         let rest = first_no.map(|first| first.elapsed());
-        let ((orders, units), refusals) = (self.book().sold(), self.book().refusals());
         eprintln!(
-            "{}: the last {} units took {:?}, {rest:?} of it after the first sold_out; {orders} orders, refusals \
-             {refusals:?}",
+            "{}: the last {} units took {:?}, {rest:?} of it after the first sold_out; {}",
             self.name,
-            units - before,
-            began.elapsed()
+            self.book().sold().1 - before,
+            began.elapsed(),
+            self.account()
         );
         std::thread::sleep(STABLE);
         self.stop();
         Ok(self.book().clone())
+    }
+
+    /// What was sold and done, in one line.
+    fn account(&self) -> String {
+        let ((orders, units), done, refusals) = (self.book().sold(), self.book().done(), self.book().refusals());
+        format!("{orders} orders of {units} units; done {done:?}; refusals {refusals:?}")
+    }
+
+    /// Looks, after a moment, whether all units are sold: as the buyers were told, or, where units come back, as an engine
+    /// shows it when nothing is left to be done to any order.
+    fn is_sold_out(&self, stock: u64) -> bool {
+        if self.shared.plan.life.is_none() {
+            std::thread::sleep(crate::server::POLL);
+            return self.book().sold().1 >= stock;
+        }
+        std::thread::sleep(LOOK);
+        if !self.book().is_at_rest() {
+            return false;
+        }
+        let Some(door) = self.shared.doors.lock().unwrap().first().copied() else { return false };
+        let sale = Client::new(door.admin, None).try_send(get(format!("/admin/v1/sales/{}", self.shared.sale_id)));
+        let Some(sale) = sale.ok().filter(|answer| answer.status == 200) else { return false };
+        level_in(&sale.json(), "sku-1") == Level { total: stock, available: 0, held: 0, sold: stock }
     }
 
     /// Whoever gave up may have an order all the same. It is looked for by its key, which finishes nothing; only when
@@ -161,11 +201,11 @@ impl Crowd {
                 continue;
             }
             let by_key = format!("/v1/orders?sale_id={}&idempotency_key={}", self.shared.sale_id, operation.key);
-            let mut buyer = Client::new(door, Some(operation.user));
+            let mut buyer = Client::new(door.public, Some(operation.user));
             if buyer.try_send(get(by_key)).is_ok_and(|found| found.status == 200) {
-                let mut buyer = Client::new(door, None);
+                let mut buyer = Client::new(door.public, None);
                 if let Ok(answer) = buyer.try_send(operation.request(&self.shared.sale_id)) {
-                    self.book().note(n, &answer);
+                    self.book().note(About::Order(n), &answer);
                 }
             }
         }
@@ -190,7 +230,7 @@ impl Drop for Crowd {
 }
 
 impl Shared {
-    fn stops(&self) -> bool {
+    pub(crate) fn stops(&self) -> bool {
         self.stops.load(Ordering::SeqCst)
     }
 
@@ -198,7 +238,10 @@ impl Shared {
         let mut courier = Courier::new(&self.book);
         while !self.stops() {
             let units_max = self.units_max.load(Ordering::SeqCst);
-            let (n, operation) = self.book.next(&self.plan, units_max, random);
+            let Some((n, operation)) = self.book.next(&self.plan, units_max, random) else {
+                std::thread::sleep(crate::server::POLL);
+                continue;
+            };
             while !self.stops() {
                 let doors = self.doors.lock().unwrap().clone();
                 if let Some(door) = doors.get(usize::try_from(random.next() % doors.len().max(1) as u64).unwrap())
@@ -213,15 +256,9 @@ impl Shared {
     }
 
     /// Asks once; whether that is enough: the answer is final, or the buyer gives up.
-    fn ask(
-        &self,
-        courier: &mut Courier,
-        door: SocketAddr,
-        n: usize,
-        operation: &Operation,
-        random: &mut Random,
-    ) -> bool {
-        let Some(answer) = courier.bring(door, n, operation.request(&self.sale_id), &self.book) else {
+    fn ask(&self, courier: &mut Courier, door: Door, n: usize, operation: &Operation, random: &mut Random) -> bool {
+        courier.send(door.public, About::Order(n), operation.request(&self.sale_id));
+        let Some(answer) = courier.wait(&self.book) else {
             self.book.note_refusal("nothing");
             let gives_up = random.within(1, 100) <= self.plan.give_up;
             if gives_up {
@@ -243,48 +280,6 @@ impl Shared {
             (_, "sold_out" | "limit_reached") => true,
             (503 | 429, _) | (_, "idempotency_in_progress") => false,
             _ => panic!("no answer to an order of an open sale: {answer}"),
-        }
-    }
-}
-
-/// Sends one request at a time. Whoever waits in vain leaves the courier behind with it: an answer that comes late is
-/// still held against the book.
-pub(crate) struct Courier {
-    requests: SyncSender<(SocketAddr, usize, Request)>,
-    answers: Receiver<Option<Answer>>,
-}
-
-impl Courier {
-    pub(crate) fn new(book: &Arc<Book>) -> Self {
-        let (requests, to_send) = sync_channel::<(SocketAddr, usize, Request)>(1);
-        let (answered, answers) = sync_channel(1);
-        let book = book.clone();
-        std::thread::spawn(move || {
-            let mut clients: BTreeMap<SocketAddr, Client> = BTreeMap::new();
-            for (door, n, request) in to_send {
-                let client = clients.entry(door).or_insert_with(|| Client::new(door, None));
-                let answer = client.try_send(request).ok();
-                if let Some(answer) = &answer {
-                    book.note(n, answer);
-                }
-                if answered.send(answer).is_err() {
-                    return;
-                }
-            }
-        });
-        Courier { requests, answers }
-    }
-
-    /// The answer; `None` if there was none in time.
-    pub(crate) fn bring(&mut self, door: SocketAddr, n: usize, request: Request, book: &Arc<Book>) -> Option<Answer> {
-        self.requests.send((door, n, request)).expect("the courier waits for requests");
-        match self.answers.recv_timeout(PATIENCE) {
-            Ok(answer) => answer,
-            Err(RecvTimeoutError::Timeout) => {
-                *self = Courier::new(book);
-                None
-            }
-            Err(RecvTimeoutError::Disconnected) => panic!("the courier panicked"),
         }
     }
 }

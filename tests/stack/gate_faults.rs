@@ -15,8 +15,8 @@ use crate::world::{Setup, World};
 
 const STOCK: u64 = 2_400;
 
-fn rush(setup: Setup) -> Rush {
-    Rush { setup, stock: STOCK, rules: json!({"shards": 12, "user_limit": 12}), plan: Plan::default() }
+fn rush(setup: Setup, plan: Plan) -> Rush {
+    Rush { setup, stock: STOCK, rules: json!({"shards": 12, "user_limit": 12}), plan }
 }
 
 /// Lets the crowd buy slowly for a while, so that the fault has somebody to trouble for all of it; how much was sold.
@@ -42,7 +42,7 @@ fn for_every_engine(world: &World, mut what: impl FnMut(&crate::world::Engine)) 
 #[test]
 fn flushall_mid_sale() {
     let name = "flushall_mid_sale";
-    rush(Setup::new(name).engines(2)).with(&mut Random::seeded(name), |world, crowd| {
+    rush(Setup::new(name).engines(2), Plan::expiring()).with(&mut Random::seeded(name), |world, crowd| {
         for _ in 0..3 {
             crowd.wait_for(120);
             world.nodes.iter().for_each(|node| drop(node.ask(&["FLUSHALL"])));
@@ -55,7 +55,7 @@ fn redis_node_killed_and_restarted() {
     let name = "redis_node_killed_and_restarted";
     let mut random = Random::seeded(name);
     let mut moments = random.split();
-    rush(Setup::new(name).engines(2)).with(&mut random, |world, crowd| {
+    rush(Setup::new(name).engines(2), Plan::alive()).with(&mut random, |world, crowd| {
         for n in 0..3 {
             crowd.wait_for(moments.within(50, 150));
             world.nodes[n].kill();
@@ -68,7 +68,7 @@ fn redis_node_killed_and_restarted() {
 #[test]
 fn redis_node_stopped_10s() {
     let name = "redis_node_stopped_10s";
-    rush(Setup::new(name).engines(2)).with(&mut Random::seeded(name), |world, crowd| {
+    rush(Setup::new(name).engines(2), Plan::alive()).with(&mut Random::seeded(name), |world, crowd| {
         crowd.wait_for(150);
         world.nodes[1].signal("STOP");
         assert!(slowly(crowd, Duration::from_secs(10)) > 50, "the other nodes and the ledger sell on");
@@ -80,7 +80,7 @@ fn redis_node_stopped_10s() {
 #[test]
 fn maxmemory_reached() {
     let name = "maxmemory_reached";
-    rush(Setup::new(name).engines(2)).with(&mut Random::seeded(name), |world, crowd| {
+    rush(Setup::new(name).engines(2), Plan::alive()).with(&mut Random::seeded(name), |world, crowd| {
         crowd.wait_for(150);
         let memory =
             |bytes: &str| world.nodes.iter().for_each(|node| drop(node.ask(&["CONFIG", "SET", "maxmemory", bytes])));
@@ -95,7 +95,7 @@ fn maxmemory_reached() {
 #[test]
 fn script_flush() {
     let name = "script_flush";
-    rush(Setup::new(name).engines(2)).with(&mut Random::seeded(name), |world, crowd| {
+    rush(Setup::new(name).engines(2), Plan::alive()).with(&mut Random::seeded(name), |world, crowd| {
         for _ in 0..5 {
             crowd.wait_for(60);
             world.nodes.iter().for_each(|node| drop(node.ask(&["SCRIPT", "FLUSH"])));
@@ -113,20 +113,24 @@ fn evalsha_reply_cut_after_effect() {
     let name = "evalsha_reply_cut_after_effect";
     let mut random = Random::seeded(name);
     let dice = Mutex::new(random.split());
-    rush(Setup::new(name).engines(2)).with(&mut random, |world, crowd| {
+    rush(Setup::new(name).engines(2), Plan::alive()).with(&mut random, |world, crowd| {
         let mut trips = Vec::new();
         for_every_engine(world, |engine| {
             for proxy in &engine.redis {
-                for (name, times, then) in
-                    [("reserve", 6, Then::Reset), ("settle", 4, Then::Reset), ("adjust", 2, Then::Reset)]
-                {
+                for (name, times, then) in [
+                    ("reserve", 6, Then::Reset),
+                    ("settle", 4, Then::Reset),
+                    ("adjust", 2, Then::Reset),
+                    ("give_back", 4, Then::Reset),
+                ] {
                     let (is_one, mut dice) = (script(name), dice.lock().unwrap().split());
                     let one_in = if name == "adjust" { 2 } else { 8 };
                     let sometimes = move |words: &[String]| is_one(words) && dice.within(1, one_in) == 1;
                     trips.push((name, proxy.trip(sometimes, (times, At::Reply, then), || {})));
                 }
-                // One that is not reset but never answered: only a time-out tells.
+                // Those that are not reset but never answered: only a time-out tells.
                 trips.push(("silent reserve", proxy.trip(script("reserve"), (1, At::Reply, Then::Silence), || {})));
+                trips.push(("silent return", proxy.trip(script("give_back"), (1, At::Reply, Then::Silence), || {})));
             }
         });
         crowd.wait_for(400);
@@ -134,13 +138,15 @@ fn evalsha_reply_cut_after_effect() {
             |kind: &str| trips.iter().filter(|(of, _)| *of == kind).map(|(_, trip)| trip.count()).sum::<usize>();
         let (reserve, settle, silent) = (sprung("reserve"), sprung("settle"), sprung("silent reserve"));
         assert!(reserve > 5 && settle > 0 && silent > 0, "cut: reserve {reserve}, settle {settle}, silent {silent}");
+        let (given, silent) = (sprung("give_back"), sprung("silent return"));
+        assert!(given > 3 && silent > 0, "cut: give_back {given}, silent {silent}");
     });
 }
 
 #[test]
 fn gate_down_ledger() {
     let name = "gate_down_ledger";
-    rush(Setup::new(name)).with(&mut Random::seeded(name), |world, crowd| {
+    rush(Setup::new(name), Plan::expiring()).with(&mut Random::seeded(name), |world, crowd| {
         crowd.wait_for(100);
         world.nodes.iter_mut().for_each(Node::kill);
         std::thread::sleep(Duration::from_millis(500));
@@ -162,17 +168,20 @@ fn gate_down_ledger() {
 #[test]
 fn gate_down_shed() {
     let name = "gate_down_shed";
-    rush(Setup::new(name).arg("--gate-on-failure").arg("shed")).with(&mut Random::seeded(name), |world, crowd| {
-        crowd.wait_for(100);
-        world.nodes.iter_mut().for_each(Node::kill);
-        // What was reserved before is recorded still.
-        std::thread::sleep(Duration::from_millis(500));
-        crowd.wait_to_hear("gate_unavailable");
-        assert_eq!(slowly(crowd, Duration::from_secs(2)), 0, "nothing is sold without a gate");
-        world.nodes.iter_mut().for_each(Node::restart);
-        crowd.wait_for(100);
-        assert!(world.nodes.iter().all(is_used), "the gates are used again");
-    });
+    rush(Setup::new(name).arg("--gate-on-failure").arg("shed"), Plan::default()).with(
+        &mut Random::seeded(name),
+        |world, crowd| {
+            crowd.wait_for(100);
+            world.nodes.iter_mut().for_each(Node::kill);
+            // What was reserved before is recorded still.
+            std::thread::sleep(Duration::from_millis(500));
+            crowd.wait_to_hear("gate_unavailable");
+            assert_eq!(slowly(crowd, Duration::from_secs(2)), 0, "nothing is sold without a gate");
+            world.nodes.iter_mut().for_each(Node::restart);
+            crowd.wait_for(100);
+            assert!(world.nodes.iter().all(is_used), "the gates are used again");
+        },
+    );
 }
 
 /// Whether scripts of the product ran since it was started.

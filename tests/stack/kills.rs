@@ -6,11 +6,15 @@ use serde_json::json;
 
 use crate::book::Plan;
 use crate::crowd::Crowd;
+use crate::life::Life;
 use crate::process::kill9;
-use crate::proxy::{At, Matches, Proxy, Then, Trip, script, sql};
+use crate::proxy::{At, Matches, Proxy, Then, Trip, commit_of, script, sql};
 use crate::random::Random;
 use crate::verdict::Rush;
 use crate::world::{Engine, Setup, World};
+
+/// What records that orders have changed.
+const CHANGE: &str = "INSERT INTO order_steps";
 
 /// Where an engine dies.
 #[derive(Clone, Copy)]
@@ -19,6 +23,8 @@ enum Step {
     Script(&'static str, Option<Units>),
     /// Of SQL that contains this.
     Sql(&'static str),
+    /// Of the COMMIT of a transaction with such SQL.
+    CommitOf(&'static str),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -31,7 +37,7 @@ impl Step {
     fn links(self, engine: &Engine) -> Vec<&Proxy> {
         match self {
             Step::Script(..) => engine.redis.iter().collect(),
-            Step::Sql(_) => vec![&engine.postgres],
+            Step::Sql(_) | Step::CommitOf(_) => vec![&engine.postgres],
         }
     }
 
@@ -46,6 +52,7 @@ impl Step {
                 Box::new(move |words| is_it(words) && fits(words))
             }
             Step::Sql(text) => Box::new(sql(text)),
+            Step::CommitOf(text) => Box::new(commit_of(text)),
         }
     }
 }
@@ -77,16 +84,18 @@ fn restart(world: &mut World, crowd: &Crowd, n: usize) {
 }
 
 /// Kills one engine after the other at one step; the last one stays dead until everything is sold.
-fn killed(name: &'static str, step: Step, at: At, then: Then) {
+fn killed(name: &'static str, (step, at, then): (Step, At, Then), life: Option<Life>) {
     let mut random = Random::seeded(name);
     let mut moments = random.split();
     let rules = json!({"shards": 6, "user_limit": 12});
     // Nearly nobody asks again, so that engines have to finish what the dead one began.
-    let plan = Plan { give_up: 100, repeats: 5, ..Plan::default() };
+    let plan = Plan { give_up: 100, repeats: 5, life, ..Plan::default() };
     let rush = Rush { setup: Setup::new(name).engines(2), stock: 3_000, rules, plan };
     rush.with(&mut random, |world, crowd| {
         crowd.pace_ms(60);
-        for n in [0, 1, 0] {
+        // With life there are more steps to die at.
+        let deaths: &[usize] = if life.is_some() { &[1, 0] } else { &[0, 1, 0] };
+        for n in deaths.iter().copied() {
             crowd.wait_for(moments.within(30, 120));
             kill_at(world, crowd, n, step, at, then);
             std::thread::sleep(Duration::from_millis(moments.within(0, 800)));
@@ -99,28 +108,59 @@ fn killed(name: &'static str, step: Step, at: At, then: Then) {
 
 #[test]
 fn engine_killed_before_reserve() {
-    killed("engine_killed_before_reserve", Step::Script("reserve", None), At::Request, Then::Reset);
+    let life = Some(Life::default());
+    killed("engine_killed_before_reserve", (Step::Script("reserve", None), At::Request, Then::Reset), life);
 }
 
 #[test]
 fn engine_killed_between_reserve_and_append() {
-    killed("engine_killed_between_reserve_and_append", Step::Script("reserve", None), At::Reply, Then::Reset);
+    let step = (Step::Script("reserve", None), At::Reply, Then::Reset);
+    killed("engine_killed_between_reserve_and_append", step, None);
 }
 
 #[test]
 fn engine_killed_during_append() {
-    killed("engine_killed_during_append", Step::Sql("INSERT INTO orders"), At::Reply, Then::Reset);
+    let life = Some(Life::expiring());
+    killed("engine_killed_during_append", (Step::Sql("INSERT INTO orders"), At::Reply, Then::Reset), life);
 }
 
 /// The COMMIT arrives after its sender died: what nobody was told of is there all the same.
 #[test]
 fn engine_killed_before_its_commit_arrives() {
-    killed("engine_killed_before_its_commit_arrives", Step::Sql("COMMIT"), At::Request, Then::Forward);
+    killed("engine_killed_before_its_commit_arrives", (Step::Sql("COMMIT"), At::Request, Then::Forward), None);
 }
 
 #[test]
 fn engine_killed_between_append_and_settle() {
-    killed("engine_killed_between_append_and_settle", Step::Script("settle", None), At::Request, Then::Reset);
+    let life = Some(Life::default());
+    killed("engine_killed_between_append_and_settle", (Step::Script("settle", None), At::Request, Then::Reset), life);
+}
+
+/// Nothing of the change remains, nor of the key.
+#[test]
+fn engine_killed_during_a_change() {
+    let life = Some(Life::default());
+    killed("engine_killed_during_a_change", (Step::Sql(CHANGE), At::Reply, Then::Reset), life);
+}
+
+/// Nobody was told of the change, no gate has its units, and its key finds it all the same.
+#[test]
+fn engine_killed_before_the_commit_of_a_change_arrives() {
+    let step = (Step::CommitOf(CHANGE), At::Request, Then::Forward);
+    killed("engine_killed_before_the_commit_of_a_change", step, Some(Life::default()));
+}
+
+/// The ledger has units on sale again of which the gate has never heard.
+#[test]
+fn engine_killed_between_ledger_and_gate_of_a_return() {
+    let step = (Step::Script("give_back", None), At::Request, Then::Reset);
+    killed("engine_killed_between_ledger_and_gate", step, Some(Life::expiring()));
+}
+
+#[test]
+fn engine_killed_after_a_return() {
+    let life = Some(Life::expiring());
+    killed("engine_killed_after_a_return", (Step::Script("give_back", None), At::Reply, Then::Reset), life);
 }
 
 #[test]
@@ -129,7 +169,7 @@ fn engine_killed_inside_each_step_of_a_transfer() {
     let mut random = Random::seeded(name);
     let mut moments = random.split();
     // Nearly everybody buys in shard 0, so that units have to move there.
-    let plan = Plan { users: 4_000, hot: Some((95, 8)), ..Plan::default() };
+    let plan = Plan { users: 4_000, hot: Some((95, 8)), ..Plan::alive() };
     // One for each step, so that nobody's start repairs what a death left behind, and one that survives.
     let setup = Setup::new(name).engines(5);
     let rush = Rush { setup, stock: 3_200, rules: json!({"shards": 8}), plan };
@@ -146,7 +186,7 @@ fn engine_killed_inside_each_step_of_a_transfer() {
         crowd.pace_ms(50);
         for (n, (what, step, at, then)) in steps.into_iter().enumerate() {
             // Everybody goes to the one that is to die, so that it has to move units.
-            crowd.go_to(vec![world.engines[n].server().public]);
+            crowd.go_to(vec![world.engines[n].door()]);
             kill_at(world, crowd, n, step, at, then);
             eprintln!("killed at: {what}, when {:?} were sold", crowd.book().sold());
             std::thread::sleep(Duration::from_millis(moments.within(0, 300)));

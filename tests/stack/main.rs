@@ -20,6 +20,9 @@ mod client;
 #[path = "../http/contract.rs"]
 mod contract;
 #[allow(dead_code, reason = "shared with the tests of one server, which use more of it")]
+#[path = "../http/provider.rs"]
+mod provider;
+#[allow(dead_code, reason = "shared with the tests of one server, which use more of it")]
 #[path = "../http/random.rs"]
 mod random;
 #[allow(dead_code, reason = "shared with the tests of one server, which use more of it")]
@@ -34,12 +37,16 @@ mod time;
 
 mod book;
 mod cluster;
+mod courier;
 mod crowd;
+mod later;
+mod life;
 mod postgres;
 mod process;
 mod proxy;
 mod redis;
 mod verdict;
+mod verdict_of_lives;
 mod wire;
 mod world;
 

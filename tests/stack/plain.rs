@@ -30,7 +30,7 @@ fn sells_over_a_cluster() {
     let name = "sells_over_a_cluster";
     let rules = json!({"shards": 32, "user_limit": 10});
     let setup = Setup::new(name).cluster(3, 0).engines(2);
-    let rush = Rush { setup, stock: 1_200, rules, plan: Plan::default() };
+    let rush = Rush { setup, stock: 1_200, rules, plan: Plan::expiring() };
     rush.with(&mut Random::seeded(name), |world, crowd| {
         crowd.wait_for(100);
         for node in &world.cluster.as_ref().unwrap().nodes {

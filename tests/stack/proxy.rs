@@ -394,6 +394,12 @@ pub(crate) fn sql(text: &str) -> impl Fn(&[String]) -> bool + Send + 'static {
     move |words| words[0].to_ascii_uppercase().contains(&text)
 }
 
+/// The COMMIT of a transaction that executed SQL that contains `text`.
+pub(crate) fn commit_of(text: &str) -> impl Fn(&[String]) -> bool + Send + 'static {
+    let text = text.to_ascii_uppercase();
+    move |words| words[0] == "COMMIT" && words[1..].iter().any(|sql| sql.to_ascii_uppercase().contains(&text))
+}
+
 /// Waits for `look`, for tests of what the proxy does.
 #[track_caller]
 pub(crate) fn within<T>(patience: Duration, mut look: impl FnMut() -> Option<T>) -> T {

@@ -14,7 +14,7 @@ use crate::world::{SALE, Setup};
 #[test]
 fn two_engines_same_users_and_keys() {
     let name = "two_engines_same_users_and_keys";
-    let plan = Plan { users: 120, repeats: 70, ..Plan::default() };
+    let plan = Plan { users: 120, repeats: 70, ..Plan::alive() };
     let rules = json!({"shards": 4, "user_limit": 15});
     let rush = Rush { setup: Setup::new(name).engines(2), stock: 1_500, rules, plan };
     rush.with(&mut Random::seeded(name), |_, crowd| crowd.wait_for(100));
@@ -24,19 +24,19 @@ fn two_engines_same_users_and_keys() {
 fn engine_stopped_30s_and_continued() {
     let name = "engine_stopped_30s_and_continued";
     let rules = json!({"shards": 8, "user_limit": 12});
-    let rush = Rush { setup: Setup::new(name).engines(2), stock: 3_000, rules, plan: Plan::default() };
+    let rush = Rush { setup: Setup::new(name).engines(2), stock: 3_000, rules, plan: Plan::expiring() };
     rush.with(&mut Random::seeded(name), |world, crowd| {
         crowd.wait_for(150);
         world.engines[0].signal("STOP");
         crowd.pace_ms(300);
-        crowd.go_to(vec![world.engines[1].server().public]);
+        crowd.go_to(vec![world.engines[1].door()]);
         // Whatever it had locked in the ledger is free again before that.
         std::thread::sleep(Duration::from_secs(10));
         let orders = crowd.orders();
         std::thread::sleep(Duration::from_secs(20));
         assert!(crowd.orders() > orders + 50, "the other engine sells on");
         world.engines[0].signal("CONT");
-        crowd.go_to(vec![world.engines[0].server().public]);
+        crowd.go_to(vec![world.engines[0].door()]);
         crowd.pace_ms(30);
         crowd.wait_for(50);
         crowd.go_to(world.doors());
@@ -66,7 +66,7 @@ fn a_201_on_one_engine_is_replayed_on_the_other_at_once() {
 fn rebuild_while_selling() {
     let name = "rebuild_while_selling";
     let rules = json!({"shards": 12, "user_limit": 12});
-    let rush = Rush { setup: Setup::new(name).engines(2), stock: 2_400, rules, plan: Plan::default() };
+    let rush = Rush { setup: Setup::new(name).engines(2), stock: 2_400, rules, plan: Plan::alive() };
     rush.with(&mut Random::seeded(name), |world, crowd| {
         crowd.pace_ms(60);
         for n in 0..4 {

@@ -1,16 +1,17 @@
 //! The end of every fault test: everything is sold, once, to those who were told so, and the books balance.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::book::{Book, Plan};
+use crate::book::{About, Book, Plan};
 use crate::client::{escaped, get};
 use crate::contract::{assert_current, code};
 use crate::crowd::Crowd;
 use crate::random::Random;
-use crate::shop::{Level, eventually, persist};
+use crate::shop::{Level, eventually, persist, with};
+use crate::verdict_of_lives::{assert_every_deed_settled, assert_promises_kept, assert_units_fit};
 use crate::world::{SALE, Setup, World};
 
 /// A sale and its crowd.
@@ -25,7 +26,8 @@ impl Rush {
     /// Opens the sale, lets the crowd in and `fault` happen, sells the rest, and judges.
     pub(crate) fn with(self, random: &mut Random, fault: impl FnOnce(&mut World, &Crowd)) {
         let mut world = self.setup.start();
-        world.open(self.stock, self.rules.clone());
+        let pays_in_s = self.plan.life.map(|life| life.pays_in_s);
+        world.open(self.stock, with(self.rules.clone(), json!({"payment_timeout_s": pays_in_s})));
         let crowd = Crowd::start(&world, self.stock, self.plan, random);
         fault(&mut world, &crowd);
         let book = crowd.sell_out(self.stock).unwrap_or_else(|rest| {
@@ -37,7 +39,7 @@ impl Rush {
         for engine in world.engines.iter_mut().filter(|engine| !engine.is_running()) {
             engine.start();
         }
-        judge(&mut world, &book, self.stock, self.rules["user_limit"].as_u64());
+        judge(&mut world, &book, self.stock, self.rules["user_limit"].as_u64(), self.plan.life.is_some());
     }
 }
 
@@ -46,18 +48,23 @@ fn running(world: &World) -> impl Iterator<Item = usize> {
 }
 
 /// All that must hold when the crowd has gone.
-pub(crate) fn judge(world: &mut World, book: &Arc<Book>, stock: u64, user_limit: Option<u64>) {
+fn judge(world: &mut World, book: &Arc<Book>, stock: u64, user_limit: Option<u64>, has_life: bool) {
     book.assert_no_complaints();
     assert_every_operation_settled(world, book);
+    assert_every_deed_settled(world, book);
     book.assert_no_complaints();
-    assert_orders_found(world, book);
+    let found = assert_orders_found(world, book);
+    if has_life {
+        assert_promises_kept(world, book, &found);
+    }
 
     let (orders, units) = book.sold();
-    assert_eq!(units, stock, "units of the orders that somebody was told of");
     let rows = world.database.psql("SELECT count(*), coalesce(sum(quantity), 0), count(DISTINCT order_no) FROM orders");
-    assert_eq!(rows, format!("{orders}|{stock}|{orders}"), "orders, units, numbers: in the ledger, and told");
+    assert_eq!(rows, format!("{orders}|{units}|{orders}"), "orders, units, numbers: in the ledger, and told");
+    assert_units_fit(world, stock);
     if let Some(limit) = user_limit {
-        let sql = "SELECT coalesce(max(units), 0) FROM (SELECT sum(quantity) AS units FROM orders GROUP BY user_id) u";
+        let sql = "SELECT coalesce(max(units), 0) FROM \
+             (SELECT sum(quantity) AS units FROM orders WHERE NOT returned GROUP BY user_id) u";
         assert!(world.database.psql(sql).parse::<u64>().unwrap() <= limit, "user_limit {limit}");
     }
     for engine in &world.engines {
@@ -85,7 +92,7 @@ fn assert_every_operation_settled(world: &World, book: &Book) {
     for (n, operation) in book.all().into_iter().enumerate() {
         let server = world.engines[n % world.engines.len()].server();
         let answer = persist(&mut server.stranger(), &operation.request(SALE));
-        book.note(n, &answer);
+        book.note(About::Order(n), &answer);
         match code(&answer).as_deref() {
             None => assert!(operation.body.is_none() || answer.is_replayed(), "{answer}"),
             Some("sold_out" | "limit_reached") if operation.body.is_none() => {}
@@ -94,19 +101,26 @@ fn assert_every_operation_settled(world: &World, book: &Book) {
     }
 }
 
-/// Every order that somebody was told of is found, by number and by key, with the same content, and is there once.
-fn assert_orders_found(world: &World, book: &Book) {
-    let mut numbers = BTreeSet::new();
+/// Every order that somebody was told of is found, by number and by key, with the same content, and is there once; the state
+/// of each.
+fn assert_orders_found(world: &World, book: &Book) -> BTreeMap<String, String> {
+    let mut states = BTreeMap::new();
     for (n, operation) in book.all().into_iter().enumerate() {
         let Some(order) = operation.order() else { continue };
         let no = order["order_no"].as_str().unwrap().to_owned();
         let by_key = format!("/v1/orders?sale_id={SALE}&idempotency_key={}", escaped(&operation.key));
         let mut buyer = world.engines[(n + 1) % world.engines.len()].server().buyer(operation.user);
-        for target in [format!("/v1/orders/{no}"), by_key] {
+        let mut state = String::new();
+        // An order to which much was done has been asked for often enough.
+        let targets = if operation.deeds.is_empty() { 2 } else { 1 };
+        for target in [format!("/v1/orders/{no}"), by_key].into_iter().take(targets) {
             let found = buyer.send(get(target));
             assert_eq!(found.status, 200, "{operation:?}: {found}");
-            assert_current(&found.json(), &order);
+            let now = found.json();
+            assert_current(&now, &order);
+            state = now["state"].as_str().unwrap().to_owned();
         }
-        assert!(numbers.insert(no), "two operations, two orders: {operation:?}");
+        assert!(states.insert(no, state).is_none(), "two operations, two orders: {operation:?}");
     }
+    states
 }

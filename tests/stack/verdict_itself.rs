@@ -17,6 +17,16 @@ fn rush(name: &'static str, tamper: impl FnOnce(&World)) {
     });
 }
 
+/// The same with orders that are paid, cancelled and refunded; `after` so many of which something is amiss.
+fn rush_alive(name: &'static str, (word, count): (&str, u64), sql: &str) {
+    let plan = Plan { patience_s: 20, ..Plan::alive() };
+    let rush = Rush { setup: Setup::new(name), stock: 400, rules: json!({"shards": 2}), plan };
+    rush.with(&mut Random::seeded(name), |world: &mut World, crowd: &Crowd| {
+        crowd.wait_for_deeds(word, count);
+        assert!(world.database.psql(sql).lines().any(|line| line == "1"), "it changes something");
+    });
+}
+
 #[test]
 #[should_panic(expected = "404")]
 fn a_lost_order_is_noticed() {
@@ -45,4 +55,41 @@ fn a_stranded_unit_is_noticed() {
         world.database.psql("UPDATE segments SET total = total - 1 WHERE shard = 1");
         world.database.psql("UPDATE skus SET total = total - 1");
     });
+}
+
+#[test]
+#[should_panic(expected = "must be one of [\"cancelled\"]")]
+fn a_lost_cancellation_is_noticed() {
+    // The steps stay as they were told: an order that was never cancelled, but ran out of time.
+    let sql = "ALTER TABLE order_steps DISABLE TRIGGER USER; \
+         WITH one AS (UPDATE orders SET state = 5 WHERE order_no = (SELECT order_no FROM orders WHERE state = 4 ORDER BY seq LIMIT 1) \
+         RETURNING order_no) \
+         UPDATE order_steps SET step = 2, to_state = 5 WHERE order_no IN (SELECT order_no FROM one) RETURNING 1";
+    rush_alive("a_lost_cancellation", ("cancel", 8), sql);
+}
+
+#[test]
+#[should_panic(expected = "was taken twice")]
+fn a_step_that_was_taken_twice_is_noticed() {
+    let sql = "WITH one AS (UPDATE orders SET state_version = 3 WHERE order_no = \
+             (SELECT order_no FROM orders WHERE state = 4 AND state_version = 2 ORDER BY seq LIMIT 1) RETURNING order_no) \
+         INSERT INTO order_steps (order_no, state_version, user_id, step, from_state, to_state, by, at) \
+         SELECT order_no, 3, user_id, 1, 4, 4, by, at FROM order_steps WHERE order_no IN (SELECT order_no FROM one) \
+         RETURNING 1";
+    rush_alive("a_step_that_was_taken_twice", ("cancel", 8), sql);
+}
+
+#[test]
+#[should_panic(expected = "reports of payments: in the ledger, and acknowledged")]
+fn a_lost_report_is_noticed() {
+    let sql = "UPDATE payment_reports SET event_id = 'lost' \
+         WHERE event_id = (SELECT event_id FROM payment_reports WHERE note = 'applied' LIMIT 1) RETURNING 1";
+    rush_alive("a_lost_report", ("paid", 20), sql);
+}
+
+#[test]
+#[should_panic(expected = "units of orders whose units did not come back")]
+fn a_unit_that_came_back_twice_is_noticed() {
+    let sql = "UPDATE segments SET sold = sold - 1, returned = returned + 1 WHERE shard = 1 RETURNING 1";
+    rush_alive("a_unit_that_came_back_twice", ("paid", 20), sql);
 }

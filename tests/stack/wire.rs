@@ -13,7 +13,8 @@ pub(crate) enum Protocol {
 /// A piece that is passed on as a whole.
 pub(crate) struct Frame {
     pub(crate) bytes: Vec<u8>,
-    /// Redis: the command and its arguments. PostgreSQL: the SQL that this executes, however it was prepared.
+    /// Redis: the command and its arguments. PostgreSQL: the SQL that this executes, however it was prepared; behind a
+    /// COMMIT stands the SQL of its transaction.
     pub(crate) words: Vec<String>,
     /// Whether it ends a unit: units of requests are answered, one by one, by units of replies.
     pub(crate) ends: bool,
@@ -32,11 +33,14 @@ pub(crate) struct Requests {
     has_started: bool,
     /// PostgreSQL: what was prepared under each name.
     prepared: HashMap<Vec<u8>, String>,
+    /// PostgreSQL: what was executed since the last BEGIN.
+    transaction: Vec<String>,
 }
 
 impl Requests {
     pub(crate) fn new(protocol: Protocol) -> Self {
-        Requests { protocol, buffer: Vec::new(), has_started: false, prepared: HashMap::new() }
+        let (prepared, transaction) = (HashMap::new(), Vec::new());
+        Requests { protocol, buffer: Vec::new(), has_started: false, prepared, transaction }
     }
 
     pub(crate) fn feed(&mut self, bytes: &[u8]) {
@@ -65,12 +69,21 @@ impl Requests {
             }
             Protocol::Postgres => {
                 let bytes = message(&mut self.buffer)?;
-                let words = self.sql(&bytes).into_iter().collect();
+                let words = self.sql(&bytes).map(|sql| self.words(sql)).unwrap_or_default();
                 // A simple query, or the Sync behind an extended one.
                 let ends = matches!(bytes[0], b'Q' | b'S');
                 Some(Frame { bytes, words, ends })
             }
         }
+    }
+
+    fn words(&mut self, sql: String) -> Vec<String> {
+        match &*sql {
+            "BEGIN" => self.transaction.clear(),
+            "COMMIT" => return std::iter::once(sql).chain(self.transaction.drain(..)).collect(),
+            _ => self.transaction.push(sql.clone()),
+        }
+        vec![sql]
     }
 
     fn sql(&mut self, message: &[u8]) -> Option<String> {
@@ -221,12 +234,18 @@ mod tests {
             message(b'P', b"s1\0INSERT  INTO\n orders\0\0\0"),
             message(b'B', b"\0s1\0\0\0"),
             message(b'S', b""),
+            message(b'Q', b"BEGIN\0"),
+            message(b'Q', b"INSERT INTO stock\0"),
+            message(b'Q', b"COMMIT\0"),
+            message(b'Q', b"BEGIN\0"),
             message(b'Q', b"COMMIT\0"),
         ];
         let found = requests(Protocol::Postgres, &all.concat());
-        let words: Vec<&str> = found.iter().flat_map(|(words, _)| words).map(String::as_str).collect();
-        assert_eq!(words, ["INSERT INTO orders", "COMMIT"]);
+        let words: Vec<String> =
+            found.iter().map(|(words, _)| words.join("; ")).filter(|sql| !sql.is_empty()).collect();
+        let stock = "INSERT INTO stock";
+        assert_eq!(words, ["INSERT INTO orders", "BEGIN", stock, "COMMIT; INSERT INTO stock", "BEGIN", "COMMIT"]);
         let ends: Vec<bool> = found.iter().map(|(_, ends)| *ends).collect();
-        assert_eq!(ends, [false, true, false, false, true, true]);
+        assert_eq!(ends, [false, true, false, false, true, true, true, true, true, true]);
     }
 }

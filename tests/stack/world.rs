@@ -77,6 +77,13 @@ pub(crate) struct World {
     pub(crate) database: Database,
 }
 
+/// Where an engine listens: to buyers and payment providers, and to operators.
+#[derive(Clone, Copy)]
+pub(crate) struct Door {
+    pub(crate) public: SocketAddr,
+    pub(crate) admin: SocketAddr,
+}
+
 /// An engine and its links.
 pub(crate) struct Engine {
     server: Option<Server>,
@@ -96,6 +103,7 @@ impl World {
         let gate = self.cluster.as_ref().map_or_else(|| nodes.join(","), Cluster::address);
         let ledger = format!("postgres://postgres@{}/{}", postgres.address, self.database.name);
         let launch = Launch::new().arg("--gate").arg(&gate).arg("--ledger").arg(&ledger);
+        let launch = launch.env("RUSHGATE_PAYMENTS_STANDARD_SECRETS", crate::provider::SECRET);
         let launch = args.iter().fold(launch, |launch, arg| launch.arg(arg));
         let mut engine = Engine { server: None, launch, redis, postgres, gate, ledger };
         engine.start();
@@ -114,9 +122,9 @@ impl World {
         }
     }
 
-    /// The public addresses of the engines that run.
-    pub(crate) fn doors(&self) -> Vec<SocketAddr> {
-        self.engines.iter().filter_map(|engine| engine.server.as_ref()).map(|server| server.public).collect()
+    /// The doors of the engines that run.
+    pub(crate) fn doors(&self) -> Vec<Door> {
+        self.engines.iter().filter(|engine| engine.is_running()).map(Engine::door).collect()
     }
 }
 
@@ -131,6 +139,11 @@ impl Engine {
 
     pub(crate) fn server(&self) -> &Server {
         self.server.as_ref().expect("the engine runs")
+    }
+
+    pub(crate) fn door(&self) -> Door {
+        let Server { public, admin, .. } = *self.server();
+        Door { public, admin }
     }
 
     pub(crate) fn is_running(&self) -> bool {

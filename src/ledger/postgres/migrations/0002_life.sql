@@ -1,8 +1,9 @@
 -- What happens to an order after it is made. Locks: the two indexes keep orders from being recorded while they are built,
 -- some seconds per million orders; the columns are added without touching a row.
 --
--- Whoever changes orders locks their rows first, in the order (order_no), and then segments in the order of 0001. Nobody who
--- holds a segment waits for the row of an order.
+-- Whoever changes orders locks their rows first, in the order (order_no), and then segments in the order of 0001; they write
+-- to the orders only when they hold every segment that they need. So nobody who holds a segment waits for an order whose
+-- holder still wants one.
 
 -- Whether the units of the order went back on sale.
 ALTER TABLE orders ADD COLUMN returned boolean NOT NULL DEFAULT false;
