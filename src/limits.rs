@@ -192,6 +192,12 @@ pub const KEYS_SWEEP_MS: u64 = 60_000;
 pub const KEYS_SWEPT_MAX: u32 = 500;
 /// How often orders past their deadline are looked for, in ms: they are to be expired within two seconds.
 pub const EXPIRY_MS: u64 = 500;
+/// Batches of returned units of which gates are being told at once, per process: while a gate hangs, the ledger goes on with
+/// as many transactions, and then waits for the gate.
+pub const GIVE_BACKS_AT_ONCE: usize = 64;
+/// Looks in a row, a second apart, at which a shard must have seemed to lack units before it is loaded anew although units
+/// keep coming back into it.
+pub const STRANDED_LOOKS: u32 = 5;
 /// Most orders expired in one transaction.
 pub const EXPIRED_MAX: u32 = 500;
 /// Changes of orders that may wait for the transaction before theirs, per process.

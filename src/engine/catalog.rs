@@ -71,9 +71,11 @@ pub(super) struct Misfits {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Stranded {
     pub(super) shard: u16,
-    /// Units that had ever come back into it from orders. Those come back in the ledger first: a shard whose count grows
-    /// between two looks has some on their way, and has lost none for certain.
+    /// Units that had ever come back into its skus that lack some. Those come back in the ledger first: where the count
+    /// grows between two looks, some may only be on their way.
     pub(super) returned: i64,
+    /// Looks in a row at which it seemed so.
+    pub(super) looks: u32,
 }
 
 /// What the engine keeps beside a shard.

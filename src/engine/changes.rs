@@ -143,43 +143,59 @@ pub(super) async fn run(engine: Arc<Engine>, mut jobs: mpsc::Receiver<ChangeJob>
     }
 }
 
-/// One transaction; then the gate is told, and after it everybody who waits.
+/// One transaction; then everybody is told, and those whose units came back after the gate was told of them.
 async fn carry_out(engine: Arc<Engine>, jobs: Vec<ChangeJob>) {
     let changes: Vec<Change> = jobs.iter().map(|job| job.change.clone()).collect();
     let changed = engine.commit(changes).await;
-    let returned = changed.iter().filter_map(|changed| match changed {
-        Ok(Changed::Done { order, returned: Some(epoch) }) => Some((*order, *epoch)),
-        _ => None,
-    });
-    engine.give_back(returned.collect()).await;
+    let (mut returned, mut waiting) = (Vec::new(), Vec::new());
     for (job, changed) in jobs.into_iter().zip(changed) {
+        if let Ok(Changed::Done { order, returned: Some(epoch) }) = &changed {
+            returned.push((*order, *epoch));
+            waiting.push((job, changed));
+        } else {
+            job.tell(changed);
+        }
+    }
+    engine.give_back_beside(returned, move || waiting.into_iter().for_each(|(job, changed)| job.tell(changed))).await;
+}
+
+impl ChangeJob {
+    fn tell(self, changed: Result<Changed, ledger::Error>) {
         // The client may have hung up; its change is made all the same.
-        drop(job.answer.send(changed));
+        drop(self.answer.send(changed));
     }
 }
 
 impl Engine {
     /// Commits the changes; if one of them is rejected as a whole, each on its own.
     async fn commit(&self, changes: Vec<Change>) -> Vec<Result<Changed, ledger::Error>> {
-        let (count, now_ms) = (changes.len(), self.clock.now_ms());
-        let error = match self.ledger.change(changes.clone(), now_ms).await {
+        let count = changes.len();
+        let error = match self.commit_together(changes.clone()).await {
             Ok(changed) => return changed.into_iter().map(Ok).collect(),
             Err(error) => error,
         };
-        tracing::error!(%error, changes = count, "change orders in the ledger");
-        if matches!(error, ledger::Error::Unknown(_)) {
-            // Units may have come back of which no gate was told, in whatever sale: to be compared soon.
-            self.catalog.all().iter().for_each(|offer| offer.live.stir());
-        }
-        if !matches!(error, ledger::Error::Corrupt(_)) || count == 1 {
+        // A broken row, or one that somebody holds, is no reason to turn the others away.
+        if !matches!(error, ledger::Error::Corrupt(_) | ledger::Error::Busy) || count == 1 {
             return vec![Err(error); count];
         }
         let mut each = Vec::with_capacity(count);
         for change in changes {
-            let changed = self.ledger.change(vec![change], now_ms).await;
+            let changed = self.commit_together(vec![change]).await;
             each.push(changed.and_then(|changed| changed.into_iter().next().ok_or_else(no_answer)));
         }
         each
+    }
+
+    async fn commit_together(&self, changes: Vec<Change>) -> Result<Vec<Changed>, ledger::Error> {
+        let count = changes.len();
+        let changed = self.ledger.change(changes, self.clock.now_ms()).await;
+        if let Err(error) = &changed {
+            tracing::error!(%error, changes = count, "change orders in the ledger");
+            if matches!(error, ledger::Error::Unknown(_)) {
+                self.units_may_have_come_back();
+            }
+        }
+        changed
     }
 }
 

@@ -13,15 +13,24 @@ use crate::limits;
 use crate::order::Step;
 
 /// Expires orders until the engine stops.
-pub(super) async fn run(engine: Arc<Engine>) {
-    let mut expiry = tokio::time::interval(Duration::from_millis(limits::EXPIRY_MS));
-    expiry.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut keys = tokio::time::interval(Duration::from_millis(limits::KEYS_SWEEP_MS));
-    keys.set_missed_tick_behavior(MissedTickBehavior::Delay);
+pub(super) async fn expire(engine: Arc<Engine>) {
+    let mut tick = tokio::time::interval(Duration::from_millis(limits::EXPIRY_MS));
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
-            _ = expiry.tick() => while engine.expire_some().await && !engine.stopping.is_cancelled() {},
-            _ = keys.tick() => while engine.forget_keys().await && !engine.stopping.is_cancelled() {},
+            _ = tick.tick() => while engine.expire_some().await && !engine.stopping.is_cancelled() {},
+            () = engine.stopping.cancelled() => return,
+        }
+    }
+}
+
+/// Forgets keys until the engine stops: a task of its own, for no order waits for a million keys.
+pub(super) async fn forget(engine: Arc<Engine>) {
+    let mut tick = tokio::time::interval(Duration::from_millis(limits::KEYS_SWEEP_MS));
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = tick.tick() => while engine.forget_keys().await && !engine.stopping.is_cancelled() {},
             () = engine.stopping.cancelled() => return,
         }
     }
@@ -30,15 +39,18 @@ pub(super) async fn run(engine: Arc<Engine>) {
 impl Engine {
     /// Expires every order whose time to pay is over. The engine does so by itself twice a second; this is for whoever
     /// moves a manual clock and does not want to wait. Trouble with the ledger is left to the next round.
-    pub async fn expire(&self) {
+    pub async fn expire(self: &Arc<Self>) {
         while self.expire_some().await {}
     }
 
     /// Expires a batch of orders and gives their units back; answers whether there may be more.
-    async fn expire_some(&self) -> bool {
+    async fn expire_some(self: &Arc<Self>) -> bool {
         let expired = match self.ledger.expire(self.clock.now_ms(), limits::EXPIRED_MAX).await {
             Ok(expired) => expired,
             Err(error) => {
+                if matches!(error, ledger::Error::Unknown(_)) {
+                    self.units_may_have_come_back();
+                }
                 // The next round tries again; a ledger that is away is told of where orders are recorded.
                 let is_damaged = matches!(error, ledger::Error::Corrupt(_));
                 if is_damaged && !self.expiry_stands.swap(true, Ordering::Relaxed) {
@@ -50,7 +62,8 @@ impl Engine {
         self.expiry_stands.store(false, Ordering::Relaxed);
         let count = expired.len();
         self.metrics.step(Step::Expire, u64::try_from(count).unwrap_or(0));
-        self.give_back(expired.into_iter().map(|expired| (expired.order, expired.epoch)).collect()).await;
+        let returned = expired.into_iter().map(|expired| (expired.order, expired.epoch)).collect();
+        self.give_back_beside(returned, || {}).await;
         count >= usize::try_from(limits::EXPIRED_MAX).unwrap_or(usize::MAX)
     }
 

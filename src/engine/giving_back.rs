@@ -1,6 +1,7 @@
 //! Units that came back in the ledger, by a cancellation, an expiry or a refund, go back into the gate.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use futures_util::future::join_all;
 
@@ -10,6 +11,33 @@ use crate::gate::{At, Return};
 use crate::order::Order;
 
 impl Engine {
+    /// Gives units back as [`Engine::give_back`] does, then calls `done`. A gate that answers at once, as one in memory
+    /// does, is waited for; with any other this goes on beside the caller, whom a slow gate must not hold up.
+    pub(super) async fn give_back_beside(
+        self: &Arc<Self>,
+        returned: Vec<(Order, i64)>,
+        done: impl FnOnce() + Send + 'static,
+    ) {
+        if returned.is_empty() {
+            return done();
+        }
+        let place = self.giving_back.clone().acquire_owned().await;
+        let engine = self.clone();
+        let mut work = Box::pin(async move {
+            engine.give_back(returned).await;
+            done();
+            drop(place);
+        });
+        if futures_util::poll!(work.as_mut()).is_pending() {
+            self.tasks.spawn(work);
+        }
+    }
+
+    /// It is not known whether units came back of which no gate was told, nor in which sale: to be compared soon.
+    pub(super) fn units_may_have_come_back(&self) {
+        self.catalog.all().iter().for_each(|offer| offer.live.stir());
+    }
+
     /// Puts units on sale again. `returned` are the orders with the epoch that was the newest of their shard when the
     /// ledger took the units back: a gate in that epoch does not know of them, one in a later epoch was loaded with them
     /// and takes nothing. What does not reach the gate is found by reconciling.

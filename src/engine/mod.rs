@@ -80,6 +80,8 @@ pub struct Engine {
     /// Changes of orders on their way to the ledger. It has a place for every permit of `changing`.
     changes: mpsc::Sender<ChangeJob>,
     changing: Arc<Semaphore>,
+    /// Places for batches of returned units of which a gate is being told.
+    giving_back: Arc<Semaphore>,
     /// Whether the log was told that orders cannot be expired.
     expiry_stands: AtomicBool,
     /// Places for orders that go past the gate.
@@ -125,6 +127,7 @@ impl Engine {
             refreshed_at: AtomicU64::new(0),
             changes,
             changing: Arc::new(Semaphore::new(limits::CHANGES_QUEUED_MAX)),
+            giving_back: Arc::new(Semaphore::new(limits::GIVE_BACKS_AT_ONCE)),
             expiry_stands: AtomicBool::new(false),
             ungated: Arc::new(Semaphore::new(limits::UNGATED_IN_FLIGHT_MAX)),
             sweeps: Semaphore::new(limits::SALES_SWEPT_AT_ONCE),
@@ -143,7 +146,8 @@ impl Engine {
         engine.keep(writer::run(engine.clone(), jobs));
         engine.keep(changes::run(engine.clone(), change_jobs));
         engine.keep(sweep::run(engine.clone()));
-        engine.keep(deadlines::run(engine.clone()));
+        engine.keep(deadlines::expire(engine.clone()));
+        engine.keep(deadlines::forget(engine.clone()));
         engine.keep(refresh::run(engine.clone(), seen));
         Ok(engine)
     }

@@ -33,6 +33,7 @@ impl Engine {
             now.stranded.clear();
             offer.live.stir();
         }
+        now.count_looks(&offer.live.misfits.lock());
         let before = std::mem::replace(&mut *offer.live.misfits.lock(), now.clone());
         if holds > 0 || now != Misfits::default() {
             offer.live.stir();
@@ -102,9 +103,11 @@ impl Engine {
             }
             let in_ledger: Vec<i64> =
                 ledger.iter().map(|shards| shards.get(usize::from(at.shard)).map_or(0, SkuLevel::available)).collect();
-            if is_stranded(&before, &in_ledger) {
-                let returned = of_shard(&ledger).iter().map(|(_, returned)| returned).sum();
-                misfits.stranded.push(Stranded { shard: at.shard, returned });
+            let lacking = lacking(&before, &in_ledger);
+            if !lacking.is_empty() {
+                let of_shard = of_shard(&ledger);
+                let returned = lacking.iter().filter_map(|sku| of_shard.get(*sku)).map(|(_, returned)| returned).sum();
+                misfits.stranded.push(Stranded { shard: at.shard, returned, looks: 1 });
             }
             if is_excess(&after, &in_ledger) {
                 misfits.excess.push(at.shard);
@@ -117,10 +120,10 @@ impl Engine {
     }
 }
 
-/// Whether the ledger has units that the gate, read before it, neither sells nor holds.
-fn is_stranded(gate: &Level, ledger: &[i64]) -> bool {
+/// The skus of which the ledger has units that the gate, read before it, neither sells nor holds.
+fn lacking(gate: &Level, ledger: &[i64]) -> Vec<usize> {
     let known = gate.available.iter().zip(&gate.held).map(|(available, held)| available + held);
-    known.zip(ledger).any(|(known, units)| known < *units)
+    known.zip(ledger).enumerate().filter(|(_, (known, units))| known < *units).map(|(sku, _)| sku).collect()
 }
 
 /// Whether the gate, read after the ledger, sells units that the ledger does not have.
@@ -129,9 +132,22 @@ fn is_excess(gate: &Level, ledger: &[i64]) -> bool {
 }
 
 impl Misfits {
-    /// The shards that did not fit `before` either, and in the same way.
+    /// Counts the looks at which shards have seemed to lack units, this one included.
+    fn count_looks(&mut self, before: &Misfits) {
+        for now in &mut self.stranded {
+            let looks = before.stranded.iter().find(|seen| seen.shard == now.shard).map_or(0, |seen| seen.looks);
+            now.looks = looks.saturating_add(1);
+        }
+    }
+
+    /// The shards that did not fit `before` either, and in the same way. Where units keep coming back, it takes more looks
+    /// to tell those that are lost from those that are on their way.
     fn seen_again(&self, before: &Misfits) -> Vec<u16> {
-        let stranded = self.stranded.iter().filter(|seen| before.stranded.contains(seen)).map(|seen| &seen.shard);
+        let is_certain = |now: &&Stranded| {
+            let same = |seen: &Stranded| (seen.shard, seen.returned) == (now.shard, now.returned);
+            now.looks >= limits::STRANDED_LOOKS || before.stranded.iter().any(same)
+        };
+        let stranded = self.stranded.iter().filter(is_certain).map(|seen| &seen.shard);
         let excess = self.excess.iter().filter(|shard| before.excess.contains(shard));
         let mut again: Vec<u16> = stranded.chain(excess).copied().collect();
         again.sort_unstable();

@@ -1,12 +1,14 @@
 //! Purchase tokens: giving them out, and the orders that come with one.
 
+use std::sync::atomic::Ordering;
+
 use tokio::time::Instant;
 
 use super::catalog::Offer;
 use super::place::{TURNS_MAX, repeat};
 use super::{Engine, gate_trouble};
 use crate::clock::UnixMs;
-use crate::gate::{self, Held};
+use crate::gate::Held;
 use crate::limits;
 use crate::order::{Code, Hold, Outcome, Refusal, Sale, SaleState, UserId};
 use crate::token::Genuine;
@@ -57,28 +59,36 @@ impl Engine {
         deadline: Instant,
     ) -> Result<Outcome, Refusal> {
         for _ in 0..TURNS_MAX {
-            let trouble = match self.look(offer, hold).await {
+            let no = match self.look(offer, hold).await {
                 Ok(Held::Recorded { created_at }) => return repeat(offer, hold, hold.fingerprint, created_at),
                 Ok(Held::OtherContent) => return Err(Code::IdempotencyKeyReused.into()),
                 Ok(Held::InFlight) => {
                     self.settled(offer, hold, deadline).await?;
                     continue;
                 }
-                Ok(Held::StaleEpoch) => Some(gate::Error::Unavailable("stale epoch".to_owned())),
-                Ok(Held::Unfamiliar | Held::Refused { .. } | Held::Reserved { .. }) => None,
-                Err(error) => Some(error),
+                Ok(Held::Unfamiliar) if self.gate_knows_all(offer, hold) => Code::TokenInvalid,
+                Ok(_) => Code::UnknownOutcome,
+                Err(error) => gate_trouble(&error),
             };
             if let Some(known) = self.known_to_ledger(offer, hold).await? {
                 return known;
             }
-            // An order that was sent in time may still be on its way, and only the gate would know.
-            let on_its_way_until = expires_at.saturating_add(IN_FLIGHT_MS);
-            return match trouble {
-                Some(error) if self.clock.now_ms() < on_its_way_until => Err(gate_trouble(&error).into()),
-                _ => Err(Code::TokenInvalid.into()),
-            };
+            // An order that was sent in time may still be on its way, and only a gate that has seen all would know.
+            let is_settled = self.clock.now_ms() >= expires_at.saturating_add(IN_FLIGHT_MS);
+            return Err(if is_settled { Code::TokenInvalid } else { no }.into());
         }
         Err(Code::Overloaded.into())
+    }
+
+    /// Whether no order of the hold's shard can be on its way without its gate knowing: it was never loaded anew, except by
+    /// a start of the one engine that it lives in, and none went past it.
+    fn gate_knows_all(&self, offer: &Offer, hold: &Hold) -> bool {
+        let at = offer.at(hold.user.shard(offer.sale.rules.shards));
+        let forgot_nothing = at.epoch == 1 || !self.gate.is_shared();
+        forgot_nothing
+            && !offer.live.is_out(at.shard)
+            && !offer.live.is_ungated.load(Ordering::SeqCst)
+            && self.trusts_gate(offer)
     }
 }
 

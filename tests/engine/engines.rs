@@ -27,13 +27,15 @@ pub(crate) struct Shop {
     pub(crate) clock: Clock,
     pub(crate) gate: Arc<FaultyGate>,
     pub(crate) ledger: Arc<FaultyLedger>,
+    /// Where the ledger is, if it is PostgreSQL.
+    pub(crate) url: Option<String>,
 }
 
 impl Shop {
     pub(crate) fn new() -> Shop {
         let directory = TempDir::new().unwrap();
         let ledger = FaultyLedger::new(open(&directory));
-        Shop { _directory: directory, clock: Clock::System, gate: Arc::default(), ledger }
+        Shop { _directory: directory, clock: Clock::System, gate: Arc::default(), ledger, url: None }
     }
 
     /// With a clock that stands at noon until it is moved.
@@ -45,7 +47,7 @@ impl Shop {
     pub(crate) async fn on_postgres() -> Shop {
         let url = postgres_server::server().database().await;
         let ledger = FaultyLedger::new(Arc::new(PostgresLedger::open(&url).await.unwrap()));
-        Shop { ledger, ..Shop::new() }
+        Shop { ledger, url: Some(url), ..Shop::new() }
     }
 
     /// With a clock that a test moves.

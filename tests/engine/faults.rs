@@ -23,6 +23,8 @@ pub(crate) enum Fault {
     NotDoneUnknown,
     /// It never comes back, like a disk that hangs. Not among the random ones: nothing ends it.
     Never,
+    /// It happens half a second later. Not among the random ones either: it takes time.
+    Late,
 }
 
 impl Fault {
@@ -55,6 +57,8 @@ pub(crate) struct FaultyLedger {
     moves: Mutex<Plan>,
     changes: Mutex<Plan>,
     asked: AtomicUsize,
+    /// Whether there are always more keys to forget.
+    pub(crate) endless_keys: std::sync::atomic::AtomicBool,
 }
 
 impl FaultyLedger {
@@ -65,6 +69,7 @@ impl FaultyLedger {
             moves: Mutex::default(),
             changes: Mutex::default(),
             asked: AtomicUsize::new(0),
+            endless_keys: std::sync::atomic::AtomicBool::new(false),
         })
     }
 
@@ -116,6 +121,10 @@ fn meet<T: Send + 'static>(
             Some(Fault::NotDone) => Err(Error::Unavailable("planned".to_owned())),
             Some(Fault::NotDoneUnknown) => Err(Error::Unknown("planned, not done".to_owned())),
             Some(Fault::Never) => std::future::pending().await,
+            Some(Fault::Late) => {
+                tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+                work.await
+            }
             Some(Fault::DoneUnknown) => {
                 work.await?;
                 Err(Error::Unknown("planned, done".to_owned()))
@@ -159,6 +168,14 @@ impl Ledger for FaultyLedger {
     }
 
     fn sweep_keys(&self, now_ms: UnixMs, max: u32) -> BoxFuture<'_, Result<u64, Error>> {
+        if self.endless_keys.load(Ordering::SeqCst) {
+            // As many as a batch takes, in the time that a commit takes.
+            return async move {
+                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+                Ok(u64::from(max))
+            }
+            .boxed();
+        }
         self.inner.sweep_keys(now_ms, max)
     }
 

@@ -87,7 +87,7 @@ impl FaultyGate {
                 None => work.run(inner).await,
                 Some(Fault::NotDone) => Err(Error::Unavailable("planned".to_owned())),
                 Some(Fault::NotDoneUnknown) => Err(Error::Unknown("planned, not done".to_owned())),
-                Some(Fault::Never) => std::future::pending().await,
+                Some(Fault::Never | Fault::Late) => std::future::pending().await,
                 Some(Fault::DoneUnknown) => {
                     work.run(inner).await?;
                     Err(Error::Unknown("planned, done".to_owned()))

@@ -26,7 +26,7 @@ async fn cancel(engine: &Arc<Engine>, user_id: u64, order_no: OrderNo) -> Result
     engine.take_step(ask).await.map(|taken| taken.view.order.state)
 }
 
-fn paid(order_no: OrderNo, event: &str, quantity: u32) -> Report {
+pub(crate) fn paid(order_no: OrderNo, event: &str, quantity: u32) -> Report {
     let reference = |text: &str| Reference::parse(text).unwrap();
     let money = Money {
         order_no,

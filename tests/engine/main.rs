@@ -29,4 +29,5 @@ mod rush;
 mod seed;
 mod stories;
 mod tokens;
+mod waits;
 mod world;

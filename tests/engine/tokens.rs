@@ -11,6 +11,7 @@ use rushgate::order::{Boundary, InvalidKey, Outcome, Refusal, Rules};
 use rushgate::token::PurchaseTokens;
 
 use crate::engines::Shop;
+use crate::faults::Fault;
 use crate::faulty_gate::Call;
 use crate::world::{NOON, new_sale, rules, start, user, word};
 
@@ -133,4 +134,29 @@ async fn an_expired_token_is_no_final_no_while_its_order_may_be_on_its_way() {
     shop.clock.advance(ANSWER_MS_MAX as i64 + LEASE_MS);
     assert_eq!(word(&place(&engine, 1, Some(&unused), "a", 1).await).0, "token_invalid");
     assert_eq!(word(&place(&engine, 1, Some(&used), "b", 1).await).0, "idempotency_key_reused");
+}
+
+/// The gate forgets the order while the ledger is still recording it, and is loaded anew: neither knows of it for a moment.
+#[tokio::test]
+async fn an_expired_token_is_no_final_no_while_the_ledger_records_what_the_gate_forgot() {
+    let shop = Shop::at_noon();
+    let engine = shop.engine().await;
+    engine.create_sale(new_sale("s", rules(1), &[("a", 9)])).await.unwrap();
+    let (used, other) = (token(&engine, 1), token(&engine, 2));
+    shop.ledger.plan([Fault::Late]);
+    let order = |user_id, token: String| {
+        let engine = engine.clone();
+        tokio::spawn(async move { place(&engine, user_id, Some(&token), "a", 1).await })
+    };
+    let first = order(1, used.clone());
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    // Another buyer is the one who finds that the gate was emptied.
+    shop.gate.flush();
+    let second = order(2, other);
+    tokio::time::sleep(Duration::from_millis(150)).await;
+    shop.clock.advance(TTL_MS);
+    let meanwhile = word(&place(&engine, 1, Some(&used), "a", 1).await).0;
+    let (first, second) = (first.await.unwrap(), second.await.unwrap());
+    assert_eq!((word(&first).0, word(&second).0), ("created", "created"));
+    assert_ne!(meanwhile, "token_invalid", "a final no to an order that was made");
 }
