@@ -186,6 +186,9 @@ pub const RECORDS_PER_SHARD_MAX: usize = 8_000_000;
 /// How long the answer to a cancellation, a shipment or a refund is kept under its key, in ms (7 days): clients and their
 /// operators have given up by then, and the order's state protects it from a second effect.
 pub const KEY_KEPT_MS: i64 = 7 * 24 * 3_600_000;
+/// Answers that are kept of one step of one order, under as many keys: only a cancellation can be asked for again under
+/// another key, and whoever does so without end gets the same answer and leaves nothing behind.
+pub const KEYS_PER_STEP_MAX: i64 = 16;
 /// How often keys that are kept no longer are looked for, in ms.
 pub const KEYS_SWEEP_MS: u64 = 60_000;
 /// Most keys removed in one transaction.
@@ -200,6 +203,12 @@ pub const GIVE_BACKS_AT_ONCE: usize = 64;
 pub const STRANDED_LOOKS: u32 = 5;
 /// Most orders expired in one transaction.
 pub const EXPIRED_MAX: u32 = 500;
+/// Most orders that are set aside because the ledger's rows about them do not fit, per process: all of one look, and some.
+/// Those beyond keep the orders behind them from expiring until the ledger is repaired.
+pub const SET_ASIDE_MAX: usize = 512;
+/// How long they are set aside before they are tried again, in ms: soon enough after a repair, and seldom enough for a log.
+pub const SET_ASIDE_MS: i64 = 60_000;
+const _: () = assert!(SET_ASIDE_MAX > EXPIRED_MAX as usize);
 /// Changes of orders that may wait for the transaction before theirs, per process.
 pub const CHANGES_QUEUED_MAX: usize = 4_096;
 /// Ledger transactions with changes of orders that may run at once, per process: they come at the pace of payments, and

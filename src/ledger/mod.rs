@@ -8,6 +8,7 @@ mod effect;
 pub mod idempotency;
 mod postgres;
 mod rows;
+mod set_aside;
 mod sqlite;
 
 pub use postgres::{PostgresLedger, PostgresOpenError};
@@ -269,7 +270,8 @@ pub trait Ledger: Send + Sync {
     fn change(&self, changes: Vec<Change>, now_ms: UnixMs) -> BoxFuture<'_, Result<Vec<Changed>, Error>>;
 
     /// Expires up to `max` orders whose time to pay is over at `now_ms`, the oldest first. Orders that another engine is
-    /// changing just now are left to it.
+    /// changing just now are left to it, and so are, for [`crate::limits::SET_ASIDE_MS`], those whose rows do not fit: each is
+    /// told of in the log, and the others behind it expire.
     fn expire(&self, now_ms: UnixMs, max: u32) -> BoxFuture<'_, Result<Vec<Expired>, Error>>;
 
     /// What happened to an order of `user` after it was made; empty for one that does not exist.

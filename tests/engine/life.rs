@@ -10,9 +10,9 @@ use rushgate::order::{Currency, Fact, Money, OrderNo, Provider, Reference, Refus
 use tokio::runtime::Runtime;
 
 use crate::engines::{Shop, until};
-use crate::faults::Fault;
+use crate::faults::{Fault, FaultyLedger};
 use crate::faulty_gate::Call;
-use crate::world::{NOON, key, new_sale, place, rules, user, word};
+use crate::world::{NOON, PATIENCE, World, key, new_sale, open, place, rules, start, user, word};
 
 async fn made(engine: &Arc<Engine>, user_id: u64, key_text: &str, quantity: u32) -> OrderNo {
     match word(&place(engine, "s", user_id, key_text, "a", quantity).await) {
@@ -260,4 +260,28 @@ async fn keys_are_forgotten_when_they_are_kept_no_longer() {
     assert_eq!(shop.ledger.sweep_keys(shop.clock.now_ms(), 10).await, Ok(1));
     assert_eq!(shop.ledger.sweep_keys(shop.clock.now_ms(), 10).await, Ok(0));
     assert_eq!(cancel(&engine, 1, order_no).await, Ok(State::Cancelled), "its state protects it all the same");
+}
+
+/// One order whose books do not fit keeps no order of another sale from expiring.
+#[tokio::test]
+async fn one_broken_row_does_not_stop_all_expiry() {
+    let mut world = World::new().await;
+    world.create(new_sale("s", Rules { user_limit: Some(5), ..pays_in(60, 1) }, &[("a", 9)])).await;
+    world.create(new_sale("t", pays_in(60, 1), &[("a", 9)])).await;
+    let order =
+        async |world: &World, sale, user_id| word(&place(&world.engine, sale, user_id, "k", "a", 1).await).1.unwrap();
+    let broken = order(&world, "s", 1).await;
+    world.clock.advance(1);
+    let healthy = order(&world, "t", 2).await;
+    assert!(world.engine.drain(tokio::time::Instant::now() + PATIENCE).await);
+    let file = rusqlite::Connection::open(world.directory.path().join("rushgate.db")).unwrap();
+    file.execute_batch("DELETE FROM buyers WHERE user_id = 1").unwrap();
+    drop(file);
+    world.ledger = FaultyLedger::new(open(&world.directory));
+    world.gate = Arc::default();
+    world.engine = start(world.ledger.clone(), world.gate.clone(), world.clock.clone()).await;
+    world.clock.advance(3_600_000);
+    world.engine.expire().await;
+    assert_eq!(state(&world.engine, healthy).await, State::Expired);
+    assert_eq!(state(&world.engine, broken).await, State::PendingPayment);
 }

@@ -4,7 +4,7 @@
 //! default. An error of the database means that nothing was done, unless it comes from the commit: then the same call again
 //! finds out. None of these functions is cancel-safe: whoever drops one half-way must drop the connection with it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{Error, Row};
@@ -105,7 +105,7 @@ pub(in crate::ledger) async fn acquire_all(
         .bind(now_ms.saturating_add(lease_ms))
         .bind(now_ms);
     let claimed = claim.fetch_all(&mut *sql).await?;
-    let claimed = claimed.iter().map(scope_and_key).collect::<Result<std::collections::HashSet<_>, _>>()?;
+    let claimed = claimed.iter().map(scope_and_key).collect::<Result<HashSet<_>, _>>()?;
     let is_claimed = |operation: &Operation| claimed.contains(&names(operation));
     let taken: Vec<_> = wishes.iter().map(|wish| wish.operation).filter(|operation| !is_claimed(operation)).collect();
     let rows = if taken.is_empty() { Vec::new() } else { select(sql, &taken).await? };
@@ -268,4 +268,17 @@ fn token(claim: &Claim) -> Uuid {
 
 fn fingerprint(fingerprint: &Fingerprint) -> Uuid {
     Uuid::from_bytes(*fingerprint.as_bytes())
+}
+
+const COUNT_KEPT: &str = "SELECT k.scope FROM idempotency_keys k WHERE k.scope = ANY ($1::text[]) AND k.state = 'done' \
+     GROUP BY k.scope HAVING count(*) >= $2";
+
+/// Those of the scopes under which at least `count` answers are kept.
+pub(in crate::ledger) async fn full(
+    sql: &mut PgConnection,
+    scopes: Vec<&str>,
+    count: i64,
+) -> Result<HashSet<String>, Error> {
+    let full: Vec<String> = sqlx::query_scalar(COUNT_KEPT).bind(scopes).bind(count).fetch_all(sql).await?;
+    Ok(full.into_iter().collect())
 }

@@ -8,7 +8,7 @@
 use rusqlite::types::Type;
 use rusqlite::{Connection, Error, OptionalExtension, Row, ffi, params};
 
-use super::{Acquired, Answer, Claim, Lost, Operation};
+use super::{Acquired, Answer, Claim, Lost, Operation, Scope};
 use crate::clock::UnixMs;
 use crate::limits;
 
@@ -164,6 +164,13 @@ pub fn sweep(connection: &Connection, now_ms: UnixMs, max: u32) -> Result<u64, E
 
 fn names(claim: &Claim) -> (&str, &str) {
     (claim.operation.scope.as_str(), claim.operation.key.as_str())
+}
+
+const COUNT_KEPT: &str = "SELECT count(*) FROM idempotency_keys WHERE scope = ?1 AND state = 'done'";
+
+/// Answers that are kept under keys of a scope.
+pub(in crate::ledger) fn kept(connection: &Connection, scope: &Scope) -> Result<i64, Error> {
+    connection.prepare_cached(COUNT_KEPT)?.query_row([scope.as_str()], |row| row.get(0))
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! What changes of orders do, decided in memory from the rows that a transaction has locked, in the order in which they
 //! were asked for.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use crate::clock::UnixMs;
 use crate::ledger::effect::{self, Effect};
@@ -54,6 +54,8 @@ pub(super) struct Changing<'c> {
     now_ms: UnixMs,
     pub(super) orders: Map<OrderNo, Locked>,
     keys: Map<(&'c str, &'c str), Standing>,
+    /// Scopes under which no more answers are kept.
+    pub(super) full: HashSet<String>,
     heard: Map<Event, Note>,
     /// Answers to be kept under keys.
     kept: Vec<Kept<'c>>,
@@ -85,6 +87,7 @@ impl<'c> Changing<'c> {
             now_ms,
             orders: orders.into_iter().map(|locked| (locked.order.order_no, locked)).collect(),
             keys: Map::default(),
+            full: HashSet::new(),
             heard: Map::default(),
             kept: Vec::new(),
             steps: Vec::new(),
@@ -107,6 +110,22 @@ impl<'c> Changing<'c> {
     fn found(&self, asked: &AskedStep) -> Option<&Locked> {
         let is_theirs = |locked: &&Locked| asked.user.is_none_or(|user| user == locked.order.user);
         self.orders.get(&asked.order_no).filter(is_theirs)
+    }
+
+    /// The scopes of steps that are done already, asked for under keys that nobody had.
+    pub(super) fn repeated(&self, changes: &'c [Change]) -> Vec<&'c str> {
+        let is_repeated = |asked: &AskedStep| {
+            let is_claimed = self
+                .keys
+                .get(&names(&asked.operation))
+                .is_some_and(|standing| matches!(standing.acquired, Acquired::Claimed(_)));
+            is_claimed && self.found(asked).is_some_and(|locked| is_done_already(&locked.order, asked))
+        };
+        let steps = changes.iter().filter_map(|change| match change {
+            Change::Step(asked) => Some(asked),
+            Change::Report(_) => None,
+        });
+        steps.filter(|asked| is_repeated(asked)).map(|asked| asked.operation.scope.as_str()).collect()
     }
 
     /// Takes in how a key stands.
@@ -149,7 +168,10 @@ impl<'c> Changing<'c> {
             // Nobody claims a key of the ledger outside of a transaction like this.
             Acquired::InProgress(_) => return Err(Error::Busy),
         };
-        let changed = if (order.state, asked.step) == (State::Cancelled, Step::Cancel) {
+        let changed = if is_done_already(&order, asked) {
+            if self.full.contains(operation.scope.as_str()) {
+                return Ok(Changed::Done { order, returned: None });
+            }
             Changed::Done { order, returned: None }
         } else {
             match self.take(&asked.order_no, asked.step, asked.restock, &asked.by)? {
@@ -262,6 +284,11 @@ impl<'c> Changing<'c> {
         });
         claims.collect()
     }
+}
+
+/// Whether a step led before to where it is asked to lead.
+fn is_done_already(order: &Order, asked: &AskedStep) -> bool {
+    (order.state, asked.step) == (State::Cancelled, Step::Cancel)
 }
 
 fn before(order: &Order, answer: &Answer) -> Result<Changed, Error> {

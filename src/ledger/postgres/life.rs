@@ -13,12 +13,15 @@
 
 use std::collections::BTreeSet;
 
+use sqlx::postgres::PgRow;
+
 use super::changing::Changing;
 use super::session::Session;
 use super::{reports, steps};
 use crate::clock::UnixMs;
 use crate::ledger::idempotency::Operation;
-use crate::ledger::idempotency::postgres::{Wish, acquire_all, complete_all, release_all};
+use crate::ledger::idempotency::postgres::{Wish, acquire_all, complete_all, full, release_all};
+use crate::ledger::set_aside::Tried;
 use crate::ledger::{Change, Changed, Error, Expired};
 use crate::limits;
 use crate::order::{By, History, OrderNo, Report, SaleNo, Step, UserId};
@@ -58,6 +61,10 @@ async fn carry_out(session: &mut Session, changes: &[Change], now_ms: UnixMs) ->
             let gone = || Error::Corrupt("an idempotency key that is taken cannot be read".to_owned());
             changing.key(wish.operation, standing.ok_or_else(gone)?);
         }
+        let repeated = changing.repeated(changes);
+        if !repeated.is_empty() {
+            changing.full = full(sql, repeated, limits::KEYS_PER_STEP_MAX).await?;
+        }
     }
     let found = changes.iter().filter(|change| changing.is_found(change));
     let heard: Vec<&Report> = found.filter_map(report).collect();
@@ -94,19 +101,44 @@ async fn carry_out(session: &mut Session, changes: &[Change], now_ms: UnixMs) ->
     Ok(Some(answers))
 }
 
-/// Expires orders whose time to pay is over.
-pub(super) async fn expire(session: &mut Session, now_ms: UnixMs, max: u32) -> Result<Vec<Expired>, Error> {
+/// Expires up to `max` orders whose time to pay is over, without those to be left out.
+pub(super) async fn expire(
+    session: &mut Session,
+    now_ms: UnixMs,
+    max: u32,
+    left_out: &[OrderNo],
+) -> Result<Tried, Error> {
     session.begin().await?;
-    let sql = &mut session.sql;
-    let overdue = steps::lock_overdue(sql, now_ms, max).await?;
+    let overdue = steps::lock_overdue(&mut session.sql, now_ms, max, left_out).await?;
     if overdue.is_empty() {
         session.roll_back().await?;
-        return Ok(Vec::new());
+        return Ok(Tried::Done { expired: Vec::new(), found: 0 });
     }
-    let numbers: Vec<OrderNo> = overdue.iter().map(|locked| locked.order.order_no).collect();
+    let found = overdue.iter().map(steps::order_no).collect::<Result<Vec<OrderNo>, _>>()?;
+    match expire_all(session, &overdue, &found, now_ms).await {
+        Ok(expired) => {
+            session.commit().await?;
+            Ok(Tried::Done { expired, found: found.len() })
+        }
+        Err(Error::Corrupt(why)) => {
+            session.roll_back().await?;
+            Ok(Tried::Broken { found, why })
+        }
+        Err(error) => Err(error),
+    }
+}
+
+async fn expire_all(
+    session: &mut Session,
+    overdue: &[PgRow],
+    numbers: &[OrderNo],
+    now_ms: UnixMs,
+) -> Result<Vec<Expired>, Error> {
+    let sql = &mut session.sql;
+    let overdue = overdue.iter().map(steps::locked).collect::<Result<Vec<_>, _>>()?;
     let mut changing = Changing::of(overdue, now_ms);
     let mut expired = Vec::with_capacity(numbers.len());
-    for order_no in &numbers {
+    for order_no in numbers {
         let not_unpaid = |_| Error::Corrupt("an order that is not unpaid was to expire".to_owned());
         let effect = changing.take(order_no, Step::Expire, false, &By::Deadline)?.map_err(not_unpaid)?;
         expired.push(Expired { order: effect.order, epoch: 0 });
@@ -116,7 +148,6 @@ pub(super) async fn expire(session: &mut Session, now_ms: UnixMs, max: u32) -> R
     for expired in &mut expired {
         expired.epoch = epoch(&epochs, &changing, &expired.order.order_no)?;
     }
-    session.commit().await?;
     Ok(expired)
 }
 

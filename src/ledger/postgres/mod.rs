@@ -31,6 +31,7 @@ use self::connections::{Connections, Server};
 use self::finds::Finds;
 pub use self::open::PostgresOpenError;
 use self::session::{Address, Purpose, Session};
+use super::set_aside::SetAside;
 use super::{
     Appended, Begin, Change, Changed, Check, Entry, Epoch, Error, Expired, Ledger, PageOf, Restock, Restocked,
     SaleCreated, Switched, Transfer, idempotency,
@@ -59,6 +60,7 @@ pub struct PostgresLedger {
     /// Ends an audit that runs; orders are never interrupted.
     closing: CancellationToken,
     tasks: TaskTracker,
+    set_aside: SetAside,
 }
 
 impl PostgresLedger {
@@ -106,6 +108,7 @@ impl PostgresLedger {
             claim: tokio::sync::Mutex::default(),
             closing: CancellationToken::new(),
             tasks,
+            set_aside: SetAside::default(),
         })
     }
 
@@ -147,7 +150,11 @@ impl Ledger for PostgresLedger {
     }
 
     fn expire(&self, now_ms: UnixMs, max: u32) -> BoxFuture<'_, Result<Vec<Expired>, Error>> {
-        self.steppers.run(move |session| async move { life::expire(session, now_ms, max).await }.boxed()).boxed()
+        let batch = move |max, left_out: Vec<OrderNo>| {
+            let expire = async move |session: &mut Session| life::expire(session, now_ms, max, &left_out).await;
+            self.steppers.run(move |session| async move { expire(session).await }.boxed())
+        };
+        self.set_aside.expire_around(now_ms, max, batch).boxed()
     }
 
     fn history(&self, user: UserId, order_no: OrderNo) -> BoxFuture<'_, Result<History, Error>> {

@@ -211,8 +211,13 @@ pub(super) async fn version(session: &mut Session) -> Result<i64, Error> {
     }
 }
 
+/// An index of many orders takes its time, and so does whoever is waited for.
+const WITHOUT_TIME_OUTS: &str = "SELECT set_config(name, '0', true) FROM pg_settings WHERE name IN ('statement_timeout', \
+     'lock_timeout', 'transaction_timeout', 'idle_in_transaction_session_timeout')";
+
 async fn apply(session: &mut Session) -> Result<(), Error> {
     session.begin().await?;
+    sqlx::query(WITHOUT_TIME_OUTS).execute(&mut session.sql).await?;
     sqlx::query(LOCK).execute(&mut session.sql).await?;
     sqlx::raw_sql(CREATE_VERSIONS).execute(&mut session.sql).await?;
     // Read under the lock: another process may have done it all.

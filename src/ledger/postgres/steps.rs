@@ -24,32 +24,43 @@ pub(super) async fn lock(sql: &mut PgConnection, numbers: &[OrderNo]) -> Result<
     sqlx::query(LOCK_ORDERS).bind(numbers).fetch_all(sql).await?.iter().map(locked).collect()
 }
 
-/// Orders past their time to pay at $1, the oldest deadline first, up to $2 of them. Only the sales that have unpaid orders
-/// are looked at, each found behind the one before in the index of these. What somebody else has locked is left to them, and
-/// what they have changed meanwhile is not unpaid any more. Nothing is waited for.
+/// Orders past their time to pay at $1, the oldest deadline first, up to $2 of them, without those of $3. Only the sales that
+/// have unpaid orders are looked at, each found behind the one before in the index of these. What somebody else has locked is
+/// left to them before the places are counted, so that several engines find different orders; what they have changed
+/// meanwhile is not unpaid any more. Nothing is waited for. With several sales more orders are locked than are taken, until
+/// the commit.
 const LOCK_OVERDUE: &str = "WITH RECURSIVE unpaid (sale_no) AS ( \
          (SELECT o.sale_no FROM orders o WHERE o.state = 0 ORDER BY o.sale_no LIMIT 1) \
          UNION ALL SELECT (SELECT o.sale_no FROM orders o WHERE o.state = 0 AND o.sale_no > u.sale_no \
-             ORDER BY o.sale_no LIMIT 1) FROM unpaid u WHERE u.sale_no IS NOT NULL), \
-     overdue AS (SELECT d.user_id, d.order_no, d.created_at + a.payment_timeout_s * 1000 AS deadline \
-         FROM unpaid u JOIN sales a ON a.no = u.sale_no AND a.payment_timeout_s IS NOT NULL \
-         CROSS JOIN LATERAL (SELECT o.user_id, o.order_no, o.created_at FROM orders o \
-             WHERE o.state = 0 AND o.sale_no = a.no AND o.created_at <= $1 - a.payment_timeout_s * 1000 \
-             ORDER BY o.created_at LIMIT $2) AS d \
-         ORDER BY deadline, d.order_no LIMIT $2) \
-     SELECT o.seq, o.user_id, o.order_no, o.sale_no, o.sku_no, o.quantity, o.state, o.state_version, o.fingerprint, \
-         o.epoch, o.created_at, o.updated_at, o.returned, a.shards, a.user_limit IS NOT NULL AS is_limited, \
+             ORDER BY o.sale_no LIMIT 1) FROM unpaid u WHERE u.sale_no IS NOT NULL) \
+     SELECT d.seq, d.user_id, d.order_no, d.sale_no, d.sku_no, d.quantity, d.state, d.state_version, d.fingerprint, \
+         d.epoch, d.created_at, d.updated_at, d.returned, a.shards, a.user_limit IS NOT NULL AS is_limited, \
          k.unit_price, k.currency \
-     FROM overdue d JOIN orders o ON o.user_id = d.user_id AND o.order_no = d.order_no AND o.state = 0 \
-     JOIN sales a ON a.no = o.sale_no JOIN skus k ON k.no = o.sku_no \
-     ORDER BY d.deadline, d.order_no FOR UPDATE OF o SKIP LOCKED";
+     FROM unpaid u JOIN sales a ON a.no = u.sale_no AND a.payment_timeout_s IS NOT NULL \
+     CROSS JOIN LATERAL (SELECT o.* FROM orders o \
+         WHERE o.state = 0 AND o.sale_no = a.no AND o.created_at <= $1 - a.payment_timeout_s * 1000 \
+         AND o.order_no <> ALL($3::uuid[]) ORDER BY o.created_at LIMIT $2 FOR UPDATE OF o SKIP LOCKED) AS d \
+     JOIN skus k ON k.no = d.sku_no \
+     ORDER BY d.created_at + a.payment_timeout_s * 1000, d.order_no LIMIT $2";
 
-/// Locks orders past their time to pay, the oldest first.
-pub(super) async fn lock_overdue(sql: &mut PgConnection, now_ms: UnixMs, max: u32) -> Result<Vec<Locked>, Error> {
-    sqlx::query(LOCK_OVERDUE).bind(now_ms).bind(i64::from(max)).fetch_all(sql).await?.iter().map(locked).collect()
+/// Locks orders past their time to pay, the oldest first; their rows are what [`order_no`] and [`locked`] read.
+pub(super) async fn lock_overdue(
+    sql: &mut PgConnection,
+    now_ms: UnixMs,
+    max: u32,
+    left_out: &[OrderNo],
+) -> Result<Vec<PgRow>, Error> {
+    let left_out: Vec<Uuid> = left_out.iter().map(number).collect();
+    Ok(sqlx::query(LOCK_OVERDUE).bind(now_ms).bind(i64::from(max)).bind(left_out).fetch_all(sql).await?)
 }
 
-fn locked(row: &PgRow) -> Result<Locked, Error> {
+/// The number of an order, whatever else its row holds.
+pub(super) fn order_no(row: &PgRow) -> Result<OrderNo, Error> {
+    Ok(OrderNo::from_bytes(row.try_get::<Uuid, _>(2)?.into_bytes()))
+}
+
+/// An order that was locked.
+pub(super) fn locked(row: &PgRow) -> Result<Locked, Error> {
     let order = read::order(row)?;
     let shard = order.user.shard(read::shard(row.try_get(13)?)?);
     let currency = read::word(row, 16, |text| Currency::parse(text).ok())?;

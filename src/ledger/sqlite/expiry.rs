@@ -2,7 +2,7 @@
 //!
 //! They are looked for by a reader, several times a second, so that the writer is disturbed only when there are some.
 
-use rusqlite::{Connection, Error, Row, params};
+use rusqlite::{Connection, Error, params};
 
 use super::life::take;
 use super::read::{self, unreadable};
@@ -14,8 +14,9 @@ use crate::order::{By, OrderNo, State, Step, UserId};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Due {
     deadline: UnixMs,
-    user: UserId,
-    order_no: OrderNo,
+    /// As it stands in the row: one that does not read is no user of this look, but of the order alone.
+    user: i64,
+    pub(super) order_no: OrderNo,
 }
 
 /// The sales with unpaid orders. Most sales of a ledger have none: the index is asked for the next one that has.
@@ -27,38 +28,40 @@ const SELECT_SALES: &str = "WITH RECURSIVE unpaid (sale_no) AS (SELECT min(sale_
 const SELECT_DUE: &str = "SELECT created_at, user_id, order_no FROM orders \
      WHERE state = 0 AND sale_no = ?1 AND created_at <= ?2 ORDER BY created_at LIMIT ?3";
 
-/// Up to `max` orders whose deadline is over at `now_ms`, the oldest deadline first.
-pub(super) fn due(connection: &Connection, now_ms: UnixMs, max: u32) -> Result<Vec<Due>, Error> {
+/// Up to `max` orders whose deadline is over at `now_ms`, the oldest deadline first, without those to be left out.
+pub(super) fn due(connection: &Connection, now_ms: UnixMs, max: u32, left_out: &[OrderNo]) -> Result<Vec<Due>, Error> {
     let mut select_sales = connection.prepare_cached(SELECT_SALES)?;
     let sales = select_sales.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
     let mut select_due = connection.prepare_cached(SELECT_DUE)?;
     let places = usize::try_from(max).unwrap_or(usize::MAX);
+    let rows = i64::from(max).saturating_add(i64::try_from(left_out.len()).unwrap_or(i64::MAX));
     let mut due: Vec<Due> = Vec::new();
     for sale in sales {
         let (sale_no, timeout_s): (i64, i64) = sale?;
         let timeout_ms = timeout_s.saturating_mul(1000);
         // When the places are taken, only what is older than the last of them counts.
         let until = due.last().filter(|_| due.len() >= places).map_or(now_ms, |last| last.deadline);
-        let found = select_due.query_map(params![sale_no, until.saturating_sub(timeout_ms), max], |row| {
+        let found = select_due.query_map(params![sale_no, until.saturating_sub(timeout_ms), rows], |row| {
             let deadline = row.get::<_, UnixMs>(0)?.saturating_add(timeout_ms);
-            Ok(Due { deadline, user: user(row)?, order_no: OrderNo::from_bytes(row.get(2)?) })
+            Ok(Due { deadline, user: row.get(1)?, order_no: OrderNo::from_bytes(row.get(2)?) })
         })?;
-        due.extend(found.collect::<Result<Vec<_>, _>>()?);
+        let found = found.collect::<Result<Vec<_>, _>>()?;
+        due.extend(found.into_iter().filter(|due| !left_out.contains(&due.order_no)));
         due.sort_by_key(|due| due.deadline);
         due.truncate(places);
     }
     Ok(due)
 }
 
-fn user(row: &Row<'_>) -> Result<UserId, Error> {
-    u64::try_from(row.get::<_, i64>(1)?).ok().and_then(|id| UserId::new(id).ok()).ok_or_else(|| unreadable(1))
+fn user(number: i64) -> Result<UserId, Error> {
+    u64::try_from(number).ok().and_then(|id| UserId::new(id).ok()).ok_or_else(|| unreadable(1))
 }
 
 /// Expires those of them that are still unpaid. Runs inside one transaction: an error leaves nothing behind.
 pub(super) fn expire(connection: &Connection, due: &[Due], now_ms: UnixMs) -> Result<Vec<Expired>, Error> {
     let mut expired = Vec::new();
-    for Due { user, order_no, .. } in due {
-        let order = read::find(connection, *user, *order_no)?;
+    for Due { user: number, order_no, .. } in due {
+        let order = read::find(connection, user(*number)?, *order_no)?;
         let Some(order) = order.filter(|order| order.state == State::PendingPayment) else { continue };
         if let Ok((order, Some(epoch))) = take(connection, &order, Step::Expire, false, &By::Deadline, now_ms)? {
             expired.push(Expired { order, epoch });
@@ -95,7 +98,7 @@ mod tests {
     }
 
     fn users(connection: &Connection, now_ms: UnixMs, max: u32) -> Vec<i64> {
-        due(connection, now_ms, max).unwrap().iter().map(|due| due.user.get()).collect()
+        due(connection, now_ms, max, &[]).unwrap().iter().map(|due| due.user).collect()
     }
 
     #[test]

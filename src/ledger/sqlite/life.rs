@@ -10,6 +10,7 @@ use crate::ledger::effect::{Effect, as_kept, kept};
 use crate::ledger::idempotency::{Acquired, sqlite as keys};
 use crate::ledger::rows::by_columns;
 use crate::ledger::{AskedStep, Change, Changed};
+use crate::limits;
 use crate::order::{By, InvalidTransition, Order, State, Step};
 
 /// Carries out every change, one after the other. Runs inside one transaction: an error leaves nothing behind.
@@ -42,6 +43,10 @@ fn take_asked(connection: &Connection, numbers: &Numbers, asked: &AskedStep, now
     };
     let is_done_already = asked.step == Step::Cancel && order.state == State::Cancelled;
     let (order, returned) = if is_done_already {
+        if keys::kept(connection, &asked.operation.scope)? >= limits::KEYS_PER_STEP_MAX {
+            keys::release(connection, &claim)?;
+            return Ok(Changed::Done { order, returned: None });
+        }
         (order, None)
     } else {
         match take(connection, &order, asked.step, asked.restock, &asked.by, now_ms)? {

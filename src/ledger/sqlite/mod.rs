@@ -27,6 +27,7 @@ use self::numbers::Numbers;
 pub use self::open::OpenError;
 use self::thread::{ConnectionThread, Moment, not_done, write};
 use super::idempotency::sqlite as keys;
+use super::set_aside::{SetAside, Tried};
 use super::{
     Appended, Begin, Change, Changed, Check, Entry, Epoch, Error, Expired, Ledger, PageOf, Restock, Restocked,
     SaleCreated, Switched, Transfer,
@@ -45,6 +46,7 @@ pub struct SqliteLedger {
     /// Writes other than orders, which are never turned away because many skus are refilled at once.
     other_writes: Semaphore,
     numbers: Arc<Numbers>,
+    set_aside: SetAside,
     /// Held for as long as the ledger is open: a second process is refused.
     lock: Mutex<Option<File>>,
 }
@@ -83,6 +85,7 @@ impl SqliteLedger {
             auditor,
             other_writes: Semaphore::new(limits::SQLITE_OTHER_WRITES_MAX),
             numbers,
+            set_aside: SetAside::default(),
             lock: Mutex::new(Some(lock)),
         })
     }
@@ -147,14 +150,19 @@ impl Ledger for SqliteLedger {
     }
 
     fn expire(&self, now_ms: UnixMs, max: u32) -> BoxFuture<'_, Result<Vec<Expired>, Error>> {
-        let expire = async move {
-            let due = self.read(move |connection| expiry::due(connection, now_ms, max)).await?;
-            if due.is_empty() {
-                return Ok(Vec::new());
+        let batch = move |max, left_out: Vec<OrderNo>| async move {
+            let due = self.read(move |connection| expiry::due(connection, now_ms, max, &left_out)).await?;
+            let found: Vec<OrderNo> = due.iter().map(|due| due.order_no).collect();
+            if found.is_empty() {
+                return Ok(Tried::Done { expired: Vec::new(), found: 0 });
             }
-            self.write(move |connection| expiry::expire(connection, &due, now_ms)).await
+            match self.write(move |connection| expiry::expire(connection, &due, now_ms)).await {
+                Ok(expired) => Ok(Tried::Done { expired, found: found.len() }),
+                Err(Error::Corrupt(why)) => Ok(Tried::Broken { found, why }),
+                Err(error) => Err(error),
+            }
         };
-        expire.boxed()
+        self.set_aside.expire_around(now_ms, max, batch).boxed()
     }
 
     fn history(&self, user: UserId, order_no: OrderNo) -> BoxFuture<'_, Result<History, Error>> {

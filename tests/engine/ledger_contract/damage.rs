@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use rushgate::ledger::{Appended, Error, Ledger, OpenError, SqliteLedger};
+use rushgate::ledger::{Appended, Ledger, OpenError, SqliteLedger};
 use rushgate::order::{History, Rules, State, Step};
 use rusqlite::Connection;
 use tempfile::TempDir;
@@ -204,15 +204,16 @@ async fn a_step_in_a_broken_ledger_leaves_nothing() {
         connection.execute_batch(statement).unwrap();
         connection.close().unwrap();
         books.ledger = open(directory(&books));
-        let broken = books.ledger.expire(i64::MAX, 99).await;
-        assert!(matches!(broken, Err(Error::Corrupt(_))), "{statement}: {broken:?}");
-        for row in rows {
+        let expired = books.ledger.expire(i64::MAX, 99).await.unwrap();
+        let is_broken = |user: u64| !expired.iter().any(|expired| expired.order.user.get() as u64 == user);
+        let count = (1..=8).filter(|user| is_broken(*user)).count();
+        assert!(count > 0 && count < 8, "{statement}: some are broken, and the others expire");
+        for row in rows.into_iter().filter(|row| is_broken(row.user.get() as u64)) {
             let found = books.ledger.find(Some(row.user), row.order_no).await.unwrap();
             assert_eq!(found, Some(row), "{statement}");
             let history = books.ledger.history(row.user, row.order_no).await.unwrap();
             assert_eq!(history, History::default(), "{statement}");
         }
-        assert_eq!(books.level(0, 0).await.returned, 0, "{statement}");
     }
 }
 

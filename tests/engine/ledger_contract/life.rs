@@ -8,6 +8,7 @@ mod reports;
 use rushgate::ledger::idempotency::{Operation, Scope};
 use rushgate::ledger::{Appended, AskedStep, Change, Changed, Entry};
 use rushgate::limits::KEY_KEPT_MS;
+use rushgate::limits::KEYS_PER_STEP_MAX;
 use rushgate::order::{
     By, Fact, Fingerprint, History, Money, Order, Provider, Reference, Report, Rules, SkuLevel, State, Step,
 };
@@ -296,6 +297,22 @@ async fn what_is_cancelled_is_cancelled() {
         assert!(is_done(&books.step(&wish, Step::Pay, "pay").await), "{name}");
         assert_eq!(books.step(&wish, Step::Cancel, "y").await, Changed::Before(cancelled), "{name}: under its key too");
         books.assert_balanced().await;
+    }
+}
+
+#[tokio::test]
+async fn a_cancellation_under_a_thousand_keys_leaves_a_few() {
+    for kind in ledgers() {
+        let books = Books::new(kind, new_sale("s", rules(1), &[("a", 9)])).await;
+        let wish = books.taken_through(1, "k", &[]).await;
+        let (cancelled, _) = done(books.step(&wish, Step::Cancel, "first").await);
+        for n in 0..100 {
+            let again = books.step(&wish, Step::Cancel, &format!("k{n}")).await;
+            assert_eq!(again, Changed::Done { order: cancelled, returned: None }, "{}", books.name);
+        }
+        assert_eq!(books.step(&wish, Step::Cancel, "first").await, Changed::Before(cancelled), "{}", books.name);
+        let kept = books.ledger.sweep_keys(i64::MAX, 1_000).await.unwrap();
+        assert_eq!(kept, KEYS_PER_STEP_MAX.unsigned_abs(), "{}", books.name);
     }
 }
 

@@ -209,3 +209,25 @@ async fn no_repeat_of_a_change_is_answered_before_the_standby_has_it() {
     };
     shop.assert_balanced().await;
 }
+
+/// What another engine is at work on takes up no place of a round.
+#[tokio::test]
+async fn a_round_of_expiry_is_not_filled_with_what_others_have_locked() {
+    let shop = Shop::new(1, rules(1), &[("a", 9)]).await;
+    let mut wishes: Vec<Entry> = (1..=4).map(|user| shop.wish(user, "k", 0, 1)).collect();
+    for (wish, after_ms) in wishes.iter_mut().zip(0..) {
+        wish.hold.created_at = NOON + after_ms;
+    }
+    shop.engines[0].append(wishes.clone()).await.unwrap();
+    let mut other = shop.sql().await;
+    sqlx::raw_sql("BEGIN; SELECT * FROM orders ORDER BY created_at LIMIT 2 FOR UPDATE")
+        .execute(&mut other)
+        .await
+        .unwrap();
+    let expired = shop.engines[0].expire(LATE + 9, 2).await.unwrap();
+    let numbers: Vec<_> = expired.iter().map(|expired| expired.order.order_no).collect();
+    assert_eq!(numbers, [wishes[2].hold.order_no, wishes[3].hold.order_no], "two are locked, two more are due");
+    sqlx::raw_sql("COMMIT").execute(&mut other).await.unwrap();
+    assert_eq!(shop.engines[0].expire(LATE + 9, 9).await.unwrap().len(), 2);
+    shop.assert_balanced().await;
+}

@@ -5,6 +5,7 @@ use rushgate::order::{Fact, Note, State, Step};
 use sqlx::{Connection, PgConnection};
 
 use super::Shop;
+use super::breaks::eventually;
 use crate::ledger_contract::life::{LATE, asked, payment, report};
 use crate::postgres_server::server;
 use crate::world::{NOON, rules};
@@ -71,4 +72,28 @@ async fn orders_of_an_earlier_program_live_on() {
     assert_eq!(answers[1..], [Changed::Heard(Note::Applied), Changed::Heard(Note::NoEffect)]);
     assert_eq!(engine.expire(LATE, 9).await.unwrap().len(), 2);
     shop.assert_balanced().await;
+}
+
+/// An engine of an earlier program is in the middle of a batch when the database is migrated.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_migration_and_an_engine_that_records_orders_do_not_block_each_other_for_good() {
+    let shop = Shop::at(server().database().await, 1, rules(2), &[("a", 20), ("b", 20)]).await;
+    let wishes: Vec<_> = (1..=4).map(|user| shop.wish(user, "k", 0, 2)).collect();
+    shop.engines[0].append(wishes).await.unwrap();
+    as_the_first_program_left(&shop.url.clone(), &shop).await;
+    let mut old = shop.sql().await;
+    sqlx::raw_sql("BEGIN; SELECT * FROM segments ORDER BY sku_no, shard FOR UPDATE").execute(&mut old).await.unwrap();
+    let url = shop.url.clone();
+    let migration = tokio::spawn(async move { PostgresLedger::migrate(&url).await });
+    let mut watch = shop.sql().await;
+    let waits = "SELECT count(*) FROM pg_locks l JOIN pg_database d ON d.oid = l.database \
+         WHERE NOT l.granted AND d.datname = current_database()";
+    eventually(async || (sqlx::query_scalar::<_, i64>(waits).fetch_one(&mut watch).await.unwrap() == 1).then_some(()))
+        .await;
+    let insert = "INSERT INTO orders SELECT seq + 1000, user_id + 1000, sale_no, sku_no, epoch, created_at, updated_at, \
+         order_no, fingerprint, quantity, state_version, state FROM orders";
+    sqlx::raw_sql(insert).execute(&mut old).await.unwrap();
+    sqlx::raw_sql("COMMIT").execute(&mut old).await.unwrap();
+    assert_eq!(migration.await.unwrap().unwrap(), 3);
+    assert_eq!(shop.deadlocks().await, 0);
 }

@@ -1,9 +1,12 @@
--- What happens to an order after it is made. Locks: the two indexes keep orders from being recorded while they are built,
--- some seconds per million orders; the columns are added without touching a row.
+-- What happens to an order after it is made. Locks: nobody reads or records an order until this is committed, because the two
+-- indexes are built meanwhile, some seconds per million orders; the columns are added without touching a row.
 --
 -- Whoever changes orders locks their rows first, in the order (order_no), and then segments in the order of 0001; they write
 -- to the orders only when they hold every segment that they need. So nobody who holds a segment waits for an order whose
 -- holder still wants one.
+
+-- In the order in which batches of orders take them, so that neither waits for the other crosswise.
+LOCK TABLE segments, sales, orders IN ACCESS EXCLUSIVE MODE;
 
 -- Whether the units of the order went back on sale.
 ALTER TABLE orders ADD COLUMN returned boolean NOT NULL DEFAULT false;
@@ -36,6 +39,8 @@ CREATE FUNCTION order_steps_never_change() RETURNS trigger LANGUAGE plpgsql AS
 $$ BEGIN RAISE EXCEPTION 'a step of an order is never changed' USING ERRCODE = 'integrity_constraint_violation'; END $$;
 CREATE TRIGGER order_steps_never_change BEFORE UPDATE OR DELETE ON order_steps
     FOR EACH ROW EXECUTE FUNCTION order_steps_never_change();
+CREATE TRIGGER order_steps_never_vanish BEFORE TRUNCATE ON order_steps
+    FOR EACH STATEMENT EXECUTE FUNCTION order_steps_never_change();
 
 -- What payment providers reported, one row per event, written before the provider is answered.
 CREATE TABLE payment_reports (

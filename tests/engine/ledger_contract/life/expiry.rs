@@ -188,3 +188,25 @@ async fn units_that_come_back_tell_the_newest_epoch() {
         books.assert_balanced().await;
     }
 }
+
+/// Orders 1, 4, 5 and 6 of 9 are broken: each of the others expires, in this round and in the next ones.
+#[tokio::test]
+async fn a_broken_order_does_not_keep_the_others_from_expiring() {
+    for kind in ledgers() {
+        let mut books = Books::new(kind, new_sale("s", limited(5), &[("a", 99)])).await;
+        let name = books.name;
+        let wishes = books.made_at(&[0, 1, 2, 3, 4, 5, 6, 7, 8]).await;
+        books.damage("DELETE FROM buyers WHERE user_id IN (1, 4, 5, 6)").await;
+        let healthy: Vec<OrderNo> = [2, 3, 7, 8, 9].map(|user| number(&wishes[user - 1])).to_vec();
+        assert_eq!(numbers(&books.expire(LATE + 8, 3).await), healthy[..3], "{name}: the oldest");
+        assert_eq!(numbers(&books.expire(LATE + 8, 9).await), healthy[3..], "{name}: behind the broken ones");
+        assert_eq!(books.expire(LATE + 9, 9).await, [], "{name}");
+        assert_eq!(books.row(&wishes[0]).await.state, State::PendingPayment, "{name}: nothing of it is written");
+        let mend =
+            "INSERT INTO buyers (sku_no, user_id, units) SELECT sku_no, user_id, quantity FROM orders WHERE state = 0";
+        books.damage(mend).await;
+        let mended: Vec<OrderNo> = [1, 4, 5, 6].map(|user| number(&wishes[user - 1])).to_vec();
+        assert_eq!(numbers(&books.expire(LATE + 10, 9).await), mended, "{name}: the ledger was repaired");
+        books.assert_balanced().await;
+    }
+}

@@ -112,7 +112,7 @@ async fn lived(kind: Kind) -> Books {
 
 impl Books {
     /// Runs statements on the ledger's rows while it is closed.
-    async fn damage(&mut self, statements: &str) {
+    pub(super) async fn damage(&mut self, statements: &str) {
         self.ledger.close().await;
         match &self.home {
             Home::Directory(directory) => {
