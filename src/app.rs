@@ -118,6 +118,9 @@ async fn run(config: Config, demo: bool) -> anyhow::Result<()> {
     let parts = intake::Parts { engine: engine.clone(), entrance: entrance::entrance(&config)?, providers };
     let intake = Arc::new(Intake::new(parts)?);
     let token = config.admin.token.as_ref().filter(|_| !config::is_loopback(config.admin_listen));
+    if token.is_none() && config.admin.token.is_some() {
+        tracing::info!("admin.token is set but not asked for: the admin listener is on loopback");
+    }
     let admin = Arc::new(Admin::new(engine.clone(), token.map(config::Secret::expose), config.shards)?);
     let public = listen(config.listen, "listen")?;
     let private = listen(config.admin_listen, "admin-listen")?;

@@ -7,6 +7,7 @@
 pub mod clock;
 pub mod limits;
 pub mod metrics;
+pub mod object;
 pub mod order;
 
 // Stages: leaves, none imports another.

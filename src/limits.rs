@@ -227,6 +227,8 @@ pub const PAYMENT_SECRETS_MAX: usize = 8;
 pub const WEBHOOK_SIGNATURES_MAX: usize = 32;
 /// Bytes of a Standard Webhooks secret.
 pub const WEBHOOK_SECRET_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
+/// Most parameters of one notification that is a form: Alipay's have some thirty.
+pub const FORM_PARAMETERS_MAX: usize = 128;
 /// Most public keys of one provider.
 pub const PUBLIC_KEYS_MAX: usize = 16;
 /// Bits of a provider's RSA key: below, it can be factored; above, nobody has one.

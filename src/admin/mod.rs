@@ -4,11 +4,12 @@ mod metrics;
 mod sales;
 mod steps;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use http::header::{self, HeaderMap};
+use http::header::{self, HeaderMap, HeaderValue};
+use http::uri::Authority;
 use http::{Method, Request};
 use hyper::body::Incoming;
 use serde_json::json;
@@ -95,6 +96,9 @@ impl Admin {
         // Probes carry no credentials and tell nothing but one word. The pages hold no data: a browser that opens the
         // dashboard cannot send the token, which the page then asks for.
         same_origin(request.headers())?;
+        if self.token.is_none() && !matches!(call, Call::Live | Call::Ready) {
+            own_name(request.headers())?;
+        }
         if !matches!(call, Call::Live | Call::Ready | Call::Problem | Call::Dashboard) {
             self.authorize(request.headers())?;
         }
@@ -173,6 +177,25 @@ fn same_origin(headers: &HeaderMap) -> Result<(), Refusal> {
     }
 }
 
+/// Refuses what is sent to a name of somebody else's: a page can have its name point at this machine after it was loaded (DNS
+/// rebinding), and is of the same origin then. Nobody can do that with an address, or with `localhost`.
+fn own_name(headers: &HeaderMap) -> Result<(), Refusal> {
+    let is_own = |line: &HeaderValue| {
+        let Ok(authority) = Authority::try_from(line.as_bytes()) else { return false };
+        let host = authority.host();
+        let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+        host.eq_ignore_ascii_case("localhost") || address.parse::<IpAddr>().is_ok()
+    };
+    if headers.get_all(header::HOST).iter().all(is_own) {
+        Ok(())
+    } else {
+        Err(Refusal::because(
+            Code::Forbidden,
+            "this listener asks for no token: call it by its address or as localhost",
+        ))
+    }
+}
+
 /// The audit as a document.
 fn report(checks: &[Check]) -> Vec<u8> {
     let ok = checks.iter().all(|check| check.ok);
@@ -207,6 +230,28 @@ impl Handle for Admin {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn addresses_and_localhost_are_our_own_names() {
+        let is_own = |lines: &[&str]| {
+            let lines = lines.iter().map(|line| (header::HOST, line.parse().unwrap()));
+            own_name(&HeaderMap::from_iter(lines)).is_ok()
+        };
+        let own = ["127.0.0.1", "127.0.0.1:9090", "[::1]", "[::1]:9090", "localhost", "LocalHost:9090", "10.0.0.7:1"];
+        for host in own {
+            assert!(is_own(&[host]), "{host}");
+        }
+        assert!(is_own(&[]));
+        for host in
+            ["evil.example", "evil.example:9090", "localhost.evil.example", "127.0.0.1.evil.example", "", "é", "a b"]
+        {
+            assert!(!is_own(&[host]), "{host}");
+        }
+        let mut two = HeaderMap::new();
+        two.append(header::HOST, HeaderValue::from_static("127.0.0.1"));
+        two.append(header::HOST, HeaderValue::from_static("evil.example"));
+        assert!(own_name(&two).is_err());
+    }
 
     #[test]
     fn what_is_said_of_repeats_can_be_true() {

@@ -62,12 +62,29 @@ impl Buckets {
 
     /// Takes a token out of a key's bucket, or says when there will be one.
     pub fn take(&self, key: impl Hash, whose: &'static str) -> Result<(), Refusal> {
-        let now_ns = u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        self.take_at(key, now_ns).map_err(|wait| Refusal::because(Code::RateLimited, whose).retry_after(seconds(wait)))
+        self.take_at(key, self.now_ns()).map_err(|wait| too_often(whose, wait))
     }
 
-    /// The same at a time of the caller's choice. An `Err` changes nothing, so asking early does not prolong the wait.
+    /// Says whether there is a token in a key's bucket, or when there will be one, and leaves it there.
+    pub fn peek(&self, key: impl Hash, whose: &'static str) -> Result<(), Refusal> {
+        self.peek_at(key, self.now_ns()).map_err(|wait| too_often(whose, wait))
+    }
+
+    fn now_ns(&self) -> u64 {
+        u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    /// [`Buckets::take`] at a time of the caller's choice. An `Err` changes nothing, so asking early does not prolong the wait.
     fn take_at(&self, key: impl Hash, now_ns: u64) -> Result<(), Duration> {
+        self.look_at(key, now_ns, |slot, taken| *slot = taken)
+    }
+
+    fn peek_at(&self, key: impl Hash, now_ns: u64) -> Result<(), Duration> {
+        self.look_at(key, now_ns, |_, _| ())
+    }
+
+    /// If there is a token, hands on the key's slot, and what it would be without that token.
+    fn look_at(&self, key: impl Hash, now_ns: u64, then: impl FnOnce(&mut Slot, Slot)) -> Result<(), Duration> {
         let hash = self.hash.hash_one(key);
         let sets = u64::try_from(self.sets.len()).unwrap_or(u64::MAX);
         let place = usize::try_from(hash % sets.max(1)).unwrap_or(0);
@@ -87,9 +104,13 @@ impl Buckets {
         if full_at > latest {
             return Err(Duration::from_nanos(full_at - latest));
         }
-        *slot = Slot { hash, full_at };
+        then(slot, Slot { hash, full_at });
         Ok(())
     }
+}
+
+fn too_often(whose: &'static str, wait: Duration) -> Refusal {
+    Refusal::because(Code::RateLimited, whose).retry_after(seconds(wait))
 }
 
 /// Rounded up, and never "at once": who comes back then finds a token.
@@ -135,6 +156,20 @@ mod tests {
             assert_eq!(take(900 * S), Ok(()));
         }
         assert!(take(900 * S).is_err());
+    }
+
+    #[test]
+    fn a_look_takes_nothing() {
+        let buckets = buckets(1, 1);
+        for _ in 0..3 {
+            assert_eq!(buckets.peek_at("k", S), Ok(()));
+        }
+        assert_eq!(buckets.take_at("k", S), Ok(()));
+        for _ in 0..3 {
+            assert_eq!(buckets.peek_at("k", S), Err(Duration::from_secs(1)));
+        }
+        assert_eq!(buckets.peek_at("other", S), Ok(()));
+        assert_eq!(buckets.take_at("k", 2 * S), Ok(()));
     }
 
     #[tokio::test(start_paused = true)]

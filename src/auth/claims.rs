@@ -15,8 +15,8 @@ pub(super) struct Members(BTreeMap<String, Value>);
 
 impl Members {
     /// Reads an object, and nothing behind it.
-    pub(super) fn read(json: &[u8]) -> Result<Self, InvalidToken> {
-        serde_json::from_slice(json).map_err(|_| InvalidToken::Malformed)
+    pub(super) fn read(json: &[u8]) -> Option<Self> {
+        serde_json::from_slice(json).ok()
     }
 
     pub(super) fn has(&self, name: &str) -> bool {
@@ -40,12 +40,15 @@ impl Members {
 
     /// Whether the token is valid at this time, in seconds since 1970: `exp` must be there, `nbf` may.
     pub(super) fn valid_at(&self, now_s: i64) -> Result<(), InvalidToken> {
-        let second = |value: &Value| value.as_i64().ok_or(InvalidToken::Malformed);
-        let expires_at = self.0.get("exp").map(second).ok_or(InvalidToken::NoExpiry)??;
+        let second = |name, round: fn(f64) -> f64| {
+            self.0.get(name).map(|value| whole(value, round).ok_or(InvalidToken::Time)).transpose()
+        };
+        // Rounded so that a token is never valid for longer than it says.
+        let expires_at = second("exp", f64::floor)?.ok_or(InvalidToken::NoExpiry)?;
         if expires_at.saturating_add(limits::TOKEN_LEEWAY_S) <= now_s {
             return Err(InvalidToken::Expired);
         }
-        match self.0.get("nbf").map(second).transpose()? {
+        match second("nbf", f64::ceil)? {
             Some(from) if from > now_s.saturating_add(limits::TOKEN_LEEWAY_S) => Err(InvalidToken::NotYetValid),
             _ => Ok(()),
         }
@@ -59,6 +62,16 @@ impl Members {
             _ => false,
         }
     }
+}
+
+/// Seconds since 1970, which may have a fraction (RFC 7519, section 2).
+fn whole(value: &Value, round: fn(f64) -> f64) -> Option<i64> {
+    let seconds = value.as_i64().or_else(|| {
+        let number = value.as_f64().filter(|_| !value.is_u64())?;
+        // By way of its digits: what does not fit is none, where a cast would say something else.
+        format!("{:.0}", round(number)).parse().ok()
+    });
+    seconds.filter(|seconds| *seconds >= 0)
 }
 
 impl<'de> Deserialize<'de> for Members {

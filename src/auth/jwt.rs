@@ -32,6 +32,10 @@ pub(super) enum InvalidToken {
     TooLong,
     #[error("the token is not a signed JWT in the compact form")]
     Malformed,
+    #[error("the claims of the token are not one JSON object with each member once")]
+    Claims,
+    #[error("exp and nbf of the token must be seconds since 1970, as numbers")]
+    Time,
     #[error("the token is signed in another way than this server takes")]
     Algorithm,
     #[error("the token makes demands (crit) that this server does not know")]
@@ -61,7 +65,7 @@ impl Jwt {
     /// The user of the token in `headers` at this time, in seconds since 1970.
     pub(super) fn user(&self, headers: &HeaderMap, now_s: i64) -> Result<UserId, InvalidToken> {
         let payload = self.signed_payload(token(headers)?)?;
-        let claims = Members::read(&payload)?;
+        let claims = Members::read(&payload).ok_or(InvalidToken::Claims)?;
         claims.valid_at(now_s)?;
         if self.issuer.as_deref().is_some_and(|issuer| claims.text("iss") != Some(issuer)) {
             return Err(InvalidToken::Issuer);
@@ -84,7 +88,7 @@ impl Jwt {
             return Err(InvalidToken::Malformed);
         };
         // Which key it was (`kid`) is not asked: the few there are are all tried.
-        let header = Members::read(&decoded(head)?)?;
+        let header = Members::read(&decoded(head)?).ok_or(InvalidToken::Malformed)?;
         if header.text("alg") != Some(self.keys.algorithm().as_str()) {
             return Err(InvalidToken::Algorithm);
         }

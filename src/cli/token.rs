@@ -102,8 +102,12 @@ impl User {
         let wrong = |why: String| Failure::Usage(format!("{}: {why}", self.secret_file.display()));
         let text = std::fs::read_to_string(&self.secret_file).map_err(|error| wrong(error.to_string()))?;
         let secret = text.trim().split(',').next().unwrap_or_default();
-        if secret.is_empty() {
-            return Err(wrong("holds no secret".to_owned()));
+        let bounds = limits::TOKEN_SECRET_BYTES;
+        if !bounds.contains(&secret.len()) {
+            let (fewest, most) = bounds.into_inner();
+            return Err(wrong(format!(
+                "the secret must have {fewest} characters or more, up to {most}: no server takes another"
+            )));
         }
         let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
         let now_ms = Clock::System.now_ms();

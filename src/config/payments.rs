@@ -121,10 +121,19 @@ fn read_keys(key: &'static str, path: &Path) -> Result<Vec<PublicKey>, Unusable>
     let read = || {
         let mut text = Vec::new();
         // A device or a pipe that never ends is no key file.
-        std::fs::File::open(path)?.take(limits::KEY_FILE_BYTES_MAX).read_to_end(&mut text).map(|_| text)
+        std::fs::File::open(path)?.take(limits::KEY_FILE_BYTES_MAX + 1).read_to_end(&mut text).map(|_| text)
     };
     let text: Vec<u8> =
         read().map_err(|error: std::io::Error| unusable(key, format!("{}: {error}", path.display())))?;
+    if u64::try_from(text.len()).is_ok_and(|bytes| bytes > limits::KEY_FILE_BYTES_MAX) {
+        // The rest may hold keys too, or the end of one.
+        let advice = format!(
+            "{} is larger than {} bytes; leave nothing but keys in it",
+            path.display(),
+            limits::KEY_FILE_BYTES_MAX
+        );
+        return Err(unusable(key, advice));
+    }
     PublicKey::read_all(&text).map_err(|invalid| unusable(key, format!("{} {invalid}", path.display())))
 }
 

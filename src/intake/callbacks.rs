@@ -1,11 +1,13 @@
 //! `POST /v1/payments/callbacks/{provider}`: what payment providers report. It asks for no user: the signature is who is asking.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::Request;
 use http::header::HeaderMap;
 use hyper::body::Incoming;
 
+use super::Parts;
 use crate::engine::Engine;
 use crate::order::{Code, Note, Provider, Refusal, Report};
 use crate::payment::{NotVerified, Providers};
@@ -13,21 +15,35 @@ use crate::reply::{self, Answer};
 use crate::server::read_body;
 
 pub(super) async fn callback(
-    engine: &Arc<Engine>,
-    providers: &Providers,
+    parts: &Parts,
+    peer: IpAddr,
     provider: &str,
     request: Request<Incoming>,
 ) -> Result<Answer, Refusal> {
-    // One that is not set up is as unknown as one that nobody has heard of.
-    let provider = Provider::parse(provider).filter(|provider| providers.has(*provider)).ok_or(Code::NotFound)?;
+    let Parts { engine, entrance, providers } = parts;
     let (head, body) = request.into_parts();
-    let body = read_body(&head.headers, body).await;
-    let report = body.and_then(|body| verify(engine, providers, provider, &head.headers, &body));
+    // What no provider has signed counts for its address. That it may be one too many changes no answer: the next one is told.
+    let count = || entrance.pass(peer, &head.headers).unwrap_or_default();
+    // One that is not set up is as unknown as one that nobody has heard of.
+    let Some(provider) = Provider::parse(provider).filter(|provider| providers.has(*provider)) else {
+        count();
+        return Err(Code::NotFound.into());
+    };
+    let report = match read_body(&head.headers, body).await {
+        Ok(body) => verify(engine, providers, provider, &head.headers, &body),
+        Err(refusal) => Err(NotTaken { refusal, is_signed: false }),
+    };
     let heard = match report {
         Ok(report) => hear(engine, report).await,
-        Err(refusal) => {
-            let (code, why) = (refusal.code.as_str(), refusal.detail.as_deref());
-            tracing::info!(provider = provider.as_str(), code, why, "payment callback not taken in");
+        Err(NotTaken { refusal, is_signed }) => {
+            let (provider, code, why) = (provider.as_str(), refusal.code.as_str(), refusal.detail.as_deref());
+            if is_signed {
+                tracing::info!(provider, code, why, "payment callback not taken in");
+            } else {
+                // Anybody can send these, and must not fill the log with them; the metrics count them.
+                tracing::debug!(provider, code, why, "payment callback not taken in");
+                count();
+            }
             Err(refusal)
         }
     };
@@ -40,18 +56,28 @@ pub(super) async fn callback(
     })
 }
 
+/// A callback that says nothing to us.
+struct NotTaken {
+    refusal: Refusal,
+    /// Whether the provider has sent it.
+    is_signed: bool,
+}
+
 fn verify(
     engine: &Engine,
     providers: &Providers,
     provider: Provider,
     headers: &HeaderMap,
     body: &[u8],
-) -> Result<Report, Refusal> {
-    providers.verify(provider, headers, body, engine.clock().now_ms()).map_err(|not_verified| match not_verified {
-        NotVerified::NotSetUp => Code::NotFound.into(),
-        NotVerified::Unproven(why) => Refusal::because(Code::Unauthenticated, why),
-        NotVerified::Malformed(why) => Refusal::because(Code::MalformedRequest, why),
-        NotVerified::OtherOrder => Code::OrderNotFound.into(),
+) -> Result<Report, NotTaken> {
+    providers.verify(provider, headers, body, engine.clock().now_ms()).map_err(|not_verified| {
+        let (refusal, is_signed) = match not_verified {
+            NotVerified::NotSetUp => (Code::NotFound.into(), false),
+            NotVerified::Unproven(why) => (Refusal::because(Code::Unauthenticated, why), false),
+            NotVerified::Malformed(why) => (Refusal::because(Code::MalformedRequest, why), true),
+            NotVerified::OtherOrder => (Code::OrderNotFound.into(), true),
+        };
+        NotTaken { refusal, is_signed }
     })
 }
 

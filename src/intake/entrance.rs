@@ -1,6 +1,6 @@
 //! What a request passes before it may cost anything, from cheap to dear:
 //!
-//! 1. the rate of its address, before anything else is looked at ([`Entrance::pass`]);
+//! 1. the rate of its address, before anything but its path is looked at ([`Entrance::pass`]);
 //! 2. who is asking, from its head alone ([`Entrance::guest`]);
 //! 3. the rate of that user;
 //! 4. its body, read and parsed by the call;
@@ -18,6 +18,8 @@ use http::header::HeaderMap;
 use crate::admission::{Buckets, Rate, network};
 use crate::auth::{Authenticator, Caller, FORWARDED};
 use crate::order::{Refusal, UserId};
+
+const BUSY_ADDRESS: &str = "this address sends more requests than it may";
 
 /// The way in.
 pub struct Entrance {
@@ -54,13 +56,27 @@ impl Entrance {
     /// Counts a request for its address, whatever it asks for. One that our own proxy brought without saying from whom is
     /// not counted, or that proxy's whole crowd would be one.
     pub(super) fn pass(&self, peer: IpAddr, headers: &HeaderMap) -> Result<(), Refusal> {
+        self.ask(peer, headers, |buckets, network| buckets.take(network, BUSY_ADDRESS))
+    }
+
+    /// Lets a request by that is counted later, if at all ([`Entrance::pass`]): not one of an address that came too often.
+    pub(super) fn peek(&self, peer: IpAddr, headers: &HeaderMap) -> Result<(), Refusal> {
+        self.ask(peer, headers, |buckets, network| buckets.peek(network, BUSY_ADDRESS))
+    }
+
+    fn ask(
+        &self,
+        peer: IpAddr,
+        headers: &HeaderMap,
+        question: impl FnOnce(&Buckets, IpAddr) -> Result<(), Refusal>,
+    ) -> Result<(), Refusal> {
         let Some(buckets) = &self.addresses else { return Ok(()) };
         let Some(address) = self.authenticator.address(peer, headers) else { return Ok(()) };
-        let taken = buckets.take(network(address), "this address sends more requests than it may");
-        if taken.is_err() && address == peer.to_canonical() && headers.contains_key(FORWARDED) {
+        let answer = question(buckets, network(address));
+        if answer.is_err() && address == peer.to_canonical() && headers.contains_key(FORWARDED) {
             self.tell_of_proxy();
         }
-        taken
+        answer
     }
 
     /// Once: a client can make up the header, and fill no log with it.
@@ -142,6 +158,17 @@ mod tests {
         assert_eq!(pass("2001:db8::1", &none), Ok(()));
         assert_eq!(pass("2001:db8::2", &none), Err(Code::RateLimited));
         assert_eq!(pass("2001:db8:0:1::", &none), Ok(()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_look_at_an_address_is_not_counted() {
+        let entrance = entrance(Mode::None, Rates { user: None, address: one() });
+        let (peer, none) = (PEER.parse().unwrap(), HeaderMap::new());
+        for _ in 0..3 {
+            assert_eq!(entrance.peek(peer, &none), Ok(()));
+        }
+        assert_eq!(entrance.pass(peer, &none), Ok(()));
+        assert_eq!(entrance.peek(peer, &none).map_err(|refusal| refusal.code), Err(Code::RateLimited));
     }
 
     #[tokio::test(start_paused = true)]

@@ -3,7 +3,6 @@
 //! A notification carries no time of signature, and the same one, with the same `notify_id`, is sent again for about a day. So there
 //! is no age at which one is refused: an old one that is played back has the `notify_id` of one that was kept.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use base64::Engine as _;
@@ -11,6 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::key::{PublicKey, any_has_signed};
 use super::{NotVerified, order_no, plausible, reference};
+use crate::limits;
 use crate::order::{Currency, Fact, Money, Provider, Report};
 
 /// Verifies Alipay's notifications.
@@ -41,7 +41,7 @@ impl Alipay {
         self.read(&form)
     }
 
-    fn read(&self, form: &Form<'_>) -> Result<Report, NotVerified> {
+    fn read(&self, form: &Form) -> Result<Report, NotVerified> {
         let status = form.get("trade_status").unwrap_or_default();
         let fact = match (status, form.refunded()?) {
             ("TRADE_SUCCESS" | "TRADE_FINISHED" | "TRADE_CLOSED", Some(amount)) => {
@@ -63,7 +63,7 @@ impl Alipay {
         Ok(Report { provider: Provider::Alipay, event_id, event_type, fact })
     }
 
-    fn money(&self, form: &Form<'_>, payment: Option<&str>, amount: i64) -> Result<Money, NotVerified> {
+    fn money(&self, form: &Form, payment: Option<&str>, amount: i64) -> Result<Money, NotVerified> {
         let is_seller = self.seller_id.as_deref().is_none_or(|seller_id| form.get("seller_id") == Some(seller_id));
         let currency = Currency::parse(form.get("trans_currency").unwrap_or("CNY"));
         plausible(Money {
@@ -79,14 +79,40 @@ impl Alipay {
 }
 
 /// The parameters, decoded, by name; in the order in which they are signed.
-struct Form<'a>(BTreeMap<Cow<'a, str>, Cow<'a, str>>);
+struct Form(BTreeMap<String, String>);
 
-impl<'a> Form<'a> {
-    fn parse(body: &'a [u8]) -> Result<Self, NotVerified> {
+/// The parameters that are read here.
+const READ: [&str; 11] = [
+    "app_id",
+    "gmt_refund",
+    "notify_id",
+    "out_biz_no",
+    "out_trade_no",
+    "refund_fee",
+    "seller_id",
+    "total_amount",
+    "trade_no",
+    "trade_status",
+    "trans_currency",
+];
+
+impl Form {
+    fn parse(body: &[u8]) -> Result<Self, NotVerified> {
+        let unproven = NotVerified::Unproven;
         let mut form = BTreeMap::new();
-        for (name, value) in form_urlencoded::parse(body) {
+        for pair in body.split(|byte| *byte == b'&').filter(|pair| !pair.is_empty()) {
+            if form.len() == limits::FORM_PARAMETERS_MAX {
+                return Err(unproven("the form has more than 128 parameters"));
+            }
+            let mut parts = pair.splitn(2, |byte| *byte == b'=');
+            let mut part = || decoded(parts.next().unwrap_or_default());
+            let not_text = unproven("the form must be in UTF-8");
+            let (name, value) = (part().ok_or(not_text)?, part().ok_or(not_text)?);
+            if is_ambiguous(&name, &value) {
+                return Err(unproven("the text of a parameter holds another parameter"));
+            }
             if form.insert(name, value).is_some() {
-                return Err(NotVerified::Unproven("a parameter stands twice in the form"));
+                return Err(unproven("a parameter stands twice in the form"));
             }
         }
         Ok(Form(form))
@@ -94,12 +120,12 @@ impl<'a> Form<'a> {
 
     /// The value of `name`; an empty one is none.
     fn get(&self, name: &str) -> Option<&str> {
-        self.0.get(name).map(Cow::as_ref).filter(|value| !value.is_empty())
+        self.0.get(name).map(String::as_str).filter(|value| !value.is_empty())
     }
 
     /// What is signed.
     fn signed(&self) -> String {
-        let signed = self.0.iter().filter(|(name, _)| !matches!(name.as_ref(), "sign" | "sign_type"));
+        let signed = self.0.iter().filter(|(name, _)| !matches!(name.as_str(), "sign" | "sign_type"));
         let pairs: Vec<String> = signed.map(|(name, value)| format!("{name}={value}")).collect();
         pairs.join("&")
     }
@@ -120,6 +146,37 @@ impl<'a> Form<'a> {
         let malformed = NotVerified::Malformed("an amount must have digits, and at most two behind a point");
         self.get(name).map(|text| hundredths(text).ok_or(malformed)).transpose()
     }
+}
+
+/// Parameters are signed in one text, with nothing escaped: a buyer's words in one of them could be cut out of it and sent
+/// as another, and the true one be hidden in the text of a third.
+fn is_ambiguous(name: &str, value: &str) -> bool {
+    let signed = format!("{name}={value}");
+    READ.iter().any(|read| signed.contains(&format!("&{read}=")))
+}
+
+/// A name or a value as it was before it was put into the form; `None`: it is not in UTF-8. Nothing is replaced in it, or
+/// two texts could be taken for one.
+fn decoded(text: &[u8]) -> Option<String> {
+    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let [first, after @ ..] = rest {
+        rest = after;
+        let byte = match (first, after) {
+            (b'%', [high, low, behind @ ..]) => match (digit(*high), digit(*low)) {
+                (Some(high), Some(low)) => {
+                    rest = behind;
+                    high * 16 + low
+                }
+                _ => b'%',
+            },
+            (b'+', _) => b' ',
+            _ => *first,
+        };
+        bytes.push(byte);
+    }
+    String::from_utf8(bytes).ok()
 }
 
 /// `12.3` is 1230: exact, as no fraction of a hundredth is taken and nothing is rounded.

@@ -12,6 +12,7 @@ use subtle::{Choice, ConstantTimeEq};
 use super::{NotVerified, is_fresh, only, order_no, plausible, reference};
 use crate::clock::UnixMs;
 use crate::limits;
+use crate::object::Object;
 use crate::order::{Currency, Fact, Money, Provider, Report};
 
 /// Verifies callbacks that are signed as Standard Webhooks are.
@@ -80,7 +81,7 @@ struct Event<'a> {
 #[derive(Deserialize)]
 struct Moved<'a> {
     #[serde(borrow)]
-    data: MovedData<'a>,
+    data: Object<MovedData<'a>>,
 }
 
 #[derive(Deserialize)]
@@ -97,7 +98,7 @@ struct MovedData<'a> {
 #[derive(Deserialize)]
 struct Failed<'a> {
     #[serde(borrow)]
-    data: FailedData<'a>,
+    data: Object<FailedData<'a>>,
 }
 
 #[derive(Deserialize)]
@@ -113,7 +114,7 @@ fn read(id: &str, body: &[u8]) -> Result<Report, NotVerified> {
     let fact = match event.r#type.as_ref() {
         "payment.succeeded" => Fact::Succeeded(money(body)?),
         "payment.refunded" => Fact::Refunded(money(body)?),
-        "payment.failed" => Fact::Failed(order_no(&parse::<Failed<'_>>(body)?.data.order_no)?),
+        "payment.failed" => Fact::Failed(order_no(&parse::<Failed<'_>>(body)?.data.0.order_no)?),
         _ => Fact::Unknown,
     };
     let (event_id, event_type) = (reference(id)?, reference(&event.r#type)?);
@@ -121,7 +122,7 @@ fn read(id: &str, body: &[u8]) -> Result<Report, NotVerified> {
 }
 
 fn money(body: &[u8]) -> Result<Money, NotVerified> {
-    let data = parse::<Moved<'_>>(body)?.data;
+    let data = parse::<Moved<'_>>(body)?.data.0;
     let malformed = |_| NotVerified::Malformed("currency must be three capital letters");
     plausible(Money {
         payment_id: reference(&data.payment_id)?,
@@ -137,7 +138,7 @@ fn money(body: &[u8]) -> Result<Money, NotVerified> {
 fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, NotVerified> {
     let detail = "the body must be a JSON object with a type and, for payments, data with order_no, payment_id, an integer amount \
                   and currency, each once";
-    serde_json::from_slice(body).map_err(|_| NotVerified::Malformed(detail))
+    serde_json::from_slice(body).map(|Object(value)| value).map_err(|_| NotVerified::Malformed(detail))
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use super::key::{PublicKey, any_has_signed};
 use super::{NotVerified, is_fresh, only, order_no, plausible, reference};
 use crate::clock::UnixMs;
 use crate::limits;
+use crate::object::Object;
 use crate::order::{Currency, Fact, Money, Provider, Report};
 
 /// Verifies WeChat Pay's notifications.
@@ -85,7 +86,7 @@ impl Wechatpay {
 
     /// Decrypts what happened, with whichever of the active keys it was encrypted with.
     fn open(&self, body: &[u8]) -> Result<Vec<u8>, NotVerified> {
-        let resource = parse::<Envelope<'_>>(body)?.resource;
+        let resource = parse::<Envelope<'_>>(body)?.resource.0;
         if resource.algorithm != "AEAD_AES_256_GCM" {
             return Err(NotVerified::Malformed("resource.algorithm must be AEAD_AES_256_GCM"));
         }
@@ -109,10 +110,11 @@ impl Wechatpay {
             return Ok(Fact::Unknown);
         }
         let is_app = self.appid.as_deref().is_none_or(|appid| paid.appid.as_deref() == Some(appid));
+        let Object(sum) = &paid.amount;
         let money = plausible(Money {
             payment_id: reference(&paid.transaction_id)?,
-            amount: paid.amount.total,
-            currency: currency(paid.amount.currency.as_deref())?,
+            amount: sum.total,
+            currency: currency(sum.currency.as_deref())?,
             // The number last: what is malformed is so whatever the order.
             order_no: order_no(&paid.out_trade_no)?,
             is_total: false,
@@ -126,10 +128,11 @@ impl Wechatpay {
         if back.refund_status != "SUCCESS" {
             return Ok(Fact::Unknown);
         }
+        let Object(sum) = &back.amount;
         let money = plausible(Money {
             payment_id: reference(&back.refund_id)?,
-            amount: back.amount.refund,
-            currency: currency(back.amount.currency.as_deref())?,
+            amount: sum.refund,
+            currency: currency(sum.currency.as_deref())?,
             // The number last: what is malformed is so whatever the order.
             order_no: order_no(&back.out_trade_no)?,
             is_total: false,
@@ -155,7 +158,7 @@ struct Event<'a> {
 #[derive(Deserialize)]
 struct Envelope<'a> {
     #[serde(borrow)]
-    resource: Resource<'a>,
+    resource: Object<Resource<'a>>,
 }
 
 #[derive(Deserialize)]
@@ -183,7 +186,7 @@ struct Payment<'a> {
     #[serde(borrow)]
     trade_state: Cow<'a, str>,
     #[serde(borrow)]
-    amount: Paid<'a>,
+    amount: Object<Paid<'a>>,
 }
 
 #[derive(Deserialize)]
@@ -204,7 +207,7 @@ struct Refund<'a> {
     #[serde(borrow)]
     refund_status: Cow<'a, str>,
     #[serde(borrow)]
-    amount: Back<'a>,
+    amount: Object<Back<'a>>,
 }
 
 #[derive(Deserialize)]
@@ -233,7 +236,7 @@ fn currency(text: Option<&str>) -> Result<Currency, NotVerified> {
 
 fn parse<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, NotVerified> {
     let detail = "the body must be a notification of version 3, and its resource a transaction or a refund";
-    serde_json::from_slice(json).map_err(|_| NotVerified::Malformed(detail))
+    serde_json::from_slice(json).map(|Object(value)| value).map_err(|_| NotVerified::Malformed(detail))
 }
 
 #[cfg(test)]

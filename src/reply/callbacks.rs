@@ -27,7 +27,9 @@ pub fn heard(provider: Provider) -> Answer {
 
 /// A report is not taken in, in the provider's words and with the status of the refusal: it sends the report again later.
 pub fn not_heard(provider: Provider, why: &Refusal) -> Answer {
-    let answer = refusal(why);
+    let mut answer = refusal(why);
+    // A signature is no credential that another could be sent for.
+    answer.headers_mut().remove(header::WWW_AUTHENTICATE);
     let (content_type, document) = match provider {
         Provider::Standard => return answer,
         Provider::Alipay => (TEXT, Bytes::from_static(b"failure")),
@@ -82,6 +84,10 @@ mod tests {
         let text = Some("text/plain; charset=utf-8".to_owned());
         assert_eq!(read(not_heard(Provider::Alipay, &busy)), (503, text, "failure".to_owned()));
         assert_eq!(not_heard(Provider::Alipay, &busy).headers()[header::RETRY_AFTER], "1");
+        for provider in Provider::ALL {
+            let unsigned = not_heard(*provider, &Code::Unauthenticated.into());
+            assert_eq!((unsigned.status().as_u16(), unsigned.headers().get(header::WWW_AUTHENTICATE)), (401, None));
+        }
         let quoted = Refusal::because(Code::MalformedRequest, "a \"detail\"");
         let json = Some("application/json".to_owned());
         let failure = "{\"code\":\"FAIL\",\"message\":\"a \\\"detail\\\"\"}".to_owned();

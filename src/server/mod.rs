@@ -3,13 +3,11 @@
 
 mod body;
 mod key;
-mod object;
 mod query;
 mod router;
 
 pub use body::{MediaType, discard, parse, read_body, read_json};
 pub use key::{key_of, need_key};
-pub use object::Object;
 pub use query::Query;
 pub use router::{Found, Repeat, Route, Router};
 

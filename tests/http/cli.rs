@@ -2,10 +2,10 @@
 
 use std::process::{Command, Output};
 
-use crate::client::{Client, get, post};
+use crate::client::{Client, get, post, raw};
 use crate::contract::{assert_refused, created};
 use crate::server::{Launch, Server};
-use crate::shop::{persist, place, wish};
+use crate::shop::{eventually, persist, place, sale, wish};
 
 fn rushgate(args: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_rushgate"));
@@ -78,6 +78,10 @@ fn tokens_and_users_for_load_tools() {
     let three = run(&["token", "user", "--user", "42", "--users", "3", "--secret-file", secret], 0);
     assert!(three.lines().zip(42..).all(|(line, user)| line.starts_with(&format!("{user},"))), "{three}");
     assert!(run(&["token", "user", "--user", "42", "--secret-file", "/nowhere"], 2).contains("/nowhere"));
+    let short = server.launch.home().join("short.secret");
+    std::fs::write(&short, "0123456789abcdef0123456789abcde\n").unwrap();
+    let text = run(&["token", "user", "--user", "42", "--secret-file", short.to_str().unwrap()], 2);
+    assert!(text.contains("32 characters") && !text.contains("0123456789"), "{text}");
     server.finish();
 }
 
@@ -141,6 +145,16 @@ fn beyond_loopback_the_admin_listener_asks_for_its_token() {
 }
 
 #[test]
+fn a_token_that_loopback_does_not_ask_for_is_told_of() {
+    let server = Launch::new().args(&["--admin-token", "0123456789abcdef"]).start();
+    assert_eq!(server.operator().send(get("/admin/v1/sales")).status, 200);
+    // The log is written in the background.
+    let log = eventually(|| Some(server.log()).filter(|log| log.contains("admin.token is set but not asked for")));
+    assert!(!log.contains("0123456789abcdef"), "{log}");
+    server.finish();
+}
+
+#[test]
 fn pages_of_other_sites_are_kept_out_of_the_admin_listener() {
     let server = Server::start();
     let mut operator = server.operator();
@@ -148,7 +162,34 @@ fn pages_of_other_sites_are_kept_out_of_the_admin_listener() {
     for origin in ["https://evil.example", "null", "http://127.0.0.1:1"] {
         assert_refused(&operator.send(end().header("Origin", origin)), "forbidden");
     }
-    let own = "http://rushgate.test";
+    let own = "http://127.0.0.1";
     assert_refused(&operator.send(end().header("Origin", own)), "sale_not_found");
+    server.finish();
+}
+
+/// A page whose name was pointed at 127.0.0.1 after it was loaded (DNS rebinding) is of the same origin.
+#[test]
+fn a_page_under_a_foreign_name_changes_nothing_on_loopback() {
+    let server = Server::start();
+    server.open(&sale("s", 1));
+    let ask = |line: &str, host: &str| {
+        let origin = format!("Origin: http://{host}\r\n");
+        let request =
+            format!("{line} HTTP/1.1\r\nHost: {host}\r\n{origin}Connection: close\r\nContent-Length: 0\r\n\r\n");
+        raw(server.admin, request.as_bytes(), 1).remove(0)
+    };
+    for host in ["evil.example", "evil.example:9090", "localhost.evil.example"] {
+        for line in ["POST /admin/v1/sales/s/pause", "GET /admin/v1/sales", "GET /metrics", "GET /"] {
+            assert_refused(&ask(line, host), "forbidden");
+        }
+        // Probes tell one word, and change nothing.
+        assert_eq!((ask("GET /healthz", host).status, ask("GET /readyz", host).status), (200, 200));
+    }
+    assert_eq!(server.operator().send(get("/admin/v1/sales/s")).json()["state"], "open");
+    let port = server.admin.port();
+    for own in ["localhost", &format!("localhost:{port}"), &format!("127.0.0.1:{port}"), "[::1]"] {
+        assert_eq!(ask("GET /admin/v1/sales", own).status, 200, "{own}");
+    }
+    assert_eq!(raw(server.admin, b"GET /admin/v1/sales HTTP/1.0\r\n\r\n", 1).remove(0).status, 200);
     server.finish();
 }

@@ -96,6 +96,22 @@ fn a_key_file_is_refused_by_what_it_holds() {
 }
 
 #[test]
+fn a_key_file_is_read_whole_or_not_at_all() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("keys.pem");
+    let keys = std::fs::read_to_string(file("provider_public.pem")).unwrap();
+    let check = |bytes: usize| {
+        let text = format!("{keys}{}", "\n".repeat(bytes - keys.len()));
+        std::fs::write(&path, text).unwrap();
+        let flags = [("payments.alipay_public_key_file", path.to_str().unwrap()), ("payments.alipay_app_id", "2021")];
+        check(&flags)
+    };
+    let most = usize::try_from(crate::limits::KEY_FILE_BYTES_MAX).unwrap();
+    assert_eq!(check(most).unwrap(), [Provider::Alipay]);
+    assert!(check(most + 1).unwrap_err().contains("larger than"));
+}
+
+#[test]
 fn secrets_of_providers_are_never_shown() {
     let env = [("RUSHGATE_PAYMENTS_STANDARD_SECRETS", STANDARD), ("RUSHGATE_PAYMENTS_WECHATPAY_API_V3_KEYS", API_KEYS)];
     let loaded = load(&[], &env, None).unwrap();

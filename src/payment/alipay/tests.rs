@@ -100,6 +100,52 @@ fn only_alipays_keys_are_believed() {
 }
 
 #[test]
+fn a_form_has_up_to_128_parameters() {
+    let names: Vec<String> = (0..limits::FORM_PARAMETERS_MAX).map(|n| format!("x{n}")).collect();
+    // Nine of a payment, sign and sign_type.
+    let with = |more: usize| {
+        let more: Vec<(&str, &str)> = names.iter().take(more).map(|name| (name.as_str(), "1")).collect();
+        hear(&more)
+    };
+    assert!(with(limits::FORM_PARAMETERS_MAX - 11).is_ok());
+    assert!(is_unproven(&with(limits::FORM_PARAMETERS_MAX - 10)));
+}
+
+#[test]
+fn a_form_is_utf_8_and_taken_as_it_is() {
+    let form = |text: &str| Form::parse(text.as_bytes()).map(|form| form.signed());
+    assert_eq!(form("b=1+1%2b1&a=%E7%90%83&c=%zz%4&d&&=e"), Ok("=e&a=球&b=1 1+1&c=%zz%4&d=".to_owned()));
+    assert_eq!(form("a=%EF%BF%BD"), Ok("a=\u{FFFD}".to_owned()));
+    for bad in ["a=%FF", "a=%E7%90", "%C0%80=1", "a=%ED%A0%80"] {
+        assert!(is_unproven(&form(bad)), "{bad}");
+    }
+    assert!(is_unproven(&Form::parse(b"a=\xff")));
+}
+
+/// A buyer who may choose a text of the order, such as its subject, could otherwise have Alipay sign what suits them.
+#[test]
+fn a_parameter_does_not_hide_in_another() {
+    for name in READ {
+        assert!(is_unproven(&hear(&[("subject", &format!("shoes&{name}=1"))])), "{name}");
+        assert!(is_unproven(&hear(&[(&format!("a=1&{name}"), "1")])), "{name}");
+    }
+    assert!(hear(&[("subject", "total_amount=1&colour=red&size=")]).is_ok());
+    // The same signed text, cut elsewhere: 1999 yuan for the price of one fen.
+    let signed = form(&[("subject", "x&total_amount=1999.00&tz=8"), ("total_amount", "0.01")]);
+    assert!(is_unproven(&alipay().verify(&signed)));
+    let told: Vec<(String, String)> = form_urlencoded::parse(&signed).into_owned().collect();
+    let mut cut = form_urlencoded::Serializer::new(String::new());
+    for (name, value) in &told {
+        match name.as_str() {
+            "subject" => cut.append_pair("subject", "x").append_pair("total_amount", "1999.00"),
+            "total_amount" => cut.append_pair("tz", "8&total_amount=0.01"),
+            _ => cut.append_pair(name, value),
+        };
+    }
+    assert!(is_unproven(&alipay().verify(cut.finish().as_bytes())));
+}
+
+#[test]
 fn each_state_of_a_trade_is_a_fact() {
     let fact = |changes: &[(&str, &str)]| hear(changes).unwrap().fact;
     assert!(matches!(fact(&[("trade_status", "TRADE_FINISHED")]), Fact::Succeeded(_)));

@@ -163,6 +163,19 @@ fn events_become_facts() {
 }
 
 #[test]
+fn a_list_is_no_payment() {
+    let data = format!("[\"{ORDER_NO}\",\"p\",1999,\"CNY\"]");
+    for bad in [
+        format!("{{\"type\":\"payment.succeeded\",\"data\":{data}}}"),
+        format!("{{\"type\":\"payment.refunded\",\"data\":{data}}}"),
+        format!("{{\"type\":\"payment.failed\",\"data\":[\"{ORDER_NO}\"]}}"),
+        "[\"ping\"]".to_owned(),
+    ] {
+        assert!(matches!(hear(bad.as_bytes()), Err(NotVerified::Malformed(_))), "{bad}");
+    }
+}
+
+#[test]
 fn what_is_signed_may_still_be_malformed() {
     let data = |order_no: &str, payment_id: &str, amount: &str, currency: &str| {
         format!(

@@ -198,6 +198,19 @@ fn each_event_is_a_fact() {
 }
 
 #[test]
+fn a_list_is_no_payment() {
+    let is_malformed = |result: &Result<Report, NotVerified>| matches!(result, Err(NotVerified::Malformed(_)));
+    assert!(is_malformed(&hear_body("[\"e\",\"PING\"]")));
+    let resource = "[\"AEAD_AES_256_GCM\",\"AAAA\",\"\",\"fdasflkja484\"]";
+    assert!(is_malformed(&hear_body(&format!(
+        "{{\"id\":\"e\",\"event_type\":\"TRANSACTION.SUCCESS\",\"resource\":{resource}}}"
+    ))));
+    let paid = format!("[\"1230000109\",\"wx1\",\"{ORDER_NO}\",\"t1\",\"SUCCESS\",{{\"total\":1}}]");
+    assert!(is_malformed(&hear("TRANSACTION.SUCCESS", &paid)));
+    assert!(is_malformed(&hear("TRANSACTION.SUCCESS", &payment("SUCCESS", "1230000109", "wx1", "[1999,\"CNY\"]"))));
+}
+
+#[test]
 fn what_is_signed_may_still_be_malformed() {
     let is_malformed = |result: &Result<Report, NotVerified>| matches!(result, Err(NotVerified::Malformed(_)));
     let envelope = |algorithm: &str, ciphertext: &str, nonce: &str| {

@@ -4,9 +4,10 @@ use serde_json::json;
 
 use super::jwt;
 use super::token::{SECRET, bearer, of_user};
-use crate::client::{Answer, Client, Request, get, request};
+use crate::client::{Answer, Client, Request, get, post, request};
 use crate::contract::{assert_refused, created};
 use crate::openapi::assert_described;
+use crate::provider::{self, PaymentEvent};
 use crate::schema::Description;
 use crate::server::{Launch, Server};
 use crate::shop::{eventually, one, persist, place, sale, wish, with};
@@ -147,5 +148,38 @@ fn with_authentication_a_rate_is_limited_by_default() {
     let server = jwt().start();
     let mut client = server.stranger();
     assert!((0..1000).all(|_| client.send(read.clone()).status == 200));
+    server.finish();
+}
+
+/// Providers come from a handful of addresses, with thousands of reports a second after a rush.
+#[test]
+fn a_good_signature_is_not_too_much_for_its_address() {
+    let server = slow("address", "5").env("RUSHGATE_PAYMENTS_STANDARD_SECRETS", provider::SECRET).start();
+    let mut client = server.stranger();
+    for n in 0..1000 {
+        let answer = client.send(PaymentEvent::paid(&format!("evt-{n}"), "shop-1").of("ping").request());
+        assert_eq!(answer.status, 200, "{n}: {answer}");
+    }
+    // It has cost the address nothing.
+    assert_eq!(client.send(get("/v1/capabilities")).status, 200);
+    server.finish();
+}
+
+#[test]
+fn bad_signatures_are_soon_too_many() {
+    let server = slow("address", "5").env("RUSHGATE_PAYMENTS_STANDARD_SECRETS", provider::SECRET).start();
+    let mut client = server.stranger();
+    let good = PaymentEvent::paid("evt-1", "shop-1").of("ping");
+    let bad = good.clone().signed_with(provider::OTHER_SECRET);
+    let large = post(provider::PATH).text(vec![b' '; 70_000]);
+    for unsigned in [bad.request(), large, post("/v1/payments/callbacks/nobody")] {
+        let refused = eventually(|| {
+            assert_rate_limited(&too_much(&mut client, |_| unsigned.clone()));
+            // Then nothing of this address is even looked at.
+            Some(client.send(good.request())).filter(|answer| answer.status == 429)
+        });
+        assert_rate_limited(&refused);
+    }
+    assert_eq!(persist(&mut client, &good.request()).status, 200);
     server.finish();
 }

@@ -231,3 +231,16 @@ fn secrets_are_nowhere_to_be_seen() {
         assert!(!log.contains(secret), "{secret} in {log}");
     }
 }
+
+#[test]
+fn a_list_is_no_payment() {
+    let server = shop(with_standard());
+    let order_no = ordered(&server, 1);
+    let body = json!({"type": "payment.succeeded", "data": [order_no, "pay-1", 1999, "CNY"]}).to_string();
+    let at_s = now_s().to_string();
+    let signed = signature(SECRET, "evt-1", &at_s, body.as_bytes());
+    let answer = server.stranger().send(standard("evt-1", &at_s, &signed, body.as_bytes()));
+    assert_refused(&answer, "malformed_request");
+    assert_state(&server, 1, &order_no, "pending_payment", 1);
+    server.finish();
+}
