@@ -9,6 +9,7 @@ pub mod limits;
 pub mod metrics;
 pub mod object;
 pub mod order;
+pub mod public_key;
 
 // Stages: leaves, none imports another.
 pub mod admission;

@@ -16,7 +16,7 @@ const COLUMNS_MAX: usize = 140;
 
 /// Which floor each module of the library is on. A module uses lower floors; on its own floor only itself.
 const FLOORS: [&[&str]; 5] = [
-    &["order", "limits", "clock", "metrics", "object"],
+    &["order", "limits", "clock", "metrics", "object", "public_key"],
     &["admission", "auth", "gate", "ledger", "payment", "reply", "server", "token"],
     &["engine"],
     &["intake", "admin"],

@@ -4,7 +4,7 @@ use ring::hmac;
 use ring::signature::{ED25519, RSA_PKCS1_2048_8192_SHA256, UnparsedPublicKey, VerificationAlgorithm};
 use rustls_pki_types::pem::{PemObject, SectionKind};
 
-use crate::limits;
+use crate::{limits, public_key};
 
 /// How tokens are signed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,10 +127,6 @@ fn few<K>(keys: Vec<K>) -> Result<Vec<K>, InvalidKeys> {
     }
 }
 
-// DER, as much of it as the public keys of two algorithms need.
-const INTEGER: u8 = 0x02;
-const BIT_STRING: u8 = 0x03;
-const SEQUENCE: u8 = 0x30;
 /// The AlgorithmIdentifier of an Ed25519 key: 1.3.101.112 (RFC 8410).
 const IS_ED25519: &[u8] = &[0x06, 0x03, 0x2b, 0x65, 0x70];
 /// The AlgorithmIdentifier of an RSA key: 1.2.840.113549.1.1.1 and NULL (RFC 8017).
@@ -138,53 +134,15 @@ const IS_RSA: &[u8] = &[0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x
 
 /// The bare key out of a SubjectPublicKeyInfo.
 fn public_key(algorithm: Algorithm, der: &[u8]) -> Result<&[u8], InvalidKeys> {
-    let (kind, key) = split_info(der).ok_or(InvalidKeys::Pem)?;
+    let (kind, key) = public_key::split(der).ok_or(InvalidKeys::Pem)?;
     match algorithm {
         Algorithm::EdDsa if kind == IS_ED25519 && key.len() == ring::signature::ED25519_PUBLIC_KEY_LEN => Ok(key),
         Algorithm::Rs256 if kind == IS_RSA => {
-            let bits = rsa_bits(key).ok_or(InvalidKeys::Pem)?;
+            let bits = public_key::rsa_bits(key).ok_or(InvalidKeys::Pem)?;
             if limits::TOKEN_RSA_BITS.contains(&bits) { Ok(key) } else { Err(InvalidKeys::RsaBits) }
         }
         _ => Err(InvalidKeys::Kind),
     }
-}
-
-/// What a SubjectPublicKeyInfo is made of: the AlgorithmIdentifier and the key.
-fn split_info(der: &[u8]) -> Option<(&[u8], &[u8])> {
-    let info = whole(element(der, SEQUENCE)?)?;
-    let (kind, rest) = element(info, SEQUENCE)?;
-    let bits = whole(element(rest, BIT_STRING)?)?;
-    // The first byte counts the bits that the last one has too many: none.
-    bits.split_first().filter(|(unused, _)| **unused == 0).map(|(_, key)| (kind, key))
-}
-
-/// How long the modulus of an RSAPublicKey is, in bits.
-fn rsa_bits(key: &[u8]) -> Option<usize> {
-    let (modulus, rest) = element(whole(element(key, SEQUENCE)?)?, INTEGER)?;
-    whole(element(rest, INTEGER)?)?;
-    let zeros = modulus.iter().take_while(|byte| **byte == 0).count();
-    let first = modulus.get(zeros)?;
-    Some((modulus.len() - zeros) * 8 - usize::try_from(first.leading_zeros()).ok()?)
-}
-
-/// An element's content and what follows it, if its tag is this one.
-fn element(der: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
-    let (_, rest) = der.split_first().filter(|(first, _)| **first == tag)?;
-    let (length, rest) = rest.split_first()?;
-    let (length, rest) = match *length {
-        length @ 0..=0x7f => (usize::from(length), rest),
-        bytes @ (0x81 | 0x82) => {
-            let (length, rest) = rest.split_at_checked(usize::from(bytes & 0x7f))?;
-            (length.iter().fold(0, |sum, byte| sum << 8 | usize::from(*byte)), rest)
-        }
-        _ => return None,
-    };
-    rest.split_at_checked(length)
-}
-
-/// An element that nothing follows.
-fn whole<'d>((content, rest): (&'d [u8], &'d [u8])) -> Option<&'d [u8]> {
-    rest.is_empty().then_some(content)
 }
 
 #[cfg(test)]

@@ -4,12 +4,7 @@ use crate::order::{By, Currency, Fact, Money, OrderNo, Provider, Reference, Repo
 
 /// The columns `by` and `event_id` of a step.
 pub(super) fn by_columns(by: &By) -> (&'static str, Option<&str>) {
-    match by {
-        By::Buyer => ("buyer", None),
-        By::Operator => ("operator", None),
-        By::Deadline => ("deadline", None),
-        By::Report(provider, event_id) => (provider.as_str(), Some(event_id.as_str())),
-    }
+    (by.as_str(), by.event_id().map(Reference::as_str))
 }
 
 /// Who took a step, from the same columns.

@@ -1,5 +1,8 @@
 //! The ground: what an order, a sale and an answer *are*. No I/O, no clock, no lock, no wire format.
 
+#[macro_use]
+mod words;
+
 mod answer;
 mod fingerprint;
 mod id;
@@ -110,6 +113,14 @@ impl By {
             By::Operator => "operator",
             By::Deadline => "deadline",
             By::Report(provider, _) => provider.as_str(),
+        }
+    }
+
+    /// The report by which it was taken.
+    pub fn event_id(&self) -> Option<&Reference> {
+        match self {
+            By::Report(_, event_id) => Some(event_id),
+            By::Buyer | By::Operator | By::Deadline => None,
         }
     }
 }

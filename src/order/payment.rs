@@ -212,25 +212,6 @@ fn money_back<'a>(facts: impl Iterator<Item = &'a Fact>) -> i64 {
     sum.max(total)
 }
 
-macro_rules! words {
-    ($set:ident { $($variant:ident = $text:literal,)* }) => {
-        impl $set {
-            /// All of them.
-            pub const ALL: &[$set] = &[$($set::$variant,)*];
-
-            /// The word in the ledger and in operators' views.
-            pub fn as_str(self) -> &'static str {
-                match self { $($set::$variant => $text,)* }
-            }
-
-            /// The member that the word stands for.
-            pub fn parse(text: &str) -> Option<Self> {
-                match text { $($text => Some($set::$variant),)* _ => None }
-            }
-        }
-    };
-}
-
 words!(Provider { Standard = "standard", Alipay = "alipay", Wechatpay = "wechatpay", });
 words!(Note {
     Applied = "applied",

@@ -255,25 +255,6 @@ impl SaleState {
     }
 }
 
-macro_rules! words {
-    ($set:ident { $($variant:ident = $text:literal,)* }) => {
-        impl $set {
-            /// All of them.
-            pub const ALL: &[$set] = &[$($set::$variant,)*];
-
-            /// The word in the contract and in the ledger.
-            pub fn as_str(self) -> &'static str {
-                match self { $($set::$variant => $text,)* }
-            }
-
-            /// The member that the word stands for.
-            pub fn parse(text: &str) -> Option<Self> {
-                match text { $($text => Some($set::$variant),)* _ => None }
-            }
-        }
-    };
-}
-
 words!(Boundary { Request = "request", UserSku = "user_sku", UserSale = "user_sale", UserSkuDay = "user_sku_day", });
 words!(OnDuplicate { Replay = "replay", Conflict = "conflict", });
 words!(Switch { Running = "running", Paused = "paused", Ended = "ended", });

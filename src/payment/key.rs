@@ -12,7 +12,7 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::{PemObject, SectionKind};
 use webpki::EndEntityCert;
 
-use crate::limits;
+use crate::{limits, public_key};
 
 /// An RSA public key of 2048 to 8192 bits.
 #[derive(Clone)]
@@ -88,11 +88,11 @@ impl PublicKey {
 
     /// Takes the key out of a SubjectPublicKeyInfo (RFC 5280, section 4.1) and measures it.
     fn of_spki(spki: &[u8], serial: Option<String>) -> Result<PublicKey, InvalidKey> {
-        let (algorithm, pkcs1) = split_spki(spki).ok_or(InvalidKey::Unreadable)?;
+        let (algorithm, pkcs1) = public_key::split(spki).ok_or(InvalidKey::Unreadable)?;
         if algorithm != rustls_pki_types::alg_id::RSA_ENCRYPTION.as_ref() {
             return Err(InvalidKey::NotRsa);
         }
-        let bits = modulus_bits(pkcs1).ok_or(InvalidKey::Unreadable)?;
+        let bits = public_key::rsa_bits(pkcs1).ok_or(InvalidKey::Unreadable)?;
         if !limits::RSA_BITS.contains(&bits) {
             return Err(InvalidKey::Size(bits));
         }
@@ -111,40 +111,6 @@ pub(super) fn any_has_signed<K: Borrow<PublicKey>>(
     signature: &[u8],
 ) -> bool {
     keys.into_iter().any(|key| key.borrow().has_signed(message, signature))
-}
-
-const SEQUENCE: u8 = 0x30;
-const INTEGER: u8 = 0x02;
-const BIT_STRING: u8 = 0x03;
-
-/// The algorithm, and the key itself.
-fn split_spki(spki: &[u8]) -> Option<(&[u8], &[u8])> {
-    let (spki, after) = der(SEQUENCE, spki)?;
-    let (algorithm, rest) = der(SEQUENCE, spki)?;
-    let (bits, behind) = der(BIT_STRING, rest)?;
-    // The first byte says how many bits of the last one do not count.
-    let key = bits.strip_prefix(&[0])?;
-    (after.is_empty() && behind.is_empty()).then_some((algorithm, key))
-}
-
-fn modulus_bits(pkcs1: &[u8]) -> Option<usize> {
-    let (key, after) = der(SEQUENCE, pkcs1)?;
-    let (modulus, rest) = der(INTEGER, key)?;
-    let (_exponent, behind) = der(INTEGER, rest)?;
-    let modulus = modulus.strip_prefix(&[0]).unwrap_or(modulus);
-    let unused = usize::try_from(modulus.first()?.leading_zeros()).ok()?;
-    (after.is_empty() && behind.is_empty()).then_some(modulus.len() * 8 - unused)
-}
-
-/// The value of the first element of `input`, which must have this tag, and what follows it.
-fn der(tag: u8, input: &[u8]) -> Option<(&[u8], &[u8])> {
-    let (length, rest) = match input.strip_prefix(&[tag])? {
-        [length @ 0..=0x7f, rest @ ..] => (usize::from(*length), rest),
-        [0x81, length @ 0x80..=0xff, rest @ ..] => (usize::from(*length), rest),
-        [0x82, high @ 1..=0xff, low, rest @ ..] => (usize::from(u16::from_be_bytes([*high, *low])), rest),
-        _ => return None,
-    };
-    rest.split_at_checked(length)
 }
 
 #[cfg(test)]

@@ -2,8 +2,8 @@
 
 use serde::Serialize;
 
-use super::json::{order, rfc3339};
-use crate::order::{By, HistoryView, Kept, Taken};
+use super::json::{rfc3339, write_members};
+use crate::order::{HistoryView, Kept, Reference, Taken};
 
 #[derive(Serialize)]
 struct StepOut<'a> {
@@ -35,9 +35,8 @@ struct ReportOut<'a> {
 
 /// The members of an order, and `history` and `payments` beside them.
 pub fn history(view: &HistoryView) -> Vec<u8> {
-    let mut body = order(&view.view);
-    // The order ends with a brace, behind which nothing could be added.
-    body.pop();
+    let mut body = Vec::with_capacity(1024);
+    write_members(&view.view, &mut body);
     let steps: Vec<StepOut<'_>> = view.history.steps.iter().map(step).collect();
     let reports: Vec<ReportOut<'_>> = view.history.reports.iter().map(report).collect();
     body.extend_from_slice(b",\"history\":");
@@ -50,17 +49,13 @@ pub fn history(view: &HistoryView) -> Vec<u8> {
 }
 
 fn step(taken: &Taken) -> StepOut<'_> {
-    let event_id = match &taken.by {
-        By::Report(_, event_id) => Some(event_id.as_str()),
-        By::Buyer | By::Operator | By::Deadline => None,
-    };
     StepOut {
         state_version: taken.state_version,
         step: taken.step.as_str(),
         from: taken.from.as_str(),
         to: taken.to.as_str(),
         by: taken.by.as_str(),
-        event_id,
+        event_id: taken.by.event_id().map(Reference::as_str),
         at: rfc3339(taken.at),
     }
 }

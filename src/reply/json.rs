@@ -58,6 +58,12 @@ pub fn orders(views: &[OrderView], next_cursor: Option<OrderNo>) -> Vec<u8> {
 }
 
 fn write_order(view: &OrderView, body: &mut Vec<u8>) {
+    write_members(view, body);
+    body.push(b'}');
+}
+
+/// An order without the brace at its end.
+pub(super) fn write_members(view: &OrderView, body: &mut Vec<u8>) {
     let order = &view.order;
     let what = What {
         order_no: order.order_no,
@@ -76,7 +82,6 @@ fn write_order(view: &OrderView, body: &mut Vec<u8>) {
     number(body, i64::from(order.state_version));
     member(body, b",\"updated_at\":");
     time(body, order.updated_at);
-    body.push(b'}');
 }
 
 /// The members that every view of an order has.

@@ -169,9 +169,6 @@ impl<'c> Changing<'c> {
             Acquired::InProgress(_) => return Err(Error::Busy),
         };
         let changed = if is_done_already(&order, asked) {
-            if self.full.contains(operation.scope.as_str()) {
-                return Ok(Changed::Done { order, returned: None });
-            }
             Changed::Done { order, returned: None }
         } else {
             match self.take(&asked.order_no, asked.step, asked.restock, &asked.by)? {
@@ -179,7 +176,10 @@ impl<'c> Changing<'c> {
                 Err(InvalidTransition(state)) => return Ok(Changed::NotAllowed(state)),
             }
         };
-        if let Changed::Done { order, .. } = &changed {
+        // Only what is done already is ever asked for under so many keys: see `repeated`.
+        if let Changed::Done { order, .. } = &changed
+            && !self.full.contains(operation.scope.as_str())
+        {
             let body = effect::kept(order).into_bytes();
             let answer = Answer { is_success: true, body: body.clone() };
             let standing = Standing { fingerprint: operation.fingerprint, acquired: Acquired::Done(answer) };
