@@ -107,8 +107,9 @@ impl Crowd {
         self.wait(code, || self.book().heard(code) > before);
     }
 
+    /// Waits until something is so, while buyers buy.
     #[track_caller]
-    fn wait(&self, what: &str, mut is_there: impl FnMut() -> bool) {
+    pub(crate) fn wait(&self, what: &str, mut is_there: impl FnMut() -> bool) {
         let deadline = Instant::now() + EVENTUALLY;
         while !is_there() {
             assert!(!self.buyers.iter().any(JoinHandle::is_finished), "a buyer got an answer that is none");

@@ -9,7 +9,7 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -59,7 +59,6 @@ type Act = Arc<dyn Fn() + Send + Sync>;
 
 struct Wire {
     matches: Matches,
-    times: usize,
     spring: Spring,
 }
 
@@ -68,6 +67,8 @@ struct Spring {
     at: At,
     then: Then,
     act: Act,
+    /// How often it may still spring.
+    left: Arc<AtomicUsize>,
     count: Arc<(Mutex<usize>, Condvar)>,
 }
 
@@ -177,8 +178,9 @@ impl Proxy {
         act: impl Fn() + Send + Sync + 'static,
     ) -> Trip {
         let count = Arc::new((Mutex::new(0), Condvar::new()));
-        let spring = Spring { at, then, act: Arc::new(act), count: count.clone() };
-        lock(&self.shared.state).wires.push(Wire { matches: Box::new(matches), times, spring });
+        let left = Arc::new(AtomicUsize::new(times));
+        let spring = Spring { at, then, act: Arc::new(act), left, count: count.clone() };
+        lock(&self.shared.state).wires.push(Wire { matches: Box::new(matches), spring });
         Trip(count)
     }
 
@@ -313,12 +315,9 @@ impl Shared {
             return None;
         }
         let wires = &mut lock(&self.state).wires;
-        let touched = wires.iter_mut().position(|wire| (wire.matches)(words))?;
-        wires[touched].times -= 1;
-        let spring = wires[touched].spring.clone();
-        if wires[touched].times == 0 {
-            wires.remove(touched);
-        }
+        let mut armed = wires.iter_mut().filter(|wire| wire.spring.left.load(Ordering::SeqCst) > 0);
+        let spring = armed.find_map(|wire| (wire.matches)(words).then(|| wire.spring.clone()))?;
+        spring.left.fetch_sub(1, Ordering::SeqCst);
         Some(spring)
     }
 
@@ -333,6 +332,10 @@ impl Shared {
             link.client.shutdown(Shutdown::Both).ok();
         }
         link.server.shutdown(Shutdown::Both).ok();
+        // A reply that was lost with its connection, for whatever reason, did not come to its tripwire.
+        for (_, spring) in lock(&link.held).drain(..) {
+            spring.left.fetch_add(1, Ordering::SeqCst);
+        }
         self.changed.notify_all();
     }
 }

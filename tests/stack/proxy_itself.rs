@@ -93,6 +93,16 @@ fn a_tripwire_springs_at_the_request_or_at_its_reply() {
     assert!(ask(connect(proxy.address, SHORT), &["INCR", "n"]).is_err());
     assert_eq!((trip.count(), node.ask(&["GET", "n"]).text().as_str()), (1, "2"));
     assert_eq!(ask(connect(proxy.address, LONG), &["INCR", "n"]).unwrap(), Reply::Number(3), "it springs once");
+
+    // Behind a reset, in the same pipeline: a reply that is lost anyway does not use the tripwire up.
+    let reset = proxy.trip(is("INCR"), (1, At::Reply, Then::Reset), || {});
+    let silence = proxy.trip(is("GET"), (1, At::Reply, Then::Silence), || {});
+    let mut stream = connect(proxy.address, LONG);
+    std::io::Write::write_all(&mut stream, &[request(&["INCR", "n"]), request(&["GET", "n"])].concat()).unwrap();
+    assert!(read(&mut BufReader::new(stream)).is_err());
+    assert_eq!((reset.count(), silence.count()), (1, 0));
+    assert!(ask(connect(proxy.address, SHORT), &["GET", "n"]).is_err(), "it is armed still");
+    assert_eq!(silence.count(), 1);
 }
 
 #[test]
