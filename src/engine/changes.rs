@@ -73,7 +73,7 @@ impl Engine {
             Changed::NotFound => return Err(Code::OrderNotFound.into()),
             Changed::OtherContent => return Err(Code::IdempotencyKeyReused.into()),
             Changed::NotAllowed(state) => return Err(not_allowed(state)),
-            Changed::Heard(_) => return Err(Code::UnknownOutcome.into()),
+            Changed::Heard { .. } => return Err(Code::UnknownOutcome.into()),
         };
         if !is_replay {
             self.metrics.step(step, 1);
@@ -89,8 +89,11 @@ impl Engine {
     /// Cancel-safe: once polled, the report is taken in whether or not anybody waits for the answer.
     pub async fn hear(&self, report: Report) -> Result<Note, Refusal> {
         match self.change(Change::Report(report)).await? {
-            Changed::Heard(note) => {
+            Changed::Heard { note, steps } => {
                 self.metrics.report(note);
+                for step in steps.into_iter().flatten() {
+                    self.metrics.step(step, 1);
+                }
                 Ok(note)
             }
             Changed::NotFound => Err(Code::OrderNotFound.into()),

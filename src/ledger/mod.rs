@@ -200,7 +200,12 @@ pub enum Changed {
     /// It was taken before under this key, and this is how the order stood then.
     Before(Order),
     /// The report is kept, now or before.
-    Heard(Note),
+    Heard {
+        /// What became of it.
+        note: Note,
+        /// The steps that its order took because of it, in their order; none if it was kept before.
+        steps: [Option<Step>; 2],
+    },
     /// There is no such order, or it is somebody else's. Nothing is kept.
     NotFound,
     /// The key was used for another command.

@@ -70,6 +70,8 @@ fn a_payment_pays_its_order_once() {
     assert_heard(&tell(&server, &paid.clone().at(provider::now_s() - 60)));
     assert_state(&server, 1, &order_no, "paid", 2);
     assert_eq!(server.level("s", "sku-1"), Level { total: 100, available: 99, held: 0, sold: 1 });
+    let metrics = String::from_utf8(server.operator().send(get("/metrics")).body).unwrap();
+    assert!(metrics.contains("\nrushgate_steps_total{step=\"pay\"} 1\n"), "one step, however often it is reported");
     server.assert_balanced();
     server.finish();
 }

@@ -196,9 +196,9 @@ impl<'c> Changing<'c> {
             return Ok(Changed::NotFound);
         }
         if let Some(note) = self.heard.get(&event) {
-            return Ok(Changed::Heard(*note));
+            return Ok(Changed::Heard { note: *note, steps: [None; 2] });
         }
-        let mut note = Note::NoEffect;
+        let (mut note, mut steps) = (Note::NoEffect, [None; 2]);
         if let Some(order_no) = order_no
             && let Some(locked) = self.orders.get(&order_no)
         {
@@ -214,11 +214,11 @@ impl<'c> Changing<'c> {
             if let Some(waited) = verdict.parked {
                 self.settle_waiting(order_no, waited);
             }
-            note = verdict.note;
+            (note, steps) = (verdict.note, verdict.steps);
         }
         self.report(event.clone(), Past { fact: report.fact.clone(), note });
         self.reports.insert(event, report);
-        Ok(Changed::Heard(note))
+        Ok(Changed::Heard { note, steps })
     }
 
     fn settle_waiting(&mut self, order_no: OrderNo, note: Note) {

@@ -35,11 +35,11 @@ pub(super) fn hear(
     let mut select = connection.prepare_cached(SELECT_NOTE)?;
     let before = select.query_row([provider, event_id], |row| word(row, 0, Note::parse)).optional()?;
     if let Some(note) = before {
-        return Ok(Changed::Heard(note));
+        return Ok(Changed::Heard { note, steps: [None; 2] });
     }
-    let note = match order {
+    let (note, steps) = match order {
         Some(order) => apply(connection, order, report, now_ms)?,
-        None => Note::NoEffect,
+        None => (Note::NoEffect, [None; 2]),
     };
     let columns = FactColumns::of(report);
     connection.prepare_cached(INSERT_REPORT)?.execute(params![
@@ -56,14 +56,19 @@ pub(super) fn hear(
         note.as_str(),
         now_ms
     ])?;
-    Ok(Changed::Heard(note))
+    Ok(Changed::Heard { note, steps })
 }
 
 const SELECT_PRICE: &str = "SELECT unit_price, currency FROM skus WHERE no = ?1";
 const END_PARKING: &str = "UPDATE payment_reports SET note = ?2 WHERE order_no = ?1 AND note = 'parked'";
 
-/// Takes the steps that a report leads to, and answers what becomes of it.
-fn apply(connection: &Connection, mut order: Order, report: &Report, now_ms: UnixMs) -> Result<Note, Error> {
+/// Takes the steps that a report leads to, and answers what becomes of it, and which they are.
+fn apply(
+    connection: &Connection,
+    mut order: Order,
+    report: &Report,
+    now_ms: UnixMs,
+) -> Result<(Note, [Option<Step>; 2]), Error> {
     let mut select = connection.prepare_cached(SELECT_PRICE)?;
     let (unit_price, currency) = select.query_row([order.sku.0], |row| {
         Ok((row.get::<_, i64>(0)?, word(row, 1, |text| Currency::parse(text).ok())?))
@@ -80,7 +85,7 @@ fn apply(connection: &Connection, mut order: Order, report: &Report, now_ms: Uni
     if let Some(note) = verdict.parked {
         connection.prepare_cached(END_PARKING)?.execute(params![order.order_no.as_bytes(), note.as_str()])?;
     }
-    Ok(verdict.note)
+    Ok((verdict.note, verdict.steps))
 }
 
 /// What happened to an order of `user`, in one consistent view.

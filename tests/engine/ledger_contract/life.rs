@@ -10,7 +10,7 @@ use rushgate::ledger::{Appended, AskedStep, Change, Changed, Entry};
 use rushgate::limits::KEY_KEPT_MS;
 use rushgate::limits::KEYS_PER_STEP_MAX;
 use rushgate::order::{
-    By, Fact, Fingerprint, History, Money, Order, Provider, Reference, Report, Rules, SkuLevel, State, Step,
+    By, Fact, Fingerprint, History, Money, Note, Order, Provider, Reference, Report, Rules, SkuLevel, State, Step,
 };
 
 use super::{Books, CREATED, ledgers, limited};
@@ -402,6 +402,27 @@ async fn a_batch_takes_its_changes_in_turn() {
     }
 }
 
+/// It moves nothing, or did so before.
+pub(crate) fn heard(note: Note) -> Changed {
+    Changed::Heard { note, steps: [None; 2] }
+}
+
+fn applied(steps: [Option<Step>; 2]) -> Changed {
+    Changed::Heard { note: Note::Applied, steps }
+}
+
+pub(crate) fn paid() -> Changed {
+    applied([Some(Step::Pay), None])
+}
+
+pub(crate) fn paid_and_refunded() -> Changed {
+    applied([Some(Step::Pay), Some(Step::Refund)])
+}
+
+pub(crate) fn refunded() -> Changed {
+    applied([Some(Step::Refund), None])
+}
+
 /// An answer in words: what it is, and how the order stands.
 fn word(changed: &Changed) -> String {
     match changed {
@@ -410,7 +431,7 @@ fn word(changed: &Changed) -> String {
             format!("done {} {}{back}", order.state.as_str(), order.state_version)
         }
         Changed::Before(order) => format!("before {} {}", order.state.as_str(), order.state_version),
-        Changed::Heard(note) => format!("heard {}", note.as_str()),
+        Changed::Heard { note, .. } => format!("heard {}", note.as_str()),
         Changed::NotFound => "not found".to_owned(),
         Changed::OtherContent => "other content".to_owned(),
         Changed::NotAllowed(state) => format!("not allowed {}", state.as_str()),

@@ -6,7 +6,7 @@ use sqlx::{Connection, PgConnection};
 
 use super::Shop;
 use super::breaks::eventually;
-use crate::ledger_contract::life::{LATE, asked, payment, report};
+use crate::ledger_contract::life::{LATE, asked, heard, paid, payment, report};
 use crate::postgres_server::server;
 use crate::world::{NOON, rules};
 
@@ -69,7 +69,7 @@ async fn orders_of_an_earlier_program_live_on() {
     ];
     let answers = engine.change(changes, NOON + 5).await.unwrap();
     assert!(matches!(answers[0], Changed::Done { returned: Some(0), .. }), "{answers:?}");
-    assert_eq!(answers[1..], [Changed::Heard(Note::Applied), Changed::Heard(Note::NoEffect)]);
+    assert_eq!(answers[1..], [paid(), heard(Note::NoEffect)]);
     assert_eq!(engine.expire(LATE, 9).await.unwrap().len(), 2);
     shop.assert_balanced().await;
 }

@@ -4,7 +4,7 @@ use rushgate::ledger::{AskedStep, Changed};
 use rushgate::order::{By, Fact, History, Kept, Note, Provider, Rules, State, Step, Taken};
 
 use super::super::{Books, Home, Kind, ledgers, limited};
-use super::{LATE, asked, done, is_done, money, payment, reference, refund, report};
+use super::{LATE, asked, done, heard, is_done, money, paid, payment, reference, refund, report};
 use crate::world::{NOON, new_sale, rules, user};
 
 #[tokio::test]
@@ -22,11 +22,11 @@ async fn a_history_is_complete_and_in_order() {
             let whole = money(&wish, "r");
             Fact::Refunded(rushgate::order::Money { amount: 1, is_total: true, ..whole })
         });
-        assert_eq!(at(NOON + 1, Change::Report(failed.clone())).await, [Changed::Heard(Note::NoEffect)], "{name}");
+        assert_eq!(at(NOON + 1, Change::Report(failed.clone())).await, [heard(Note::NoEffect)], "{name}");
         let cancel = AskedStep { by: By::Buyer, ..asked(&wish, Step::Cancel, "x") };
         assert!(is_done(&at(NOON + 2, Change::Step(cancel)).await[0]), "{name}");
-        assert_eq!(at(NOON + 3, Change::Report(part.clone())).await, [Changed::Heard(Note::Parked)], "{name}");
-        assert_eq!(at(NOON + 4, Change::Report(late.clone())).await, [Changed::Heard(Note::Applied)], "{name}");
+        assert_eq!(at(NOON + 3, Change::Report(part.clone())).await, [heard(Note::Parked)], "{name}");
+        assert_eq!(at(NOON + 4, Change::Report(late.clone())).await, [paid()], "{name}");
         let operator = AskedStep { user: None, by: By::Operator, ..asked(&wish, Step::Refund, "y") };
         assert!(is_done(&at(NOON + 5, Change::Step(operator)).await[0]), "{name}");
         // What is repeated or refused is no part of it.
@@ -105,7 +105,7 @@ async fn lived(kind: Kind) -> Books {
     let back = AskedStep { restock: true, ..asked(&books.wish(8, "k", 2), Step::Refund, "back") };
     assert!(is_done(&books.ask(back).await));
     let parked = books.taken_through(9, "k", &[]).await;
-    assert_eq!(books.hear(refund(&parked, "r9")).await, Changed::Heard(Note::Parked));
+    assert_eq!(books.hear(refund(&parked, "r9")).await, heard(Note::Parked));
     books.assert_balanced().await;
     books
 }
