@@ -8,6 +8,7 @@
 --        mixed               a crowd with several orders each, three in ten of them retries of a recent one
 --        storm               one user, one key; who comes while the order is being recorded waits for it
 --        malformed           half a body: 400
+--        life                what is done to orders after they were made: the requests of the file SALE, each once
 -- SALE   the sale to order from, sku sku-1
 -- RUN    makes the keys of this run different from those of every other
 --
@@ -43,9 +44,38 @@ local function cut(request)
   return user_first, { request:sub(1, user_at - 1), request:sub(user_end + 1, key_at - 1), request:sub(key_end + 1) }
 end
 
+-- Requests as they go over the wire, each behind a line with its length. `again`: from the first one, until the time is
+-- over; else a thread that has sent its share stops, and whoever started wrk ends it with SIGINT.
+local function from_file(file, again, every, connections)
+  local mine, number = {}, 0
+  local input = assert(io.open(file, "rb"))
+  for length in input:lines() do
+    local one = input:read(tonumber(length))
+    if number % every == thread_no then
+      mine[#mine + 1] = one
+    end
+    number = number + 1
+  end
+  input:close()
+  -- wrk asks the first thread for a request that it never sends, and answers come in any order: as many as there are
+  -- connections are sent once more before a thread stops.
+  local sent, last = 0, #mine + connections
+  return function()
+    sent = sent + 1
+    if not again and sent > last then
+      wrk.thread:stop()
+    end
+    return mine[(sent - 1) % #mine + 1]
+  end
+end
+
 function init(args)
   local path, sale = args[1] or "accepted", args[2] or "demo"
   local run, keys = args[3] or tostring(os.time()), tonumber(args[4] or 1000)
+  if path == "life" then
+    request = from_file(sale, run == "again", tonumber(args[5]), keys)
+    return
+  end
   local bodies = {
     reused = '{"sale_id":"' .. sale .. '","sku_id":"sku-1","quantity":2}',
     malformed = '{"sale_id":"' .. sale .. '","sku_id":"sk',

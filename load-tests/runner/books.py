@@ -29,6 +29,7 @@ def ask(url, body=None):
 @dataclasses.dataclass
 class Counters:
     outcomes: dict = dataclasses.field(default_factory=dict)  # answers by code
+    steps: dict = dataclasses.field(default_factory=dict)  # of orders
     others: dict = dataclasses.field(default_factory=dict)
 
 
@@ -36,11 +37,11 @@ class Books:
     def __init__(self, stack):
         self.stack = stack
 
-    def make_sale(self, sale, stock):
+    def make_sale(self, sale, stock, pays_in_s=86400):
         """Nobody pays here, and no order may expire while the rows are counted."""
         engines = self.stack.engines
         ask(f"{engines[0].admin}/admin/v1/sales", {
-            "sale_id": sale, "shards": self.stack.options.shards, "payment_timeout_s": 86400,
+            "sale_id": sale, "shards": self.stack.options.shards, "payment_timeout_s": pays_in_s,
             "skus": [{"sku_id": "sku-1", "stock": stock, "unit_price": 1999, "currency": "CNY"}]})
         for engine in engines[1:]:
             # Every other engine knows it within a second.
@@ -55,8 +56,8 @@ class Books:
                     time.sleep(0.05)
 
     def order_each(self, sale, run, count):
-        """Orders that are there before the load starts: user N with key RUN-N."""
-        failed = []
+        """Orders that are there before the load starts: user N with key RUN-N. Their numbers, by user."""
+        failed, made = [], {}
 
         def order(first, step, engine):
             wire = http.client.HTTPConnection(engine.url.removeprefix("http://"), timeout=30)
@@ -70,6 +71,7 @@ class Books:
                     text = answer.read()
                     if answer.status != 201:
                         raise Failed(f"{answer.status}: {text.decode(errors='replace')[:200]}")
+                    made[number] = json.loads(text)["order_no"]
             except (OSError, http.client.HTTPException, Failed) as error:
                 failed.append(str(error))
             finally:
@@ -87,16 +89,17 @@ class Books:
         rows = self.rows(sale)
         if rows != count:
             raise Failed(f"{sale} has {rows} orders instead of the {count} that were placed")
+        return made
 
     def counters(self):
         """The engines' own counters, added up."""
         total = Counters()
         for engine in self.stack.engines:
             for line in ask(f"{engine.admin}/metrics").splitlines():
-                found = re.match(r'rushgate_(?:outcomes_total\{code="(\w+)"\}|(\w+)) ([0-9.]+)', line)
+                found = re.match(r'rushgate_(?:(outcomes|steps)_total\{\w+="(\w+)"\}|(\w+)) ([0-9.]+)', line)
                 if found:
-                    counts, name = (total.outcomes, found[1]) if found[1] else (total.others, found[2])
-                    counts[name] = counts.get(name, 0) + int(float(found[3]))
+                    counts, name = (getattr(total, found[1]), found[2]) if found[1] else (total.others, found[3])
+                    counts[name] = counts.get(name, 0) + int(float(found[4]))
         if "created" not in total.outcomes:
             raise Failed("the engine's metrics cannot be read")
         return total

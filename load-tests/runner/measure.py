@@ -1,16 +1,15 @@
 """One stack, every path, every tool, in turns."""
 
 import os
-import platform
 import re
 import signal
 import time
 
 from . import report, traffic
+from .about import about
 from .books import Books
 from .check import check
-from .process import Failed, call, say, warn
-from .stack import ROOT
+from .process import Failed, say, warn
 from .tools import Tool
 
 PLENTY = 1_000_000_000
@@ -158,44 +157,21 @@ class Measurement:
                 self._fail(f"{engine.name} left with exit code {code}")
 
     def about(self):
-        """Where and with what: figures belong to a machine and an hour."""
-        stores, disk = self.stack.describe()
-        if disk == "tmpfs":
+        if self.stack.is_in_memory():
             self._note("the stores are in memory, so a commit costs nothing: set TMPDIR to a real disk")
-        commit = _git("rev-parse", "--short", "HEAD") or "unknown"
-        if _git("status", "--porcelain", "--untracked-files=no"):
-            commit += " with changes"
         return {
-            "machine": f"{os.cpu_count()} CPUs, {_cpu_model()}, {platform.system()} {platform.release()}",
-            "load before": " ".join(f"{load:.2f}" for load in os.getloadavg()),
-            "engine": f"commit {commit}, {self.stack.version}; {len(self.stack.engines)} engine(s)",
-            "stores": f"{stores}; {self.options.shards} shard(s) a sale",
+            **about(self.stack),
             "tools": "; ".join(tool.version() for tool in self.tools.values()),
             "runs": f"{self.options.repeats} x {self.options.seconds} s a path and tool, on the same CPUs as the load",
             "lifted": "no authentication, no rate limit",
         }
 
 
-def _git(*words):
-    try:
-        return call(["git", "-C", ROOT, *words]).stdout.strip()
-    except OSError:
-        return ""
-
-
-def _cpu_model():
-    with open("/proc/cpuinfo", encoding="utf-8") as lines:
-        for line in lines:
-            if line.startswith("model name"):
-                return line.partition(": ")[2].strip()
-    return platform.machine()
-
-
 def measure(options, stack):
     """The exit code."""
     measurement = Measurement(options, stack)
-    about = measurement.about()
-    for name, text in about.items():
+    told = measurement.about()
+    for name, text in told.items():
         say(f"{name:12}{text}")
     try:
         measurement.all()
@@ -216,5 +192,5 @@ def measure(options, stack):
         for line in stack.complaints():
             warn(f"          {line}")
     if options.json:
-        report.write_json(options.json, about, measurement.samples, measurement.failures, measurement.notes)
+        report.write_json(options.json, told, measurement.samples, measurement.failures, measurement.notes)
     return 1 if measurement.failures else 0

@@ -141,8 +141,8 @@ def call(words, **how):
     return subprocess.run([str(word) for word in words], check=False, capture_output=True, text=True, **how)
 
 
-def run_tool(commands, work, seconds, env=None):
-    """Runs load tools side by side: exit code, output, errors and processor time of each."""
+def run_tool(commands, work, seconds, env=None, is_done=None):
+    """Runs load tools side by side: exit code, output, errors and processor time of each. Interrupts them when `is_done`."""
     running, results = [], []
     try:
         for at, words in enumerate(commands):
@@ -156,6 +156,9 @@ def run_tool(commands, work, seconds, env=None):
                 pid, status, used = os.wait4(tool.pid, os.WNOHANG)
                 if pid:
                     break
+                if is_done and is_done():
+                    is_done = None
+                    tool.send_signal(signal.SIGINT)
                 if time.monotonic() > end:
                     raise Failed(f"{commands[at][0]} was still running after {seconds} s")
                 time.sleep(0.005)
@@ -177,3 +180,22 @@ def say(text):
 
 def warn(text):
     print(text, file=sys.stderr, flush=True)
+
+
+def on_its_own(name, main):
+    """Runs a script to its exit code, however it is told to end."""
+    for each in [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]:
+        signal.signal(each, _leave)
+    if not os.access("/proc/self/stat", os.R_OK):
+        warn(f"{name}: reads CPU time and memory from /proc, so it runs on Linux only")
+        sys.exit(1)
+    try:
+        sys.exit(main())
+    except Failed as failed:
+        warn(f"{name}: {failed}")
+        sys.exit(1)
+
+
+def _leave(number, _frame):
+    # Through the `with` block, which stops what was started.
+    sys.exit(128 + number)

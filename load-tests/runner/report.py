@@ -23,7 +23,7 @@ def sample(path, tool, which, repeat, load, rows, drain, cpu_us, peak_mib):
         "requests_per_s": load.requests / seconds, "rows": rows,
         "durable_per_s": None if rows is None else rows / (seconds + drain),
         "drain_ms": None if drain is None else drain * 1000,
-        "p50_ms": load.p50 / 1000, "p99_ms": load.p99 / 1000, "p999_ms": load.p999 / 1000,
+        **{f"{name}_ms": None if getattr(load, name) is None else getattr(load, name) / 1000 for name in ["p50", "p99", "p999"]},
         "refused": load.refused, "dropped": load.dropped,
         "cpu_us": {name: used / load.requests for name, used in cpu_us.items()}, "peak_mib": peak_mib,
     }
@@ -56,7 +56,7 @@ def _ratio(samples, floor):
     return [f"{statistics.median(ratios):.2f}", spread]
 
 
-def table(samples, paths, tools):
+def table(samples, paths, tools, shares_echo=True):
     processes = [name for name in PROCESSES if any(name in one["cpu_us"] for one in samples)]
     head = ["path", "tool", *(title for title, _, _ in FIGURES), *(f"{name} us" for name in processes), "MiB",
             "of echo", "min-max"]
@@ -68,7 +68,7 @@ def table(samples, paths, tools):
     for path in paths:
         for tool in tools:
             floor = of(path, tool, "echo")
-            shared = next((of(other, tool, "echo") for other in paths if of(other, tool, "echo")), [])
+            shared = next((of(other, tool, "echo") for other in paths if shares_echo and of(other, tool, "echo")), [])
             ours = of(path, tool, "rushgate")
             if ours:
                 rows.append(_row(path, tool, ours, floor or shared, processes))

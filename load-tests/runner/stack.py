@@ -1,5 +1,6 @@
 """What is measured: engines with their stores, and the echo that is their floor."""
 
+import base64
 import os
 import secrets
 import shutil
@@ -98,6 +99,9 @@ class Stack:
         rushgate, echo = build(options.build)
         self.version = call([rushgate, "--version"]).stdout.strip()
         self.echo = Server("echo", [echo, "127.0.0.1:0"], self.work)
+        # The provider's secret, for what reports payments.
+        self.secret = secrets.token_bytes(32)
+        told = {"RUSHGATE_PAYMENTS_STANDARD_SECRETS": "whsec_" + base64.b64encode(self.secret).decode()}
         env = {}
         if options.stack == "redis-postgres":
             say("starting Redis and PostgreSQL")
@@ -115,7 +119,7 @@ class Stack:
             self.engines.append(Server(
                 f"rushgate-{number}",
                 [rushgate, "serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--data-dir", data],
-                self.work, env=env))
+                self.work, env={**env, **told}))
 
     def cpu_us(self):
         """Processor time so far, by kind of process."""
@@ -126,16 +130,19 @@ class Stack:
             used["postgres"] = self.postgres.cpu_us_of_tree()
         return used
 
+    def _disk(self):
+        return call(["stat", "--file-system", "--format", "%T", self.work]).stdout.strip() or "an unknown file system"
+
+    def is_in_memory(self):
+        return self._disk() == "tmpfs"
+
     def describe(self):
-        disk = call(["stat", "--file-system", "--format", "%T", self.work]).stdout.strip() or "an unknown file system"
-        if self.postgres:
-            redis = call([need("redis-server", ""), "--version"]).stdout
-            redis = redis.partition("v=")[2].split()[0]
-            text = (f"{len(self.redis)} Redis {redis} (no persistence, noeviction), PostgreSQL {self.postgres.version} "
-                    f"(fsync on) on {disk}")
-        else:
-            text = f"memory gate, SQLite on {disk}"
-        return text, disk
+        if not self.postgres:
+            return f"memory gate, SQLite on {self._disk()}"
+        redis = call([need("redis-server", ""), "--version"]).stdout
+        redis = redis.partition("v=")[2].split()[0]
+        return (f"{len(self.redis)} Redis {redis} (no persistence, noeviction), PostgreSQL {self.postgres.version} "
+                f"(fsync on) on {self._disk()}")
 
     def complaints(self):
         """What the engines logged as warnings and errors, the last few."""

@@ -52,7 +52,16 @@ class Tool:
     def run(self, path, urls, sale, run, seconds, keys, floor=False):
         """Loads all `urls` together. `floor`: the echo, which knows one answer only."""
         commands, env = getattr(self, f"_{self.name}")(path, urls, sale, run, seconds, keys, floor)
-        results = run_tool(commands, self.work, seconds + 90, env)
+        return self._load(commands, seconds, env)
+
+    def run_file(self, file, urls, seconds, is_done=None):
+        """Sends the requests of a file, each once until `is_done`, or again and again. Only wrk does that."""
+        how = "once" if is_done else "again"
+        commands, env = self._wrk("life", urls, str(file), how, seconds, None, False)
+        return self._load(commands, seconds, env, is_done)
+
+    def _load(self, commands, seconds, env, is_done=None):
+        results = run_tool(commands, self.work, seconds + 90, env, is_done)
         loads = []
         for code, out, errors, client_us in results:
             load = getattr(self, f"_read_{self.name}")(code, out, errors)
@@ -70,8 +79,9 @@ class Tool:
         threads = max(2, len(urls))
         hosts = ",".join(url.removeprefix("http://") for url in urls)
         connections = max(self.options.connections, threads)
-        return [[self.program, f"-t{threads}", f"-c{connections}", f"-d{seconds}s", "--timeout", "10s",
-                 "-s", str(HERE / "orders.lua"), urls[0], "--", path, sale, run, str(keys)]], {"RUSHGATE_HOSTS": hosts}
+        command = [self.program, f"-t{threads}", f"-c{connections}", f"-d{seconds}s", "--timeout", "10s",
+                   "-s", str(HERE / "orders.lua"), urls[0], "--", path, sale, run, str(keys or connections), str(threads)]
+        return [command], {"RUSHGATE_HOSTS": hosts}
 
     def _read_wrk(self, code, out, errors):
         line = re.search(r"^measured (.*)$", out, re.MULTILINE)
