@@ -216,6 +216,9 @@ pub const CHANGES_QUEUED_MAX: usize = 4_096;
 pub const CHANGES_AT_ONCE: usize = 2;
 /// Most changes of one ledger transaction.
 pub const CHANGES_PER_BATCH_MAX: usize = 64;
+/// Orders that somebody else holds which a batch of changes may wait for, one after the other; the rest of it is then
+/// turned away for now. Each costs the ledger's wait for a lock, and an answer waits no longer than [`ANSWER_MS_MAX`].
+pub const HELD_ORDERS_PER_BATCH_MAX: usize = 2;
 
 // ---- payment callbacks ----
 

@@ -83,6 +83,8 @@ pub(super) struct Stranded {
 struct LiveShard {
     /// Its gate epoch; 0 before the first load.
     epoch: AtomicI64,
+    /// Whether this engine loaded it again after the first time, which makes the gate forget reservations.
+    is_reloaded: AtomicBool,
     /// Whether its gate is left aside, because it failed or orders went past it: it needs a new epoch.
     out: AtomicBool,
     /// When it may be loaded again; in the past unless it keeps failing.
@@ -187,6 +189,20 @@ impl Live {
         if let Some(shard) = self.shards.get(usize::from(shard)) {
             shard.epoch.store(epoch, Ordering::SeqCst);
         }
+    }
+
+    /// To be told before this engine loads a shard.
+    pub(super) fn begin_load(&self, shard: u16) {
+        if let Some(shard) = self.shards.get(usize::from(shard))
+            && shard.loaded_at.load(Ordering::SeqCst) > 0
+        {
+            shard.is_reloaded.store(true, Ordering::SeqCst);
+        }
+    }
+
+    /// Whether this engine loaded a shard more than once.
+    pub(super) fn is_reloaded(&self, shard: u16) -> bool {
+        self.shards.get(usize::from(shard)).is_none_or(|shard| shard.is_reloaded.load(Ordering::SeqCst))
     }
 
     /// Whether a shard's gate is left aside.

@@ -3,6 +3,7 @@
 //!
 //! Units come back in the ledger first and in the gate after, and only then is anybody told.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
@@ -68,16 +69,19 @@ impl Engine {
             keep_until: self.clock.now_ms().saturating_add(limits::KEY_KEPT_MS),
         };
         let (order, is_replay) = match self.change(Change::Step(asked)).await? {
-            Changed::Done { order, .. } => (order, false),
+            Changed::Done { order, returned } => {
+                // Whoever cancels a cancelled order under another key finds it done.
+                if step != Step::Cancel || returned.is_some() {
+                    self.metrics.step(step, 1);
+                }
+                (order, false)
+            }
             Changed::Before(order) => (order, true),
             Changed::NotFound => return Err(Code::OrderNotFound.into()),
             Changed::OtherContent => return Err(Code::IdempotencyKeyReused.into()),
             Changed::NotAllowed(state) => return Err(not_allowed(state)),
             Changed::Heard { .. } => return Err(Code::UnknownOutcome.into()),
         };
-        if !is_replay {
-            self.metrics.step(step, 1);
-        }
         // A sale that another engine has just made may not be known here yet: the same request finds the answer.
         let view = self.view(order).ok_or(Code::UnknownOutcome)?;
         Ok(StepTaken { view, is_replay })
@@ -170,23 +174,54 @@ impl ChangeJob {
 }
 
 impl Engine {
-    /// Commits the changes; if one of them is rejected as a whole, each on its own.
+    /// Commits the changes; if they are rejected as a whole, those of each order on their own: a broken row, or one that
+    /// somebody holds, is no reason to turn the others away.
     async fn commit(&self, changes: Vec<Change>) -> Vec<Result<Changed, ledger::Error>> {
         let count = changes.len();
         let error = match self.commit_together(changes.clone()).await {
             Ok(changed) => return changed.into_iter().map(Ok).collect(),
             Err(error) => error,
         };
-        // A broken row, or one that somebody holds, is no reason to turn the others away.
         if !matches!(error, ledger::Error::Corrupt(_) | ledger::Error::Busy) || count == 1 {
             return vec![Err(error); count];
         }
-        let mut each = Vec::with_capacity(count);
-        for change in changes {
-            let changed = self.commit_together(vec![change]).await;
-            each.push(changed.and_then(|changed| changed.into_iter().next().ok_or_else(no_answer)));
+        let mut by_order: BTreeMap<Option<OrderNo>, Vec<usize>> = BTreeMap::new();
+        for (n, change) in changes.iter().enumerate() {
+            by_order.entry(change.order_no()).or_default().push(n);
         }
-        each
+        let mut answers: Vec<_> = (0..count).map(|_| Err(ledger::Error::Busy)).collect();
+        let mut held = 0;
+        for members in by_order.into_values() {
+            if held == limits::HELD_ORDERS_PER_BATCH_MAX {
+                break;
+            }
+            let of_order: Vec<Change> = members.iter().filter_map(|n| changes.get(*n).cloned()).collect();
+            let changed = self.commit_of_order(of_order).await;
+            held += usize::from(changed.iter().any(|changed| matches!(changed, Err(ledger::Error::Busy))));
+            for (n, changed) in members.into_iter().zip(changed) {
+                if let Some(answer) = answers.get_mut(n) {
+                    *answer = changed;
+                }
+            }
+        }
+        answers
+    }
+
+    /// Commits changes of one order; if one of them is broken, each on its own.
+    async fn commit_of_order(&self, changes: Vec<Change>) -> Vec<Result<Changed, ledger::Error>> {
+        let count = changes.len();
+        match self.commit_together(changes.clone()).await {
+            Ok(changed) => changed.into_iter().map(Ok).collect(),
+            Err(ledger::Error::Corrupt(_)) if count > 1 => {
+                let mut each = Vec::with_capacity(count);
+                for change in changes {
+                    let changed = self.commit_together(vec![change]).await;
+                    each.push(changed.and_then(|changed| changed.into_iter().next().ok_or_else(no_answer)));
+                }
+                each
+            }
+            Err(error) => vec![Err(error); count],
+        }
     }
 
     async fn commit_together(&self, changes: Vec<Change>) -> Result<Vec<Changed>, ledger::Error> {

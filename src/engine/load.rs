@@ -168,6 +168,7 @@ async fn load_one(gate: &dyn Gate, offer: &Offer, shard: u16, epoch: &Epoch) -> 
     let Begun { levels, switch } = epoch.begun.as_ref()?;
     let available: Vec<i64> = levels.iter().map(crate::order::SkuLevel::available).collect();
     let sale = Sale { switch: *switch, ..offer.sale.as_ref().clone() };
+    offer.live.begin_load(shard);
     let loaded = gate.load(at, &sale, &available, epoch.is_first()).await;
     // Only now: who is refused for the old epoch waits for the load instead of beginning another.
     offer.live.set_epoch(shard, epoch.epoch);

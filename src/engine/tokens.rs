@@ -81,10 +81,10 @@ impl Engine {
     }
 
     /// Whether no order of the hold's shard can be on its way without its gate knowing: it was never loaded anew, except by
-    /// a start of the one engine that it lives in, and none went past it.
+    /// the start of the one engine that it lives in, before which nothing was on its way, and none went past it.
     fn gate_knows_all(&self, offer: &Offer, hold: &Hold) -> bool {
         let at = offer.at(hold.user.shard(offer.sale.rules.shards));
-        let forgot_nothing = at.epoch == 1 || !self.gate.is_shared();
+        let forgot_nothing = at.epoch == 1 || (!self.gate.is_shared() && !offer.live.is_reloaded(at.shard));
         forgot_nothing
             && !offer.live.is_out(at.shard)
             && !offer.live.is_ungated.load(Ordering::SeqCst)

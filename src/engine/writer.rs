@@ -128,8 +128,15 @@ impl Engine {
     }
 
     /// Tells the gate what became of a batch, then everyone in it: who repeats an answered order finds it settled.
-    async fn finish(self: Arc<Self>, jobs: Vec<Job>, recorded: Vec<Recorded>) {
-        self.settle(&jobs, &recorded).await;
+    async fn finish(self: Arc<Self>, jobs: Vec<Job>, mut recorded: Vec<Recorded>) {
+        let lost = self.settle(&jobs, &recorded).await;
+        for (job, recorded) in jobs.iter().zip(&mut recorded) {
+            // The gate still holds it, so the order is tried again when its lease is over, and the user's limit may have
+            // room by then: that is no final "no".
+            if matches!(recorded, Recorded::Refused(Appended::LimitReached)) && lost.contains(&job.at) {
+                *recorded = Recorded::Trouble(Code::UnknownOutcome);
+            }
+        }
         let uncounted = uncounted(&jobs, &recorded);
         for (job, recorded) in jobs.into_iter().zip(recorded) {
             self.bells.ring(&job.hold.order_no);
@@ -174,25 +181,26 @@ impl Engine {
         }
     }
 
-    /// Tells the gate what became of each reservation.
-    async fn settle(&self, jobs: &[Job], recorded: &[Recorded]) {
+    /// Tells the gate what became of each reservation; the shards that may not have heard.
+    async fn settle(&self, jobs: &[Job], recorded: &[Recorded]) -> Vec<At> {
         let mut by_shard: HashMap<At, Vec<Settlement>> = HashMap::new();
         for (job, recorded) in jobs.iter().zip(recorded).filter(|(job, _)| job.at.epoch > 0) {
             by_shard.entry(job.at).or_default().push(job.settlement(recorded));
         }
         let settles = by_shard.iter().map(|(at, settlements)| async move {
-            if let Err(error) = self.gate.settle(*at, settlements).await {
-                // A hint that is lost costs a look-up later: the lease runs out and the ledger answers "exists".
-                tracing::debug!(%error, sale = at.sale.0, shard = at.shard, "settle at the gate");
-                self.metrics.settles_lost.add(1);
-            }
+            // A hint that is lost costs a look-up later: the lease runs out and the ledger answers "exists".
+            let error = self.gate.settle(*at, settlements).await.err()?;
+            tracing::debug!(%error, sale = at.sale.0, shard = at.shard, "settle at the gate");
+            self.metrics.settles_lost.add(1);
+            Some(*at)
         });
-        join_all(settles).await;
+        let lost = join_all(settles).await.into_iter().flatten().collect();
         for (job, recorded) in jobs.iter().zip(recorded) {
             if let Recorded::Known { spent: false, .. } | Recorded::Refused(_) = recorded {
                 job.offer.units_came_back(job.hold.sku);
             }
         }
+        lost
     }
 }
 

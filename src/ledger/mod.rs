@@ -167,6 +167,16 @@ pub enum Change {
     Report(Report),
 }
 
+impl Change {
+    /// The order that it is about.
+    pub fn order_no(&self) -> Option<OrderNo> {
+        match self {
+            Change::Step(asked) => Some(asked.order_no),
+            Change::Report(report) => report.order_no(),
+        }
+    }
+}
+
 /// A step that somebody asks for, under a key.
 #[derive(Clone, Debug)]
 pub struct AskedStep {

@@ -5,8 +5,11 @@ use std::time::{Duration, Instant};
 
 use rushgate::clock::Clock;
 use rushgate::engine::{Engine, TakeStep};
-use rushgate::limits::KEY_KEPT_MS;
-use rushgate::order::{Currency, Fact, Money, OrderNo, Provider, Reference, Refusal, Report, Rules, State, Step};
+use rushgate::limits::{KEY_KEPT_MS, LEASE_MS};
+use rushgate::order::{
+    Code, Currency, Fact, Money, Note, OrderNo, Provider, Reference, Refusal, Report, Rules, State, Step,
+};
+use sqlx::{Connection, PgConnection};
 use tokio::runtime::Runtime;
 
 use crate::engines::{Shop, until};
@@ -284,4 +287,60 @@ async fn one_broken_row_does_not_stop_all_expiry() {
     world.engine.expire().await;
     assert_eq!(state(&world.engine, healthy).await, State::Expired);
     assert_eq!(state(&world.engine, broken).await, State::PendingPayment);
+}
+
+/// Somebody outside holds the row of one order; its buyer asks twenty times. Everybody else's payments go on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_order_that_somebody_holds_does_not_stop_the_others() {
+    let shop = Shop::on_postgres().await;
+    let engine = shop.engine().await;
+    engine.create_sale(new_sale("s", rules(4), &[("a", 9)])).await.unwrap();
+    let held = made(&engine, 1, "k", 1).await;
+    let free = made(&engine, 2, "k", 1).await;
+    let mut other = PgConnection::connect(shop.url.as_ref().unwrap()).await.unwrap();
+    sqlx::raw_sql("BEGIN").execute(&mut other).await.unwrap();
+    sqlx::raw_sql("SELECT 1 FROM orders WHERE user_id = 1 FOR UPDATE").execute(&mut other).await.unwrap();
+    let mut crowd = tokio::task::JoinSet::new();
+    for n in 0..20 {
+        let engine = engine.clone();
+        crowd.spawn(async move {
+            let ask = TakeStep {
+                order_no: held,
+                user: Some(user(1)),
+                step: Step::Cancel,
+                restock: false,
+                key: key(&format!("c{n}")),
+            };
+            engine.take_step(ask).await
+        });
+    }
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(engine.hear(paid(free, "e", 1)).await, Ok(Note::Applied), "before its patience is over");
+    sqlx::raw_sql("COMMIT").execute(&mut other).await.unwrap();
+    while let Some(cancelled) = crowd.join_next().await {
+        match cancelled.unwrap() {
+            Ok(taken) => assert_eq!(taken.view.order.state, State::Cancelled),
+            Err(refusal) => assert!(matches!(refusal.code, Code::Overloaded | Code::UnknownOutcome), "{refusal:?}"),
+        }
+    }
+}
+
+/// Whoever was told "limit_reached" does not get the order a while later: where that may be, nobody is told so.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refusal_by_the_limit_makes_no_order_later() {
+    let shop = Shop::at_noon();
+    let engine = shop.engine().await;
+    engine.create_sale(new_sale("s", Rules { user_limit: Some(2), ..rules(1) }, &[("a", 9)])).await.unwrap();
+    let first = made(&engine, 1, "k", 2).await;
+    // The gate forgets what the user has; the ledger does not.
+    shop.gate.flush();
+    assert_eq!(word(&place(&engine, "s", 2, "k", "a", 1).await).0, "created");
+    shop.gate.plan(Call::Settle, Fault::NotDone);
+    // The gate did not hear of the "no", so it is none.
+    assert_eq!(word(&place(&engine, "s", 1, "l", "a", 1).await).0, "unknown_outcome");
+    assert_eq!(shop.gate.unmet(), 0);
+    assert_eq!(cancel(&engine, 1, first).await, Ok(State::Cancelled));
+    // It may still become an order, as it does here: the limit has room again when its lease is over.
+    shop.clock.advance(LEASE_MS + 1);
+    until(async || word(&place(&engine, "s", 1, "l", "a", 1).await).0 == "replayed").await;
 }

@@ -160,3 +160,36 @@ async fn an_expired_token_is_no_final_no_while_the_ledger_records_what_the_gate_
     assert_eq!((word(&first).0, word(&second).0), ("created", "created"));
     assert_ne!(meanwhile, "token_invalid", "a final no to an order that was made");
 }
+
+/// A gate in memory is loaded anew, as reconciling does, while an order is on its way: its token is not called invalid
+/// before that order is recorded.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gate_in_memory_that_was_loaded_anew_is_not_said_to_know_all() {
+    use rushgate::gate::{At, Gate, MemoryGate};
+    use rushgate::ledger::Ledger;
+    let shop = Shop::new();
+    let gate = Arc::new(MemoryGate::default());
+    let options = Options { token_ttl_ms: 30, ..Options::from(OnGateFailure::Ledger) };
+    let metrics = Arc::new(Metrics::default());
+    let engine = Engine::start(gate.clone(), shop.ledger.clone(), shop.clock.clone(), metrics, options).await.unwrap();
+    engine.create_sale(new_sale("s", rules(1), &[("a", 900)])).await.unwrap();
+    let no = engine.sale("s").await.unwrap().sale.no;
+    for round in 0..24_u64 {
+        // The gate sells a unit that the ledger does not have: a shard that is to be loaded anew.
+        let epoch =
+            shop.ledger.begin_epochs(no, vec![rushgate::ledger::Begin { shard: 0, after: -1 }]).await.unwrap()[0].epoch;
+        gate.adjust(At { sale: no, shard: 0, epoch }, 0, 1).await.unwrap();
+        shop.ledger.plan([Fault::Late]);
+        let good = token(&engine, 1 + round);
+        let (buyer, same) = (engine.clone(), good.clone());
+        let first = tokio::spawn(async move { place(&buyer, 1 + round, Some(&same), "a", 1).await });
+        tokio::time::sleep(Duration::from_millis(40)).await;
+        let mut answers = Vec::new();
+        while !first.is_finished() {
+            answers.push(word(&place(&engine, 1 + round, Some(&good), "a", 1).await).0);
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let first = word(&first.await.unwrap()).0;
+        assert!(!answers.contains(&"token_invalid"), "round {round}, epoch {epoch}: {answers:?}, then {first}");
+    }
+}

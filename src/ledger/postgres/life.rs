@@ -48,7 +48,7 @@ pub(super) async fn change(session: &mut Session, changes: &[Change], now_ms: Un
 /// it is to be done again, and this time the report is a repeat.
 async fn carry_out(session: &mut Session, changes: &[Change], now_ms: UnixMs) -> Result<Option<Vec<Changed>>, Error> {
     let sql = &mut session.sql;
-    let numbers: BTreeSet<OrderNo> = changes.iter().filter_map(order_no).collect();
+    let numbers: BTreeSet<OrderNo> = changes.iter().filter_map(Change::order_no).collect();
     let numbers: Vec<OrderNo> = numbers.into_iter().collect();
     let orders = if numbers.is_empty() { Vec::new() } else { steps::lock(sql, &numbers).await? };
     let mut changing = Changing::of(orders, now_ms);
@@ -156,13 +156,6 @@ pub(super) async fn history(session: &mut Session, user: UserId, order_no: Order
     let sql = &mut session.sql;
     let steps = steps::of_order(sql, user, order_no).await?;
     Ok(History { steps, reports: reports::of_order(sql, user, order_no).await? })
-}
-
-fn order_no(change: &Change) -> Option<OrderNo> {
-    match change {
-        Change::Step(asked) => Some(asked.order_no),
-        Change::Report(report) => report.order_no(),
-    }
 }
 
 fn report(change: &Change) -> Option<&Report> {
