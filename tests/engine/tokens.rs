@@ -174,7 +174,7 @@ async fn a_gate_in_memory_that_was_loaded_anew_is_not_said_to_know_all() {
     let engine = Engine::start(gate.clone(), shop.ledger.clone(), shop.clock.clone(), metrics, options).await.unwrap();
     engine.create_sale(new_sale("s", rules(1), &[("a", 900)])).await.unwrap();
     let no = engine.sale("s").await.unwrap().sale.no;
-    for round in 0..24_u64 {
+    for round in 0..8_u64 {
         // The gate sells a unit that the ledger does not have: a shard that is to be loaded anew.
         let epoch =
             shop.ledger.begin_epochs(no, vec![rushgate::ledger::Begin { shard: 0, after: -1 }]).await.unwrap()[0].epoch;

@@ -167,7 +167,7 @@ fn gate_down_ledger() {
 #[test]
 fn gate_down_shed() {
     let name = "gate_down_shed";
-    rush(Setup::new(name).arg("--gate-on-failure").arg("shed"), Plan::default()).with(
+    rush(Setup::new(name).arg("--gate-on-failure").arg("shed"), Plan::alive()).with(
         &mut Random::seeded(name),
         |world, crowd| {
             crowd.wait_for(100);

@@ -84,18 +84,16 @@ fn restart(world: &mut World, crowd: &Crowd, n: usize) {
 }
 
 /// Kills one engine after the other at one step; the last one stays dead until everything is sold.
-fn killed(name: &'static str, (step, at, then): (Step, At, Then), life: Option<Life>) {
+fn killed(name: &'static str, (step, at, then): (Step, At, Then), life: Life) {
     let mut random = Random::seeded(name);
     let mut moments = random.split();
     let rules = json!({"shards": 6, "user_limit": 12});
     // Nearly nobody asks again, so that engines have to finish what the dead one began.
-    let plan = Plan { give_up: 100, repeats: 5, life, ..Plan::default() };
+    let plan = Plan { give_up: 100, repeats: 5, life: Some(life), ..Plan::default() };
     let rush = Rush { setup: Setup::new(name).engines(2), stock: 3_000, rules, plan };
     rush.with(&mut random, |world, crowd| {
         crowd.pace_ms(60);
-        // With life there are more steps to die at.
-        let deaths: &[usize] = if life.is_some() { &[1, 0] } else { &[0, 1, 0] };
-        for n in deaths.iter().copied() {
+        for n in [1, 0] {
             crowd.wait_for(moments.within(30, 120));
             kill_at(world, crowd, n, step, at, then);
             std::thread::sleep(Duration::from_millis(moments.within(0, 800)));
@@ -108,38 +106,39 @@ fn killed(name: &'static str, (step, at, then): (Step, At, Then), life: Option<L
 
 #[test]
 fn engine_killed_before_reserve() {
-    let life = Some(Life::default());
+    let life = Life::default();
     killed("engine_killed_before_reserve", (Step::Script("reserve", None), At::Request, Then::Reset), life);
 }
 
 #[test]
 fn engine_killed_between_reserve_and_append() {
     let step = (Step::Script("reserve", None), At::Reply, Then::Reset);
-    killed("engine_killed_between_reserve_and_append", step, None);
+    killed("engine_killed_between_reserve_and_append", step, Life::expiring());
 }
 
 #[test]
 fn engine_killed_during_append() {
-    let life = Some(Life::expiring());
+    let life = Life::expiring();
     killed("engine_killed_during_append", (Step::Sql("INSERT INTO orders"), At::Reply, Then::Reset), life);
 }
 
 /// The COMMIT arrives after its sender died: what nobody was told of is there all the same.
 #[test]
 fn engine_killed_before_its_commit_arrives() {
-    killed("engine_killed_before_its_commit_arrives", (Step::Sql("COMMIT"), At::Request, Then::Forward), None);
+    let step = (Step::Sql("COMMIT"), At::Request, Then::Forward);
+    killed("engine_killed_before_its_commit_arrives", step, Life::default());
 }
 
 #[test]
 fn engine_killed_between_append_and_settle() {
-    let life = Some(Life::default());
+    let life = Life::default();
     killed("engine_killed_between_append_and_settle", (Step::Script("settle", None), At::Request, Then::Reset), life);
 }
 
 /// Nothing of the change remains, nor of the key.
 #[test]
 fn engine_killed_during_a_change() {
-    let life = Some(Life::default());
+    let life = Life::default();
     killed("engine_killed_during_a_change", (Step::Sql(CHANGE), At::Reply, Then::Reset), life);
 }
 
@@ -147,19 +146,19 @@ fn engine_killed_during_a_change() {
 #[test]
 fn engine_killed_before_the_commit_of_a_change_arrives() {
     let step = (Step::CommitOf(CHANGE), At::Request, Then::Forward);
-    killed("engine_killed_before_the_commit_of_a_change", step, Some(Life::default()));
+    killed("engine_killed_before_the_commit_of_a_change", step, Life::default());
 }
 
 /// The ledger has units on sale again of which the gate has never heard.
 #[test]
 fn engine_killed_between_ledger_and_gate_of_a_return() {
     let step = (Step::Script("give_back", None), At::Request, Then::Reset);
-    killed("engine_killed_between_ledger_and_gate", step, Some(Life::expiring()));
+    killed("engine_killed_between_ledger_and_gate", step, Life::expiring());
 }
 
 #[test]
 fn engine_killed_after_a_return() {
-    let life = Some(Life::expiring());
+    let life = Life::expiring();
     killed("engine_killed_after_a_return", (Step::Script("give_back", None), At::Reply, Then::Reset), life);
 }
 
