@@ -15,6 +15,8 @@ use crate::world::{Engine, Setup, World};
 
 /// What records that orders have changed.
 const CHANGE: &str = "INSERT INTO order_steps";
+/// What finds orders that are to expire.
+const OVERDUE: &str = "payment_timeout_s * 1000";
 
 /// Where an engine dies.
 #[derive(Clone, Copy)]
@@ -23,8 +25,8 @@ enum Step {
     Script(&'static str, Option<Units>),
     /// Of SQL that contains this.
     Sql(&'static str),
-    /// Of the COMMIT of a transaction with such SQL.
-    CommitOf(&'static str),
+    /// Of the COMMIT of a transaction with all such SQL.
+    CommitOf(&'static [&'static str]),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -52,7 +54,7 @@ impl Step {
                 Box::new(move |words| is_it(words) && fits(words))
             }
             Step::Sql(text) => Box::new(sql(text)),
-            Step::CommitOf(text) => Box::new(commit_of(text)),
+            Step::CommitOf(texts) => Box::new(commit_of(texts)),
         }
     }
 }
@@ -145,8 +147,25 @@ fn engine_killed_during_a_change() {
 /// Nobody was told of the change, no gate has its units, and its key finds it all the same.
 #[test]
 fn engine_killed_before_the_commit_of_a_change_arrives() {
-    let step = (Step::CommitOf(CHANGE), At::Request, Then::Forward);
+    let step = (Step::CommitOf(&[CHANGE]), At::Request, Then::Forward);
     killed("engine_killed_before_the_commit_of_a_change", step, Life::default());
+}
+
+/// Orders have expired of which no engine knows.
+#[test]
+fn engine_killed_before_the_commit_of_an_expiry_arrives() {
+    let step = (Step::CommitOf(&[OVERDUE, CHANGE]), At::Request, Then::Forward);
+    killed("engine_killed_before_the_commit_of_an_expiry", step, Life::expiring());
+}
+
+/// And nothing of it remains.
+#[test]
+fn engine_killed_during_an_expiry() {
+    killed(
+        "engine_killed_during_an_expiry",
+        (Step::CommitOf(&[OVERDUE, CHANGE]), At::Request, Then::Reset),
+        Life::expiring(),
+    );
 }
 
 /// The ledger has units on sale again of which the gate has never heard.

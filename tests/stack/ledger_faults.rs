@@ -124,7 +124,7 @@ fn commit_reply_cut_after_effect() {
             .collect();
         // And those of changes of orders.
         let changes = world.engines.iter().map(|engine| {
-            let (is_change, mut dice) = (commit_of("INSERT INTO order_steps"), dice.split());
+            let (is_change, mut dice) = (commit_of(&["INSERT INTO order_steps"]), dice.split());
             let sometimes = move |words: &[String]| is_change(words) && dice.within(1, 4) == 1;
             engine.postgres.trip(sometimes, (6, At::Reply, Then::Reset), || {})
         });
@@ -135,7 +135,7 @@ fn commit_reply_cut_after_effect() {
         // And once the answer to a COMMIT never comes while its connection stays open.
         let silent = world.engines[0].postgres.trip(sql("COMMIT"), (1, At::Reply, Then::Silence), || {});
         silent.wait(1);
-        let silent = commit_of("INSERT INTO order_steps");
+        let silent = commit_of(&["INSERT INTO order_steps"]);
         world.engines[1].postgres.trip(silent, (1, At::Reply, Then::Silence), || {}).wait(1);
         crowd.wait_for(50);
     });

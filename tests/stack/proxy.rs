@@ -397,10 +397,11 @@ pub(crate) fn sql(text: &str) -> impl Fn(&[String]) -> bool + Send + 'static {
     move |words| words[0].to_ascii_uppercase().contains(&text)
 }
 
-/// The COMMIT of a transaction that executed SQL that contains `text`.
-pub(crate) fn commit_of(text: &str) -> impl Fn(&[String]) -> bool + Send + 'static {
-    let text = text.to_ascii_uppercase();
-    move |words| words[0] == "COMMIT" && words[1..].iter().any(|sql| sql.to_ascii_uppercase().contains(&text))
+/// The COMMIT of a transaction that executed SQL that contains each of `texts`.
+pub(crate) fn commit_of(texts: &[&str]) -> impl Fn(&[String]) -> bool + Send + 'static {
+    let texts: Vec<String> = texts.iter().map(|text| text.to_ascii_uppercase()).collect();
+    let has = |words: &[String], text: &str| words[1..].iter().any(|sql| sql.to_ascii_uppercase().contains(text));
+    move |words| words[0] == "COMMIT" && texts.iter().all(|text| has(words, text))
 }
 
 /// Waits for `look`, for tests of what the proxy does.
