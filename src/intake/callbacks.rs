@@ -106,10 +106,15 @@ async fn hear(engine: &Arc<Engine>, report: Report) -> Result<(), Refusal> {
     }
 }
 
-/// Whether money moved in a way that the order's life has no place for.
+/// Whether money moved, or did not, in a way that the order's life has no place for.
 fn needs_a_look(note: Note) -> bool {
     match note {
-        Note::SecondPayment | Note::Mismatch | Note::Impossible => true,
+        Note::SecondPayment
+        | Note::Mismatch
+        | Note::Impossible
+        | Note::OverRefunded
+        | Note::RefundFailed
+        | Note::IdReused => true,
         Note::Applied | Note::Parked | Note::Counted | Note::Repeat | Note::NoEffect => false,
     }
 }

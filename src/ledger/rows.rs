@@ -52,6 +52,8 @@ impl FactColumns {
             "succeeded" => self.money(order_no?).map(Fact::Succeeded),
             "refunded" => self.money(order_no?).map(Fact::Refunded),
             "failed" => order_no.map(Fact::Failed),
+            "refund_failed" => order_no.map(Fact::RefundFailed),
+            "closed" => order_no.map(Fact::Closed),
             "unknown" => Some(Fact::Unknown),
             _ => None,
         }
@@ -104,7 +106,8 @@ mod tests {
         let (one, other) = (money(true, false), money(false, true));
         let moved =
             [Fact::Succeeded(one.clone()), Fact::Succeeded(other.clone()), Fact::Refunded(one), Fact::Refunded(other)];
-        for fact in moved.into_iter().chain([Fact::Failed(order_no), Fact::Unknown]) {
+        let other = [Fact::Failed(order_no), Fact::RefundFailed(order_no), Fact::Closed(order_no), Fact::Unknown];
+        for fact in moved.into_iter().chain(other) {
             let (provider, event_id, event_type) = (Provider::Standard, reference("evt_1"), reference("payment"));
             let report = Report { provider, event_id, event_type, fact };
             assert_eq!(FactColumns::of(&report).read(), Some(report.fact));

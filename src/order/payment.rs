@@ -1,9 +1,12 @@
-//! What payment providers report, and what each report does to its order: one function decides, from the order, what was
-//! reported of it before, and the new report. Whatever order the same reports come in, they end in one state.
+//! What payment providers report, and what becomes of each report. What it does to its order is decided in `judge.rs`.
+
+mod judge;
+
+pub use judge::{Verdict, judge};
 
 use std::fmt;
 
-use super::{Currency, InvalidId, OrderNo, State, Step};
+use super::{Currency, InvalidId, OrderNo};
 use crate::limits;
 
 /// A payment provider.
@@ -63,6 +66,10 @@ pub enum Fact {
     Failed(OrderNo),
     /// Money of the order went back.
     Refunded(Money),
+    /// A refund failed: the money is not with the buyer.
+    RefundFailed(OrderNo),
+    /// The trade is closed, and nothing is said of money that went back: it was not paid in time, or should not be closed.
+    Closed(OrderNo),
     /// An event that we do not know: kept for the operator.
     Unknown,
 }
@@ -80,7 +87,7 @@ pub struct Money {
     pub currency: Currency,
     /// Of a refund: whether `amount` is all that went back so far, and not this time.
     pub is_total: bool,
-    /// Whether it went to the merchant that the settings name.
+    /// Whether it went to the merchant that the settings name, in a currency whose amounts are read here.
     pub is_ours: bool,
 }
 
@@ -110,106 +117,23 @@ pub enum Note {
     Impossible,
     /// It says nothing that changes an order.
     NoEffect,
+    /// With this refund, more went back than was paid: somebody should look at it. It counts like the others.
+    OverRefunded,
+    /// A refund failed: somebody should look at it.
+    RefundFailed,
+    /// Its id was used before by a report that says something else: somebody should look at it.
+    IdReused,
 }
 
 /// A report of an order that was heard before.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Past {
+    /// Who reported it.
+    pub provider: Provider,
     /// What it said.
     pub fact: Fact,
     /// What became of it.
     pub note: Note,
-}
-
-/// What a report does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Verdict {
-    /// What becomes of the report.
-    pub note: Note,
-    /// The steps that the order takes, in their order, each from the state that the one before led to.
-    pub steps: [Option<Step>; 2],
-    /// What becomes of the refunds that waited for this payment.
-    pub parked: Option<Note>,
-}
-
-/// Decides what `report` does to an order in `state` that costs `amount` of `currency`, when `past` was heard of it before.
-pub fn judge(state: State, amount: i64, currency: Currency, past: &[Past], fact: &Fact) -> Verdict {
-    let only = |note| Verdict { note, steps: [None, None], parked: None };
-    match fact {
-        Fact::Unknown | Fact::Failed(_) => only(Note::NoEffect),
-        Fact::Succeeded(money) if !money.is_ours || money.amount != amount || money.currency != currency => {
-            only(Note::Mismatch)
-        }
-        Fact::Succeeded(money) => {
-            let before = past.iter().find_map(|past| match (&past.fact, past.note) {
-                (Fact::Succeeded(paid), Note::Applied) => Some(paid),
-                _ => None,
-            });
-            match before {
-                Some(paid) if paid.payment_id == money.payment_id => return only(Note::Repeat),
-                Some(_) => return only(Note::SecondPayment),
-                None => {}
-            }
-            let Ok(paid) = state.after(Step::Pay) else { return only(Note::Impossible) };
-            let refunds = past.iter().filter(|past| past.note == Note::Parked).map(|past| &past.fact);
-            let refunded = money_back(refunds);
-            if refunded == 0 && !past.iter().any(|past| past.note == Note::Parked) {
-                Verdict { note: Note::Applied, steps: [Some(Step::Pay), None], parked: None }
-            } else if refunded >= amount && paid.after(Step::Refund).is_ok() {
-                Verdict {
-                    note: Note::Applied,
-                    steps: [Some(Step::Pay), Some(Step::Refund)],
-                    parked: Some(Note::Applied),
-                }
-            } else {
-                Verdict { note: Note::Applied, steps: [Some(Step::Pay), None], parked: Some(Note::Counted) }
-            }
-        }
-        Fact::Refunded(money)
-            if !money.is_ours || !(1..=amount).contains(&money.amount) || money.currency != currency =>
-        {
-            only(Note::Mismatch)
-        }
-        Fact::Refunded(money) => {
-            let is_same = |past: &&Past| match &past.fact {
-                Fact::Refunded(other) => (&other.payment_id, other.amount) == (&money.payment_id, money.amount),
-                _ => false,
-            };
-            let counts = |past: &&Past| matches!(past.note, Note::Parked | Note::Counted | Note::Applied);
-            if past.iter().filter(counts).any(|past| is_same(&past)) {
-                return only(Note::Repeat);
-            }
-            match state {
-                State::PendingPayment | State::Cancelled | State::Expired => only(Note::Parked),
-                State::Paid | State::RefundDue => {
-                    let before = past.iter().filter(counts).map(|past| &past.fact);
-                    if money_back(before.chain([fact])) >= amount {
-                        Verdict { note: Note::Applied, steps: [Some(Step::Refund), None], parked: None }
-                    } else {
-                        only(Note::Counted)
-                    }
-                }
-                // An operator has marked it, or refunds of parts have added up: the report confirms it.
-                State::Refunded => only(Note::Counted),
-                State::Confirmed | State::Shipped => only(Note::Impossible),
-            }
-        }
-    }
-}
-
-/// What these refunds come to: those that say how much went back this time are added up.
-fn money_back<'a>(facts: impl Iterator<Item = &'a Fact>) -> i64 {
-    let (mut sum, mut total) = (0_i64, 0_i64);
-    for fact in facts {
-        if let Fact::Refunded(money) = fact {
-            if money.is_total {
-                total = total.max(money.amount);
-            } else {
-                sum = sum.saturating_add(money.amount);
-            }
-        }
-    }
-    sum.max(total)
 }
 
 words!(Provider { Standard = "standard", Alipay = "alipay", Wechatpay = "wechatpay", });
@@ -222,6 +146,9 @@ words!(Note {
     Mismatch = "mismatch",
     Impossible = "impossible",
     NoEffect = "no_effect",
+    OverRefunded = "over_refunded",
+    RefundFailed = "refund_failed",
+    IdReused = "id_reused",
 });
 
 impl Fact {
@@ -231,6 +158,8 @@ impl Fact {
             Fact::Succeeded(_) => "succeeded",
             Fact::Failed(_) => "failed",
             Fact::Refunded(_) => "refunded",
+            Fact::RefundFailed(_) => "refund_failed",
+            Fact::Closed(_) => "closed",
             Fact::Unknown => "unknown",
         }
     }
@@ -239,7 +168,7 @@ impl Fact {
     pub fn order_no(&self) -> Option<OrderNo> {
         match self {
             Fact::Succeeded(money) | Fact::Refunded(money) => Some(money.order_no),
-            Fact::Failed(order_no) => Some(*order_no),
+            Fact::Failed(order_no) | Fact::RefundFailed(order_no) | Fact::Closed(order_no) => Some(*order_no),
             Fact::Unknown => None,
         }
     }
@@ -248,7 +177,7 @@ impl Fact {
     pub fn money(&self) -> Option<&Money> {
         match self {
             Fact::Succeeded(money) | Fact::Refunded(money) => Some(money),
-            Fact::Failed(_) | Fact::Unknown => None,
+            Fact::Failed(_) | Fact::RefundFailed(_) | Fact::Closed(_) | Fact::Unknown => None,
         }
     }
 }

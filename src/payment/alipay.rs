@@ -54,7 +54,7 @@ impl Alipay {
                 let amount = amount.ok_or(NotVerified::Malformed("total_amount is missing"))?;
                 Fact::Succeeded(self.money(form, form.get("trade_no"), amount)?)
             }
-            ("TRADE_CLOSED", None) => Fact::Failed(order_no(form.need_order()?)?),
+            ("TRADE_CLOSED", None) => Fact::Closed(order_no(form.need_order()?)?),
             _ => Fact::Unknown,
         };
         let event_id = form.get("notify_id").ok_or(NotVerified::Malformed("notify_id is missing"))?;

@@ -204,7 +204,7 @@ impl<'c> Changing<'c> {
         {
             let past: Vec<Past> = locked.past.iter().map(|(_, past)| past.clone()).collect();
             let amount = locked.price.saturating_mul(i64::from(locked.order.quantity));
-            let verdict = judge(locked.order.state, amount, locked.currency, &past, &report.fact);
+            let verdict = judge(locked.order.state, amount, locked.currency, &past, report.provider, &report.fact);
             let by = By::Report(report.provider, report.event_id.clone());
             for step in verdict.steps.into_iter().flatten() {
                 let impossible =
@@ -216,7 +216,7 @@ impl<'c> Changing<'c> {
             }
             (note, steps) = (verdict.note, verdict.steps);
         }
-        self.report(event.clone(), Past { fact: report.fact.clone(), note });
+        self.report(event.clone(), Past { provider: report.provider, fact: report.fact.clone(), note });
         self.reports.insert(event, report);
         Ok(Changed::Heard { note, steps })
     }

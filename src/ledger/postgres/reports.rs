@@ -39,7 +39,8 @@ pub(super) async fn read<'c>(
     let select = sqlx::query(SELECT_REPORTS).bind(providers).bind(event_ids).bind(order_nos);
     for row in select.fetch_all(sql).await? {
         let Kept { report, note, .. } = kept(&row)?;
-        changing.report((report.provider, report.event_id), Past { fact: report.fact, note });
+        let Report { provider, event_id, fact, .. } = report;
+        changing.report((provider, event_id), Past { provider, fact, note });
     }
     Ok(())
 }

@@ -74,9 +74,11 @@ fn apply(
         Ok((row.get::<_, i64>(0)?, word(row, 1, |text| Currency::parse(text).ok())?))
     })?;
     let past = reports(connection, order.order_no)?;
-    let past: Vec<Past> = past.into_iter().map(|kept| Past { fact: kept.report.fact, note: kept.note }).collect();
+    let past =
+        past.into_iter().map(|Kept { report, note, .. }| Past { provider: report.provider, fact: report.fact, note });
+    let past: Vec<Past> = past.collect();
     let amount = unit_price.saturating_mul(i64::from(order.quantity));
-    let verdict = judge(order.state, amount, currency, &past, &report.fact);
+    let verdict = judge(order.state, amount, currency, &past, report.provider, &report.fact);
     let by = By::Report(report.provider, report.event_id.clone());
     for step in verdict.steps.into_iter().flatten() {
         let taken = take(connection, &order, step, false, &by, now_ms)?;

@@ -1,6 +1,7 @@
 //! Reports in every order, and what does not fit.
 
 use super::*;
+use crate::order::{State, Step};
 
 const PRICE: i64 = 1999;
 
@@ -23,6 +24,11 @@ fn paid(id: &str) -> Fact {
     Fact::Succeeded(money(id, PRICE))
 }
 
+/// What one provider says went back in all.
+fn total(id: &str, amount: i64) -> Fact {
+    Fact::Refunded(Money { is_total: true, ..money(id, amount) })
+}
+
 fn refunded(id: &str, amount: i64) -> Fact {
     Fact::Refunded(money(id, amount))
 }
@@ -39,14 +45,18 @@ impl Book {
     }
 
     fn hear(&mut self, fact: &Fact) -> Note {
-        let verdict = judge(self.state, PRICE, cny(), &self.past, fact);
+        self.hear_from(Provider::Standard, fact)
+    }
+
+    fn hear_from(&mut self, provider: Provider, fact: &Fact) -> Note {
+        let verdict = judge(self.state, PRICE, cny(), &self.past, provider, fact);
         for step in verdict.steps.into_iter().flatten() {
             self.state = self.state.after(step).unwrap();
         }
         if let Some(note) = verdict.parked {
             self.past.iter_mut().filter(|past| past.note == Note::Parked).for_each(|past| past.note = note);
         }
-        self.past.push(Past { fact: fact.clone(), note: verdict.note });
+        self.past.push(Past { provider, fact: fact.clone(), note: verdict.note });
         verdict.note
     }
 }
@@ -69,13 +79,17 @@ fn permutations<T: Clone>(items: &[T]) -> Vec<Vec<T>> {
 
 #[test]
 fn the_same_reports_in_any_order_end_in_one_state() {
-    let sets: [(&[Fact], State, State); 6] = [
+    let sets: [(&[Fact], State, State); 9] = [
         (&[paid("p")], State::Paid, State::RefundDue),
         (&[paid("p"), refunded("r1", 500)], State::Paid, State::RefundDue),
         (&[paid("p"), refunded("r1", 500), refunded("r2", PRICE)], State::Refunded, State::Refunded),
         (&[paid("p"), refunded("r1", 500), refunded("r2", PRICE - 500)], State::Refunded, State::Refunded),
         (&[paid("p"), paid("p"), refunded("r1", PRICE), refunded("r1", PRICE)], State::Refunded, State::Refunded),
         (&[refunded("r1", PRICE), refunded("r2", 500)], State::PendingPayment, State::Expired),
+        // More goes back than was paid, and for one order twice.
+        (&[paid("p"), refunded("r1", PRICE), refunded("r2", PRICE)], State::Refunded, State::Refunded),
+        (&[paid("p"), refunded("r1", 1500), refunded("r2", 1500), total("t", 1)], State::Refunded, State::Refunded),
+        (&[paid("p"), paid("q"), refunded("r1", PRICE), refunded("r2", PRICE)], State::Refunded, State::Refunded),
     ];
     for (facts, from_pending, from_expired) in sets {
         for facts in permutations(facts) {
@@ -131,9 +145,15 @@ fn what_does_not_fit_moves_nothing() {
             assert_eq!(book.hear(fact), Note::Mismatch, "{fact:?} in {state:?}");
             assert_eq!(book.state, state);
         }
-        for fact in [Fact::Unknown, Fact::Failed(OrderNo::from_bytes([1; 16]))] {
+        let order_no = OrderNo::from_bytes([1; 16]);
+        for (fact, note) in [
+            (Fact::Unknown, Note::NoEffect),
+            (Fact::Failed(order_no), Note::NoEffect),
+            (Fact::Closed(order_no), Note::NoEffect),
+            (Fact::RefundFailed(order_no), Note::RefundFailed),
+        ] {
             let mut book = Book::new(state);
-            assert_eq!((book.hear(&fact), book.state), (Note::NoEffect, state));
+            assert_eq!((book.hear(&fact), book.state), (note, state));
         }
     }
 }
@@ -145,18 +165,100 @@ fn a_mismatched_payment_does_not_stand_in_the_way_of_the_right_one() {
     assert_eq!(book.hear(&paid("p")), Note::Applied);
     assert_eq!(book.hear(&paid("p")), Note::Repeat);
     assert_eq!(book.hear(&paid("q")), Note::SecondPayment);
+    assert_eq!(book.hear(&paid("q")), Note::Repeat);
     assert_eq!(book.state, State::Paid);
 }
 
 #[test]
 fn a_total_is_not_added_to_totals_before_it() {
-    let total = |id: &str, amount| Fact::Refunded(Money { is_total: true, ..money(id, amount) });
     let mut book = Book::new(State::Paid);
     for amount in [500, 1000, 1500] {
         assert_eq!(book.hear(&total("t", amount)), Note::Counted);
     }
     assert_eq!(book.hear(&total("t", PRICE)), Note::Applied);
     assert_eq!(book.state, State::Refunded);
+}
+
+#[test]
+fn more_back_than_was_paid_is_for_a_person() {
+    let mut book = Book::new(State::PendingPayment);
+    book.hear(&paid("p"));
+    assert_eq!(book.hear(&refunded("r1", 1500)), Note::Counted);
+    assert_eq!((book.hear(&refunded("r2", 1500)), book.state), (Note::OverRefunded, State::Refunded));
+    assert_eq!(book.hear(&refunded("r2", 1500)), Note::Repeat, "it counts");
+    assert_eq!((book.hear(&refunded("r3", 1)), book.state), (Note::OverRefunded, State::Refunded));
+
+    // An operator's refund, and the provider's one report of it.
+    let mut book = Book::new(State::PendingPayment);
+    book.hear(&paid("p"));
+    book.state = book.state.after(Step::Refund).unwrap();
+    assert_eq!(book.hear(&refunded("r1", PRICE)), Note::Counted);
+    assert_eq!(book.hear(&refunded("r2", PRICE)), Note::OverRefunded);
+    assert_eq!(book.state, State::Refunded);
+}
+
+#[test]
+fn a_second_payment_may_go_back_too() {
+    let mut book = Book::new(State::PendingPayment);
+    for (fact, note) in [
+        (paid("p"), Note::Applied),
+        (paid("q"), Note::SecondPayment),
+        (refunded("r1", PRICE), Note::Applied),
+        (refunded("r2", PRICE), Note::Counted),
+        (refunded("r3", 1), Note::OverRefunded),
+    ] {
+        assert_eq!(book.hear(&fact), note, "{fact:?}");
+    }
+    assert_eq!(book.state, State::Refunded);
+}
+
+#[test]
+fn refunds_that_waited_may_be_too_much() {
+    for from in [State::PendingPayment, State::Expired] {
+        let mut book = Book::new(from);
+        assert_eq!(book.hear(&refunded("r1", PRICE)), Note::Parked);
+        assert_eq!(book.hear(&refunded("r2", 1)), Note::Parked);
+        assert_eq!((book.hear(&paid("p")), book.state), (Note::Applied, State::Refunded));
+        assert_eq!((book.past[0].note, book.past[1].note), (Note::OverRefunded, Note::OverRefunded));
+    }
+}
+
+#[test]
+fn an_id_is_one_providers_own() {
+    let mut book = Book::new(State::PendingPayment);
+    assert_eq!(book.hear_from(Provider::Alipay, &paid("p")), Note::Applied);
+    assert_eq!(book.hear_from(Provider::Wechatpay, &paid("p")), Note::SecondPayment);
+    for provider in [Provider::Alipay, Provider::Wechatpay] {
+        assert_eq!(book.hear_from(provider, &paid("p")), Note::Repeat);
+    }
+    assert_eq!(book.hear_from(Provider::Alipay, &refunded("r", 1000)), Note::Counted);
+    assert_eq!(book.hear_from(Provider::Alipay, &refunded("r", 1000)), Note::Repeat);
+    assert_eq!(book.hear_from(Provider::Wechatpay, &refunded("r", 1000)), Note::Applied);
+    assert_eq!(book.state, State::Refunded);
+}
+
+#[test]
+fn totals_of_several_providers_and_parts_add_up() {
+    let mut book = Book::new(State::Paid);
+    assert_eq!(book.hear_from(Provider::Alipay, &total("t", 900)), Note::Counted);
+    assert_eq!(book.hear_from(Provider::Alipay, &total("t", 1000)), Note::Counted);
+    assert_eq!(book.hear_from(Provider::Wechatpay, &refunded("r", 500)), Note::Counted);
+    assert_eq!(book.hear_from(Provider::Standard, &total("t", PRICE - 1501)), Note::Counted);
+    assert_eq!(book.hear_from(Provider::Standard, &total("t", PRICE - 1500)), Note::Applied);
+    assert_eq!(book.state, State::Refunded);
+}
+
+#[test]
+fn a_trade_that_is_closed_was_not_paid() {
+    let closed = Fact::Closed(OrderNo::from_bytes([1; 16]));
+    let mut book = Book::new(State::PendingPayment);
+    assert_eq!(book.hear_from(Provider::Alipay, &closed), Note::NoEffect);
+    book.hear_from(Provider::Alipay, &paid("p"));
+    assert_eq!(book.hear_from(Provider::Alipay, &closed), Note::Impossible);
+    assert_eq!(book.hear_from(Provider::Wechatpay, &closed), Note::NoEffect, "one that the buyer did not use");
+    assert_eq!(book.state, State::Paid);
+    book.hear_from(Provider::Alipay, &total("p", PRICE));
+    assert_eq!(book.hear_from(Provider::Alipay, &closed), Note::NoEffect);
 }
 
 #[test]

@@ -150,7 +150,7 @@ fn each_state_of_a_trade_is_a_fact() {
     let fact = |changes: &[(&str, &str)]| hear(changes).unwrap().fact;
     assert!(matches!(fact(&[("trade_status", "TRADE_FINISHED")]), Fact::Succeeded(_)));
     assert!(matches!(fact(&[("refund_fee", "0.00")]), Fact::Succeeded(_)));
-    assert!(matches!(fact(&[("trade_status", "TRADE_CLOSED")]), Fact::Failed(_)));
+    assert!(matches!(fact(&[("trade_status", "TRADE_CLOSED")]), Fact::Closed(_)));
     assert_eq!(fact(&[("trade_status", "WAIT_BUYER_PAY")]), Fact::Unknown);
     assert_eq!(fact(&[("trade_status", "")]), Fact::Unknown);
     for status in ["TRADE_SUCCESS", "TRADE_CLOSED", "TRADE_FINISHED"] {
