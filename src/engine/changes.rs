@@ -40,6 +40,17 @@ pub struct StepTaken {
     pub is_replay: bool,
 }
 
+/// What became of a report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Heard {
+    /// What became of it.
+    pub note: Note,
+    /// What became of the refunds that waited for it, if there were any.
+    pub waited: Option<Note>,
+    /// Whether it is kept since now, and not since before.
+    pub is_new: bool,
+}
+
 /// A change on its way to the ledger.
 pub(super) struct ChangeJob {
     change: Change,
@@ -91,14 +102,16 @@ impl Engine {
     /// `order_not_found` if there is no such order.
     ///
     /// Cancel-safe: once polled, the report is taken in whether or not anybody waits for the answer.
-    pub async fn hear(&self, report: Report) -> Result<Note, Refusal> {
+    pub async fn hear(&self, report: Report) -> Result<Heard, Refusal> {
         match self.change(Change::Report(report)).await? {
-            Changed::Heard { note, steps } => {
-                self.metrics.report(note);
+            Changed::Heard { note, steps, waited, is_new } => {
+                if is_new {
+                    self.metrics.report(note);
+                }
                 for step in steps.into_iter().flatten() {
                     self.metrics.step(step, 1);
                 }
-                Ok(note)
+                Ok(Heard { note, waited, is_new })
             }
             Changed::NotFound => Err(Code::OrderNotFound.into()),
             other => {

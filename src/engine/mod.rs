@@ -29,7 +29,7 @@ mod tokens;
 mod ungated;
 mod writer;
 
-pub use changes::{StepTaken, TakeStep};
+pub use changes::{Heard, StepTaken, TakeStep};
 pub use load::rebuild;
 pub use options::Options;
 pub use place::PlaceOrder;

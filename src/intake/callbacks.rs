@@ -8,7 +8,7 @@ use http::header::HeaderMap;
 use hyper::body::Incoming;
 
 use super::Parts;
-use crate::engine::Engine;
+use crate::engine::{Engine, Heard};
 use crate::order::{Code, Note, Provider, Refusal, Report};
 use crate::payment::{NotVerified, Providers};
 use crate::reply::{self, Answer};
@@ -86,12 +86,16 @@ async fn hear(engine: &Arc<Engine>, report: Report) -> Result<(), Refusal> {
     let (provider, event_type) = (report.provider.as_str(), report.event_type.to_string());
     let order_no = report.order_no().map(|order_no| order_no.to_string());
     match engine.hear(report).await {
-        Ok(note) if needs_a_look(note) => {
-            tracing::warn!(provider, event_type, order_no, note = note.as_str(), "payment callback needs a look");
-            Ok(())
-        }
-        Ok(note) => {
-            tracing::info!(provider, event_type, order_no, note = note.as_str(), "payment callback");
+        Ok(Heard { note, waited, is_new }) => {
+            let is_for_a_look = needs_a_look(note) || waited.is_some_and(needs_a_look);
+            let (note, waited) = (note.as_str(), waited.map(|waited| waited.as_str()));
+            if !is_new {
+                tracing::info!(provider, event_type, order_no, note, "payment callback that is known");
+            } else if is_for_a_look {
+                tracing::warn!(provider, event_type, order_no, note, waited, "payment callback needs a look");
+            } else {
+                tracing::info!(provider, event_type, order_no, note, waited, "payment callback");
+            }
             Ok(())
         }
         Err(refusal) => {

@@ -209,12 +209,17 @@ pub enum Changed {
     },
     /// It was taken before under this key, and this is how the order stood then.
     Before(Order),
-    /// The report is kept, now or before.
+    /// The report is kept, now or before. One whose id another report had before, which said something else, is kept under
+    /// [`Report::reused_id`] and changes nothing.
     Heard {
         /// What became of it.
         note: Note,
         /// The steps that its order took because of it, in their order; none if it was kept before.
         steps: [Option<Step>; 2],
+        /// What became of the refunds that waited for it, if there were any.
+        waited: Option<Note>,
+        /// Whether it is kept since now.
+        is_new: bool,
     },
     /// There is no such order, or it is somebody else's. Nothing is kept.
     NotFound,

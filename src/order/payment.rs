@@ -6,7 +6,7 @@ pub use judge::{Verdict, judge};
 
 use std::fmt;
 
-use super::{Currency, InvalidId, OrderNo};
+use super::{Currency, Fingerprint, InvalidId, OrderNo};
 use crate::limits;
 
 /// A payment provider.
@@ -96,6 +96,26 @@ impl Report {
     pub fn order_no(&self) -> Option<OrderNo> {
         self.fact.order_no()
     }
+
+    /// The id that it is kept under when its own was used before by a report that says something else: `evt_1#0123abcd`,
+    /// by what this one says, so that it is known when it comes again. A long id is cut.
+    pub fn reused_id(&self) -> Reference {
+        let fact = self.fact.as_str();
+        let order_no = self.order_no().map(|order_no| *order_no.as_bytes()).unwrap_or_default();
+        let hash = match self.fact.sum() {
+            Some((id, amount, currency)) => Fingerprint::of_fields(
+                fact,
+                &[&order_no, id.as_str().as_bytes(), &amount.to_be_bytes(), currency.as_str().as_bytes()],
+            ),
+            None => Fingerprint::of_fields(fact, &[&order_no]),
+        };
+        let hash: String = hash.as_bytes().iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+        let id = self.event_id.as_str();
+        let room = limits::REFERENCE_BYTES_MAX - "#01234567".len();
+        let cut = id.char_indices().map(|(at, one)| at + one.len_utf8()).take_while(|end| *end <= room).last();
+        let kept = id.get(..cut.unwrap_or_default()).unwrap_or_default();
+        Reference(format!("{kept}#{hash}").into())
+    }
 }
 
 /// What became of a report. The words stand in the ledger and in the operator's view of an order.
@@ -152,6 +172,16 @@ words!(Note {
 });
 
 impl Fact {
+    /// Whether another report says the same of the same money. What the provider calls it is left out, and so is whose
+    /// merchant it went to, which the settings say.
+    pub fn says_the_same(&self, other: &Fact) -> bool {
+        (self.as_str(), self.order_no(), self.sum()) == (other.as_str(), other.order_no(), other.sum())
+    }
+
+    fn sum(&self) -> Option<(&Reference, i64, Currency)> {
+        self.money().map(|money| (&money.payment_id, money.amount, money.currency))
+    }
+
     /// The word that stands in the ledger.
     pub fn as_str(&self) -> &'static str {
         match self {

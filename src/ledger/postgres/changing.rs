@@ -56,7 +56,7 @@ pub(super) struct Changing<'c> {
     keys: Map<(&'c str, &'c str), Standing>,
     /// Scopes under which no more answers are kept.
     pub(super) full: HashSet<String>,
-    heard: Map<Event, Note>,
+    heard: Map<Event, Past>,
     /// Answers to be kept under keys.
     kept: Vec<Kept<'c>>,
     /// Steps that were taken, of one order in their order.
@@ -135,7 +135,7 @@ impl<'c> Changing<'c> {
 
     /// Takes in a report that is kept.
     pub(super) fn report(&mut self, event: Event, past: Past) {
-        self.heard.insert(event.clone(), past.note);
+        self.heard.insert(event.clone(), past.clone());
         let of_order = past.fact.order_no().and_then(|order_no| self.orders.get_mut(&order_no));
         if let Some(locked) = of_order {
             locked.past.push((event, past));
@@ -144,7 +144,7 @@ impl<'c> Changing<'c> {
 
     /// What becomes of a report that is to be kept.
     pub(super) fn note(&self, event: &Event) -> Note {
-        self.heard.get(event).copied().unwrap_or(Note::NoEffect)
+        self.heard.get(event).map_or(Note::NoEffect, |past| past.note)
     }
 
     /// Carries out one change.
@@ -190,16 +190,23 @@ impl<'c> Changing<'c> {
     }
 
     fn hear(&mut self, report: &'c Report) -> Result<Changed, Error> {
-        let event = (report.provider, report.event_id.clone());
+        let mut event = (report.provider, report.event_id.clone());
         let order_no = report.order_no();
         if order_no.is_some_and(|order_no| !self.orders.contains_key(&order_no)) {
             return Ok(Changed::NotFound);
         }
-        if let Some(note) = self.heard.get(&event) {
-            return Ok(Changed::Heard { note: *note, steps: [None; 2] });
-        }
-        let (mut note, mut steps) = (Note::NoEffect, [None; 2]);
-        if let Some(order_no) = order_no
+        let known = |note| Ok(Changed::Heard { note, steps: [None; 2], waited: None, is_new: false });
+        let (mut note, mut steps, mut waited) = (Note::NoEffect, [None; 2], None);
+        if let Some(before) = self.heard.get(&event) {
+            if before.fact.says_the_same(&report.fact) {
+                return known(before.note);
+            }
+            event.1 = report.reused_id();
+            if let Some(before) = self.heard.get(&event) {
+                return known(before.note);
+            }
+            note = Note::IdReused;
+        } else if let Some(order_no) = order_no
             && let Some(locked) = self.orders.get(&order_no)
         {
             let past: Vec<Past> = locked.past.iter().map(|(_, past)| past.clone()).collect();
@@ -214,18 +221,18 @@ impl<'c> Changing<'c> {
             if let Some(waited) = verdict.parked {
                 self.settle_waiting(order_no, waited);
             }
-            (note, steps) = (verdict.note, verdict.steps);
+            (note, steps, waited) = (verdict.note, verdict.steps, verdict.parked);
         }
         self.report(event.clone(), Past { provider: report.provider, fact: report.fact.clone(), note });
         self.reports.insert(event, report);
-        Ok(Changed::Heard { note, steps })
+        Ok(Changed::Heard { note, steps, waited, is_new: true })
     }
 
     fn settle_waiting(&mut self, order_no: OrderNo, note: Note) {
         let Some(locked) = self.orders.get_mut(&order_no) else { return };
         for (event, past) in locked.past.iter_mut().filter(|(_, past)| past.note == Note::Parked) {
             past.note = note;
-            self.heard.insert(event.clone(), note);
+            self.heard.insert(event.clone(), past.clone());
         }
         self.waited.insert(order_no, note);
     }

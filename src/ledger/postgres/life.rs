@@ -45,7 +45,7 @@ pub(super) async fn change(session: &mut Session, changes: &[Change], now_ms: Un
 }
 
 /// `None`: one of the reports was kept by somebody else while we were at it, for no order or for another one. Then all of
-/// it is to be done again, and this time the report is a repeat.
+/// it is to be done again, and this time the report is a repeat, or its id is another's.
 async fn carry_out(session: &mut Session, changes: &[Change], now_ms: UnixMs) -> Result<Option<Vec<Changed>>, Error> {
     let sql = &mut session.sql;
     let numbers: BTreeSet<OrderNo> = changes.iter().filter_map(Change::order_no).collect();
@@ -86,7 +86,7 @@ async fn carry_out(session: &mut Session, changes: &[Change], now_ms: UnixMs) ->
         release_all(sql, &unused).await?;
     }
     if !changing.reports.is_empty() {
-        let new = changing.reports.iter().map(|(event, report)| (*report, changing.note(event)));
+        let new = changing.reports.iter().map(|(event, report)| (event, *report, changing.note(event)));
         if !reports::insert(sql, new, now_ms).await? {
             return Ok(None);
         }

@@ -30,8 +30,12 @@ pub(super) async fn read<'c>(
     reports: &[&'c Report],
     changing: &mut Changing<'c>,
 ) -> Result<(), Error> {
-    let providers: Vec<&str> = reports.iter().map(|report| report.provider.as_str()).collect();
-    let event_ids: Vec<&str> = reports.iter().map(|report| report.event_id.as_str()).collect();
+    // Under its own id, or under the one that it gets if that is another's.
+    let events = reports.iter().flat_map(|report| {
+        [report.event_id.clone(), report.reused_id()].map(|event_id| (report.provider.as_str(), event_id))
+    });
+    let (providers, event_ids): (Vec<&str>, Vec<Reference>) = events.unzip();
+    let event_ids: Vec<&str> = event_ids.iter().map(Reference::as_str).collect();
     let mut order_nos: Vec<OrderNo> = reports.iter().filter_map(|report| report.order_no()).collect();
     order_nos.sort_unstable();
     order_nos.dedup();
@@ -53,13 +57,13 @@ const INSERT_REPORTS: &str = "INSERT INTO payment_reports (provider, event_id, e
 /// Keeps the new reports, in the order in which everybody does; answers whether all of them were new.
 pub(super) async fn insert(
     sql: &mut PgConnection,
-    new: impl ExactSizeIterator<Item = (&Report, Note)>,
+    new: impl ExactSizeIterator<Item = (&Event, &Report, Note)>,
     now_ms: UnixMs,
 ) -> Result<bool, Error> {
     let count = u64::try_from(new.len()).unwrap_or(u64::MAX);
     let mut columns = Columns::default();
-    for (report, note) in new {
-        columns.push(report, note);
+    for (event, report, note) in new {
+        columns.push(event, report, note);
     }
     let insert = sqlx::query(INSERT_REPORTS)
         .bind(columns.provider)
@@ -94,10 +98,10 @@ struct Columns {
 }
 
 impl Columns {
-    fn push(&mut self, report: &Report, note: Note) {
+    fn push(&mut self, (provider, event_id): &Event, report: &Report, note: Note) {
         let says = FactColumns::of(report);
-        self.provider.push(report.provider.as_str());
-        self.event_id.push(report.event_id.as_str().to_owned());
+        self.provider.push(provider.as_str());
+        self.event_id.push(event_id.as_str().to_owned());
         self.event_type.push(report.event_type.as_str().to_owned());
         self.fact.push(says.fact);
         self.order_no.push(says.order_no.map(Uuid::from_bytes));

@@ -10,10 +10,11 @@ use crate::ledger::Changed;
 use crate::ledger::rows::{self, FactColumns};
 use crate::order::{
     By, Currency, History, Kept, Note, Order, OrderNo, Past, Provider, Reference, Report, State, Step, Taken, UserId,
-    judge,
+    Verdict, judge,
 };
 
-const SELECT_NOTE: &str = "SELECT note FROM payment_reports WHERE provider = ?1 AND event_id = ?2";
+const SELECT_REPORT: &str = "SELECT provider, event_id, event_type, fact, order_no, payment_id, amount, currency, \
+     is_total, is_ours, note, at FROM payment_reports WHERE provider = ?1 AND event_id = ?2";
 const INSERT_REPORT: &str = "INSERT INTO payment_reports (provider, event_id, event_type, fact, order_no, payment_id, \
      amount, currency, is_total, is_ours, note, at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
 
@@ -31,20 +32,23 @@ pub(super) fn hear(
         },
         None => None,
     };
-    let (provider, event_id) = (report.provider.as_str(), report.event_id.as_str());
-    let mut select = connection.prepare_cached(SELECT_NOTE)?;
-    let before = select.query_row([provider, event_id], |row| word(row, 0, Note::parse)).optional()?;
-    if let Some(note) = before {
-        return Ok(Changed::Heard { note, steps: [None; 2] });
-    }
-    let (note, steps) = match order {
-        Some(order) => apply(connection, order, report, now_ms)?,
-        None => (Note::NoEffect, [None; 2]),
+    let known = |note| Ok(Changed::Heard { note, steps: [None; 2], waited: None, is_new: false });
+    let (event_id, heard) = match (find(connection, report.provider, &report.event_id)?, order) {
+        (Some(before), _) if before.report.fact.says_the_same(&report.fact) => return known(before.note),
+        (Some(_), _) => {
+            let event_id = report.reused_id();
+            if let Some(before) = find(connection, report.provider, &event_id)? {
+                return known(before.note);
+            }
+            (event_id, moves_nothing(Note::IdReused))
+        }
+        (None, Some(order)) => (report.event_id.clone(), apply(connection, order, report, now_ms)?),
+        (None, None) => (report.event_id.clone(), moves_nothing(Note::NoEffect)),
     };
     let columns = FactColumns::of(report);
     connection.prepare_cached(INSERT_REPORT)?.execute(params![
-        provider,
-        event_id,
+        report.provider.as_str(),
+        event_id.as_str(),
         report.event_type.as_str(),
         columns.fact,
         columns.order_no,
@@ -53,22 +57,27 @@ pub(super) fn hear(
         columns.currency,
         columns.is_total,
         columns.is_ours,
-        note.as_str(),
+        heard.note.as_str(),
         now_ms
     ])?;
-    Ok(Changed::Heard { note, steps })
+    let Verdict { note, steps, parked: waited } = heard;
+    Ok(Changed::Heard { note, steps, waited, is_new: true })
+}
+
+fn moves_nothing(note: Note) -> Verdict {
+    Verdict { note, steps: [None; 2], parked: None }
+}
+
+fn find(connection: &Connection, provider: Provider, event_id: &Reference) -> Result<Option<Kept>, Error> {
+    let mut select = connection.prepare_cached(SELECT_REPORT)?;
+    select.query_row([provider.as_str(), event_id.as_str()], kept).optional()
 }
 
 const SELECT_PRICE: &str = "SELECT unit_price, currency FROM skus WHERE no = ?1";
 const END_PARKING: &str = "UPDATE payment_reports SET note = ?2 WHERE order_no = ?1 AND note = 'parked'";
 
 /// Takes the steps that a report leads to, and answers what becomes of it, and which they are.
-fn apply(
-    connection: &Connection,
-    mut order: Order,
-    report: &Report,
-    now_ms: UnixMs,
-) -> Result<(Note, [Option<Step>; 2]), Error> {
+fn apply(connection: &Connection, mut order: Order, report: &Report, now_ms: UnixMs) -> Result<Verdict, Error> {
     let mut select = connection.prepare_cached(SELECT_PRICE)?;
     let (unit_price, currency) = select.query_row([order.sku.0], |row| {
         Ok((row.get::<_, i64>(0)?, word(row, 1, |text| Currency::parse(text).ok())?))
@@ -87,7 +96,7 @@ fn apply(
     if let Some(note) = verdict.parked {
         connection.prepare_cached(END_PARKING)?.execute(params![order.order_no.as_bytes(), note.as_str()])?;
     }
-    Ok((verdict.note, verdict.steps))
+    Ok(verdict)
 }
 
 /// What happened to an order of `user`, in one consistent view.
@@ -124,26 +133,28 @@ const SELECT_REPORTS: &str = "SELECT provider, event_id, event_type, fact, order
 
 fn reports(connection: &Connection, order_no: OrderNo) -> Result<Vec<Kept>, Error> {
     let mut select = connection.prepare_cached(SELECT_REPORTS)?;
-    let reference = |row: &Row<'_>, column| word(row, column, |text| Reference::parse(text).ok());
-    let read = |row: &Row<'_>| {
-        let columns = FactColumns {
-            fact: row.get(3)?,
-            order_no: row.get(4)?,
-            payment_id: row.get(5)?,
-            amount: row.get(6)?,
-            currency: row.get(7)?,
-            is_total: row.get(8)?,
-            is_ours: row.get(9)?,
-        };
-        let report = Report {
-            provider: word(row, 0, Provider::parse)?,
-            event_id: reference(row, 1)?,
-            event_type: reference(row, 2)?,
-            fact: known(columns.read())?,
-        };
-        Ok(Kept { report, note: word(row, 10, Note::parse)?, at: row.get(11)? })
+    select.query_map([order_no.as_bytes()], kept)?.collect()
+}
+
+/// A row of twelve columns, in the order of the table.
+fn kept(row: &Row<'_>) -> Result<Kept, Error> {
+    let reference = |column| word(row, column, |text| Reference::parse(text).ok());
+    let columns = FactColumns {
+        fact: row.get(3)?,
+        order_no: row.get(4)?,
+        payment_id: row.get(5)?,
+        amount: row.get(6)?,
+        currency: row.get(7)?,
+        is_total: row.get(8)?,
+        is_ours: row.get(9)?,
     };
-    select.query_map([order_no.as_bytes()], read)?.collect()
+    let report = Report {
+        provider: word(row, 0, Provider::parse)?,
+        event_id: reference(1)?,
+        event_type: reference(2)?,
+        fact: known(columns.read())?,
+    };
+    Ok(Kept { report, note: word(row, 10, Note::parse)?, at: row.get(11)? })
 }
 
 fn known<T>(value: Option<T>) -> Result<T, Error> {

@@ -277,6 +277,54 @@ fn shipped_and_confirmed_orders_only_note_what_they_hear() {
     assert_eq!(book.hear(&refunded("r", PRICE)), Note::Impossible);
 }
 
+fn report(event_id: &str, fact: Fact) -> Report {
+    let reference = |text| Reference::parse(text).unwrap();
+    Report { provider: Provider::Standard, event_id: reference(event_id), event_type: reference("x"), fact }
+}
+
+#[test]
+fn what_a_report_says_is_its_order_and_its_money() {
+    let right = money("p", PRICE);
+    let facts = [
+        Fact::Succeeded(right.clone()),
+        Fact::Refunded(right.clone()),
+        Fact::Succeeded(Money { order_no: OrderNo::from_bytes([2; 16]), ..right.clone() }),
+        Fact::Succeeded(money("q", PRICE)),
+        Fact::Succeeded(money("p", 1)),
+        Fact::Succeeded(Money { currency: Currency::parse("USD").unwrap(), ..right.clone() }),
+        Fact::Failed(right.order_no),
+        Fact::Closed(right.order_no),
+        Fact::RefundFailed(right.order_no),
+        Fact::Unknown,
+    ];
+    for (at, one) in facts.iter().enumerate() {
+        for (other_at, other) in facts.iter().enumerate() {
+            assert_eq!(one.says_the_same(other), at == other_at, "{one:?} {other:?}");
+            let ids = [one, other].map(|fact| report("e", fact.clone()).reused_id());
+            assert_eq!(ids[0] == ids[1], at == other_at, "{one:?} {other:?}");
+        }
+    }
+    let elsewhere = Fact::Succeeded(Money { is_ours: false, is_total: true, ..right.clone() });
+    assert!(elsewhere.says_the_same(&Fact::Succeeded(right.clone())));
+    assert_eq!(report("e", elsewhere).reused_id(), report("e", Fact::Succeeded(right)).reused_id());
+}
+
+#[test]
+fn an_id_that_was_used_before_stays_an_id() {
+    let id = |id: &str| report(id, paid("p")).reused_id().as_str().to_owned();
+    let hash = id("evt_1").strip_prefix("evt_1#").unwrap().to_owned();
+    assert!(hash.len() == 8 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()), "{hash}");
+    for (own, kept) in [
+        ("x".repeat(119), "x".repeat(119)),
+        ("x".repeat(128), "x".repeat(119)),
+        ("\u{7403}".repeat(42), "\u{7403}".repeat(39)),
+        (format!("xx{}", "\u{7403}".repeat(42)), format!("xx{}", "\u{7403}".repeat(39))),
+    ] {
+        assert_eq!(id(&own), format!("{kept}#{hash}"));
+        assert!(Reference::parse(&id(&own)).is_ok(), "{own}");
+    }
+}
+
 #[test]
 fn words_read_back() {
     for provider in Provider::ALL {

@@ -4,6 +4,7 @@ mod expiry;
 mod kept;
 mod races;
 mod reports;
+mod reused;
 
 use rushgate::ledger::idempotency::{Operation, Scope};
 use rushgate::ledger::{Appended, AskedStep, Change, Changed, Entry};
@@ -402,25 +403,35 @@ async fn a_batch_takes_its_changes_in_turn() {
     }
 }
 
-/// It moves nothing, or did so before.
+/// It moves nothing.
 pub(crate) fn heard(note: Note) -> Changed {
-    Changed::Heard { note, steps: [None; 2] }
+    Changed::Heard { note, steps: [None; 2], waited: None, is_new: true }
 }
 
-fn applied(steps: [Option<Step>; 2]) -> Changed {
-    Changed::Heard { note: Note::Applied, steps }
+/// It was kept before.
+fn known(note: Note) -> Changed {
+    Changed::Heard { note, steps: [None; 2], waited: None, is_new: false }
+}
+
+fn applied(steps: [Option<Step>; 2], waited: Option<Note>) -> Changed {
+    Changed::Heard { note: Note::Applied, steps, waited, is_new: true }
 }
 
 pub(crate) fn paid() -> Changed {
-    applied([Some(Step::Pay), None])
+    applied([Some(Step::Pay), None], None)
+}
+
+/// With a refund of a part that waited for it.
+fn paid_and_counted() -> Changed {
+    applied([Some(Step::Pay), None], Some(Note::Counted))
 }
 
 pub(crate) fn paid_and_refunded() -> Changed {
-    applied([Some(Step::Pay), Some(Step::Refund)])
+    applied([Some(Step::Pay), Some(Step::Refund)], Some(Note::Applied))
 }
 
 pub(crate) fn refunded() -> Changed {
-    applied([Some(Step::Refund), None])
+    applied([Some(Step::Refund), None], None)
 }
 
 /// An answer in words: what it is, and how the order stands.

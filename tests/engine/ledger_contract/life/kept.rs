@@ -4,7 +4,7 @@ use rushgate::ledger::{AskedStep, Changed};
 use rushgate::order::{By, Fact, History, Kept, Note, Provider, Rules, State, Step, Taken};
 
 use super::super::{Books, Home, Kind, ledgers, limited};
-use super::{LATE, asked, done, heard, is_done, money, paid, payment, reference, refund, report};
+use super::{LATE, asked, done, heard, is_done, money, paid_and_counted, payment, reference, refund, report};
 use crate::world::{NOON, new_sale, rules, user};
 
 #[tokio::test]
@@ -26,7 +26,7 @@ async fn a_history_is_complete_and_in_order() {
         let cancel = AskedStep { by: By::Buyer, ..asked(&wish, Step::Cancel, "x") };
         assert!(is_done(&at(NOON + 2, Change::Step(cancel)).await[0]), "{name}");
         assert_eq!(at(NOON + 3, Change::Report(part.clone())).await, [heard(Note::Parked)], "{name}");
-        assert_eq!(at(NOON + 4, Change::Report(late.clone())).await, [paid()], "{name}");
+        assert_eq!(at(NOON + 4, Change::Report(late.clone())).await, [paid_and_counted()], "{name}");
         let operator = AskedStep { user: None, by: By::Operator, ..asked(&wish, Step::Refund, "y") };
         assert!(is_done(&at(NOON + 5, Change::Step(operator)).await[0]), "{name}");
         // What is repeated or refused is no part of it.
