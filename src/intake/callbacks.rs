@@ -37,8 +37,11 @@ pub(super) async fn callback(
         Ok(report) => hear(engine, report).await,
         Err(NotTaken { refusal, is_signed }) => {
             let (provider, code, why) = (provider.as_str(), refusal.code.as_str(), refusal.detail.as_deref());
-            if is_signed {
+            if is_signed && refusal.code == Code::OrderNotFound {
                 tracing::info!(provider, code, why, "payment callback not taken in");
+            } else if is_signed {
+                // The provider sends it for days, and nobody but us can see to it.
+                tracing::warn!(provider, code, why, "payment callback cannot be read");
             } else {
                 // Anybody can send these, and must not fill the log with them; the metrics count them.
                 tracing::debug!(provider, code, why, "payment callback not taken in");
@@ -74,6 +77,7 @@ fn verify(
         let (refusal, is_signed) = match not_verified {
             NotVerified::NotSetUp => (Code::NotFound.into(), false),
             NotVerified::Unproven(why) => (Refusal::because(Code::Unauthenticated, why), false),
+            NotVerified::Sealed(why) => (Refusal::because(Code::Unauthenticated, why), true),
             NotVerified::Malformed(why) => (Refusal::because(Code::MalformedRequest, why), true),
             NotVerified::OtherOrder => (Code::OrderNotFound.into(), true),
         };

@@ -73,7 +73,8 @@ impl Alipay {
             // The number last: what is malformed is so whatever the order.
             order_no: order_no(form.need_order()?)?,
             is_total: true,
-            is_ours: is_seller && form.get("app_id") == Some(&self.app_id),
+            // An order's price has two digits behind the point, whatever its currency: no other amount is compared with it.
+            is_ours: is_seller && form.get("app_id") == Some(&self.app_id) && form.digits() == 2,
         })
     }
 }
@@ -143,8 +144,21 @@ impl Form {
     }
 
     fn amount(&self, name: &str) -> Result<Option<i64>, NotVerified> {
-        let malformed = NotVerified::Malformed("an amount must have digits, and at most two behind a point");
-        self.get(name).map(|text| hundredths(text).ok_or(malformed)).transpose()
+        let detail = "an amount must have digits, and behind a point no more than its currency has";
+        let digits = self.digits();
+        let minor = |text| minor_units(text, digits).ok_or(NotVerified::Malformed(detail));
+        self.get(name).map(minor).transpose()
+    }
+
+    /// The digits behind the point that the currency has (ISO 4217). Amounts are told in major units.
+    fn digits(&self) -> u32 {
+        match self.get("trans_currency").unwrap_or("CNY") {
+            "BIF" | "CLP" | "DJF" | "GNF" | "ISK" | "JPY" | "KMF" | "KRW" | "PYG" | "RWF" | "UGX" | "UYI" | "VND"
+            | "VUV" | "XAF" | "XOF" | "XPF" => 0,
+            "BHD" | "IQD" | "JOD" | "KWD" | "LYD" | "OMR" | "TND" => 3,
+            "CLF" | "UYW" => 4,
+            _ => 2,
+        }
     }
 }
 
@@ -179,15 +193,18 @@ fn decoded(text: &[u8]) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
-/// `12.3` is 1230: exact, as no fraction of a hundredth is taken and nothing is rounded.
-fn hundredths(text: &str) -> Option<i64> {
+/// `12.3` is 1230, if there are two digits behind the point: exact, as no smaller fraction is taken and nothing is rounded.
+fn minor_units(text: &str, digits: u32) -> Option<i64> {
     let (whole, part) = text.split_once('.').unwrap_or((text, "0"));
     let is_number = |digits: &str| !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
-    if !is_number(whole) || !is_number(part) || part.len() > 2 {
+    if !is_number(whole) || !is_number(part) {
         return None;
     }
-    let tens = if part.len() == 1 { 10 } else { 1 };
-    whole.parse::<i64>().ok()?.checked_mul(100)?.checked_add(part.parse::<i64>().ok()? * tens)
+    // `2000.00` yen are 2000.
+    let part = part.trim_end_matches('0');
+    let missing = digits.checked_sub(u32::try_from(part.len()).ok()?)?;
+    let part = if part.is_empty() { 0 } else { part.parse::<i64>().ok()?.checked_mul(10_i64.checked_pow(missing)?)? };
+    whole.parse::<i64>().ok()?.checked_mul(10_i64.checked_pow(digits)?)?.checked_add(part)
 }
 
 #[cfg(test)]

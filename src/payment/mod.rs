@@ -38,6 +38,8 @@ pub enum NotVerified {
     NotSetUp,
     /// It is not proven that the provider sent this, and now.
     Unproven(&'static str),
+    /// The provider sent it, but it is sealed with a key that we do not have.
+    Sealed(&'static str),
     /// The provider sent it, but it is not what its events look like.
     Malformed(&'static str),
     /// It is about an order whose number cannot be one of ours.

@@ -78,6 +78,7 @@ impl Wechatpay {
         let fact = match event.event_type.as_ref() {
             "TRANSACTION.SUCCESS" => self.payment(&self.open(body)?)?,
             "REFUND.SUCCESS" => self.refund(&self.open(body)?)?,
+            "REFUND.ABNORMAL" | "REFUND.CLOSED" => refund_failed(&self.open(body)?)?,
             _ => Fact::Unknown,
         };
         let (event_id, event_type) = (reference(&event.id)?, reference(&event.event_type)?);
@@ -101,7 +102,7 @@ impl Wechatpay {
                 return Ok(plain.to_vec());
             }
         }
-        Err(NotVerified::Unproven("resource cannot be decrypted with any of wechatpay_api_v3_keys"))
+        Err(NotVerified::Sealed("resource cannot be decrypted with any of wechatpay_api_v3_keys"))
     }
 
     fn payment(&self, plain: &[u8]) -> Result<Fact, NotVerified> {
@@ -125,8 +126,10 @@ impl Wechatpay {
 
     fn refund(&self, plain: &[u8]) -> Result<Fact, NotVerified> {
         let back: Refund<'_> = parse(plain)?;
-        if back.refund_status != "SUCCESS" {
-            return Ok(Fact::Unknown);
+        match back.refund_status.as_ref() {
+            "SUCCESS" => {}
+            "ABNORMAL" | "CLOSED" => return refund_failed(plain),
+            _ => return Ok(Fact::Unknown),
         }
         let Object(sum) = &back.amount;
         let money = plausible(Money {
@@ -144,6 +147,12 @@ impl Wechatpay {
     fn is_merchant(&self, mchid: Option<&str>) -> bool {
         mchid == Some(&self.mchid)
     }
+}
+
+/// The money of a refund did not reach the buyer, or was never sent: somebody has to see to it.
+fn refund_failed(plain: &[u8]) -> Result<Fact, NotVerified> {
+    let back: RefundFailed<'_> = parse(plain)?;
+    order_no(&back.out_trade_no).map(Fact::RefundFailed)
 }
 
 /// What every event has.
@@ -208,6 +217,12 @@ struct Refund<'a> {
     refund_status: Cow<'a, str>,
     #[serde(borrow)]
     amount: Object<Back<'a>>,
+}
+
+#[derive(Deserialize)]
+struct RefundFailed<'a> {
+    #[serde(borrow)]
+    out_trade_no: Cow<'a, str>,
 }
 
 #[derive(Deserialize)]

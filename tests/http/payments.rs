@@ -72,6 +72,10 @@ fn a_payment_pays_its_order_once() {
     assert_eq!(server.level("s", "sku-1"), Level { total: 100, available: 99, held: 0, sold: 1 });
     let metrics = String::from_utf8(server.operator().send(get("/metrics")).body).unwrap();
     assert!(metrics.contains("\nrushgate_steps_total{step=\"pay\"} 1\n"), "one step, however often it is reported");
+    for note in ["applied", "repeat"] {
+        let once = format!("\nrushgate_payment_reports_total{{note=\"{note}\"}} 1\n");
+        assert!(metrics.contains(&once), "each report once, however often it is sent: {metrics}");
+    }
     server.assert_balanced();
     server.finish();
 }
@@ -129,6 +133,58 @@ fn what_does_not_fit_is_acknowledged_and_moves_nothing() {
     // A second payment is for the operator to look at.
     assert_heard(&tell(&server, &PaymentEvent::paid("evt-2", &order_no).with(json!({"payment_id": "pay-2"}))));
     assert_state(&server, 1, &order_no, "paid", 2);
+    server.assert_balanced();
+    server.finish_after_trouble();
+}
+
+/// The history of an order, as an operator sees it: the notes, and the ids that the reports are kept under.
+fn noted(server: &Server, order_no: &str) -> Vec<(String, String)> {
+    let answer = server.operator().send(get(format!("/admin/v1/orders/{order_no}/history")));
+    assert_eq!(answer.status, 200, "{answer}");
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let payments = answer.json()["payments"].as_array().unwrap().clone();
+    payments.iter().map(|kept| (text(&kept["note"]), text(&kept["event_id"]))).collect()
+}
+
+#[test]
+fn an_id_that_says_something_else_is_shown_with_its_own_order() {
+    let server = shop(with_standard());
+    let [first, other] = [ordered(&server, 1), ordered(&server, 2)];
+    assert_heard(&tell(&server, &PaymentEvent::paid("evt-1", &first)));
+    for _ in 0..3 {
+        assert_heard(&tell(&server, &PaymentEvent::paid("evt-1", &other)));
+    }
+    assert_state(&server, 1, &first, "paid", 2);
+    assert_state(&server, 2, &other, "pending_payment", 1);
+    assert_eq!(noted(&server, &first), [("applied".to_owned(), "evt-1".to_owned())]);
+    let [(note, id)] = &noted(&server, &other)[..] else { panic!("not one report") };
+    assert_eq!((note.as_str(), id.len()), ("id_reused", "evt-1#01234567".len()), "{id}");
+    let log = server.log();
+    let told: Vec<&str> = log.lines().filter(|line| line.contains("id_reused") && line.contains("WARN")).collect();
+    assert_eq!(told.len(), 1, "told once: {told:?}");
+    assert!(told[0].contains(&other), "with its own order: {told:?}");
+    server.assert_balanced();
+    server.finish_after_trouble();
+}
+
+#[test]
+fn more_back_than_was_paid_is_told_of() {
+    let server = shop(with_standard());
+    let order_no = ordered(&server, 1);
+    let part = |id: &str, amount: u64| {
+        PaymentEvent::refunded(id, &order_no).with(json!({"payment_id": format!("refund-{id}"), "amount": amount}))
+    };
+    // Refunds that waited for their payment may be too much as well.
+    assert_heard(&tell(&server, &part("a", 1999)));
+    assert_heard(&tell(&server, &part("b", 1)));
+    assert_heard(&tell(&server, &PaymentEvent::paid("paid", &order_no)));
+    assert_state(&server, 1, &order_no, "refunded", 3);
+    assert_heard(&tell(&server, &part("c", 1)));
+    let notes: Vec<String> = noted(&server, &order_no).into_iter().map(|(note, _)| note).collect();
+    assert_eq!(notes, ["over_refunded", "over_refunded", "applied", "over_refunded"]);
+    let log = server.log();
+    let told = log.lines().filter(|line| line.contains("over_refunded") && line.contains("WARN")).count();
+    assert_eq!(told, 2, "with the payment, and then: {log}");
     server.assert_balanced();
     server.finish_after_trouble();
 }
@@ -258,6 +314,10 @@ fn alipay_is_told_success_in_seven_bytes() {
         assert_state(&server, 1, &order_no, "paid", 2);
     }
     assert_eq!(tell(&[("trade_status", "TRADE_FINISHED")], "n4", &order_no), (200, success.clone()));
+    assert_eq!(tell(&[("trade_status", "TRADE_CLOSED")], "n4b", &order_no), (200, success.clone()));
+    assert_state(&server, 1, &order_no, "paid", 2);
+    let odd = noted(&server, &order_no).into_iter().filter(|(note, _)| note == "impossible");
+    assert_eq!(odd.map(|(_, id)| id).collect::<Vec<_>>(), ["n4b"], "a trade that was paid is not closed like that");
     let half = [("refund_fee", "10"), ("gmt_refund", "2026-11-20 21:00:00.000"), ("out_biz_no", "r1")];
     assert_eq!(tell(&half, "n5", &order_no), (200, success.clone()));
     assert_state(&server, 1, &order_no, "paid", 2);
@@ -290,6 +350,14 @@ fn wechatpay_is_told_204() {
         assert_state(&server, 1, &order_no, "paid", 2);
     }
     assert_heard(&tell(&WechatpayEvent::refunded("e3", &order_no)));
+    assert_state(&server, 1, &order_no, "refunded", 3);
+    for (id, kind) in [("f1", "REFUND.ABNORMAL"), ("f2", "REFUND.CLOSED")] {
+        assert_heard(&tell(&WechatpayEvent::refunded(id, &order_no).of(kind)));
+        let lost = tell(&WechatpayEvent::refunded(id, "00000000000000000000000000").of(kind));
+        assert_eq!((lost.status, &lost.json()["code"]), (404, &json!("FAIL")), "{lost}");
+    }
+    let failed = noted(&server, &order_no).into_iter().filter(|(note, _)| note == "refund_failed");
+    assert_eq!(failed.map(|(_, id)| id).collect::<Vec<_>>(), ["f1", "f2"]);
     assert_state(&server, 1, &order_no, "refunded", 3);
     let unknown = tell(&WechatpayEvent::paid("e4", "00000000000000000000000000"));
     assert_eq!((unknown.status, &unknown.json()["code"]), (404, &json!("FAIL")), "{unknown}");

@@ -138,10 +138,12 @@ pub(crate) fn alipay(notify_id: &str, order_no: &str, members: &[(&str, &str)]) 
 }
 
 /// A notification of WeChat Pay.
+#[derive(Clone)]
 pub(crate) struct WechatpayEvent {
     kind: &'static str,
     id: String,
     plain: Value,
+    api_key: &'static str,
 }
 
 impl WechatpayEvent {
@@ -151,7 +153,7 @@ impl WechatpayEvent {
             "mchid": MCHID, "appid": "wx1", "out_trade_no": order_no, "transaction_id": "4200000001", "trade_state": "SUCCESS",
             "amount": {"total": 1999, "payer_total": 1999, "currency": "CNY", "payer_currency": "CNY"},
         });
-        WechatpayEvent { kind: "TRANSACTION.SUCCESS", id: id.into(), plain }
+        WechatpayEvent { kind: "TRANSACTION.SUCCESS", id: id.into(), plain, api_key: API_KEY }
     }
 
     /// The money went back.
@@ -160,7 +162,17 @@ impl WechatpayEvent {
             "mchid": MCHID, "out_trade_no": order_no, "transaction_id": "4200000001", "refund_id": "5000000001",
             "out_refund_no": "r-1", "refund_status": "SUCCESS", "amount": {"total": 1999, "refund": 1999},
         });
-        WechatpayEvent { kind: "REFUND.SUCCESS", id: id.into(), plain }
+        WechatpayEvent { kind: "REFUND.SUCCESS", id: id.into(), plain, api_key: API_KEY }
+    }
+
+    /// The same as another event.
+    pub(crate) fn of(self, kind: &'static str) -> Self {
+        WechatpayEvent { kind, ..self }
+    }
+
+    /// Encrypted with another APIv3 key.
+    pub(crate) fn sealed_with(self, api_key: &'static str) -> Self {
+        WechatpayEvent { api_key, ..self }
     }
 
     /// Other members in what is encrypted.
@@ -187,7 +199,7 @@ impl WechatpayEvent {
     }
 
     fn body(&self) -> String {
-        let key = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, API_KEY.as_bytes()).unwrap());
+        let key = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, self.api_key.as_bytes()).unwrap());
         let nonce = Nonce::try_assume_unique_for_key(b"fdasflkja484").unwrap();
         let mut sealed = self.plain.to_string().into_bytes();
         key.seal_in_place_append_tag(nonce, Aad::from(b"transaction"), &mut sealed).unwrap();

@@ -177,6 +177,24 @@ fn another_merchants_money_is_not_ours() {
     assert_eq!(money(&hear(&[("trans_currency", "USD")]).unwrap()).currency.as_str(), "USD");
 }
 
+/// Yen have no hundredths, dinars have thousandths: such an amount is kept for a person to compare.
+#[test]
+fn amounts_of_other_digits_do_not_fit() {
+    for (currency, text, amount, fits) in [
+        ("USD", "19.99", 1999, true),
+        ("JPY", "1999", 1999, false),
+        ("JPY", "1999.00", 1999, false),
+        ("KWD", "1.999", 1999, false),
+        ("KWD", "1.9", 1900, false),
+    ] {
+        let told = hear(&[("trans_currency", currency), ("total_amount", text)]).unwrap();
+        let money = money(&told);
+        assert_eq!((money.amount, money.currency.as_str(), money.is_ours), (amount, currency, fits), "{text}");
+        let back = hear(&[("trans_currency", currency), ("refund_fee", text)]).unwrap();
+        assert!(matches!(&back.fact, Fact::Refunded(back) if (back.amount, back.is_ours) == (amount, fits)));
+    }
+}
+
 #[test]
 fn what_is_signed_may_still_be_malformed() {
     for bad in [
@@ -185,6 +203,7 @@ fn what_is_signed_may_still_be_malformed() {
         [("out_trade_no", "")],
         [("total_amount", "")],
         [("total_amount", "19.999")],
+        [("total_amount", "19.")],
         [("total_amount", "-1")],
         [("gmt_refund", "2026-11-20 21:00:00")],
         [("refund_fee", "x")],
@@ -207,12 +226,13 @@ fn yuan_are_read_to_the_fen_or_not_at_all() {
         ("0.29", 29),
         ("1.15", 115),
         ("0019.90", 1990),
+        ("19.990", 1999),
         ("92233720368547758.07", i64::MAX),
     ] {
-        assert_eq!(hundredths(text), Some(fen), "{text}");
+        assert_eq!(minor_units(text, 2), Some(fen), "{text}");
     }
     let bad = ["", ".", "1.", ".1", "1.001", "1,00", "-1", "+1", "1e2", " 1", "1 ", "１", "1.-1", "0x1", "1.2.3"];
     for text in bad.into_iter().chain(["92233720368547758.08", "92233720368547759", "99999999999999999999"]) {
-        assert_eq!(hundredths(text), None, "{text}");
+        assert_eq!(minor_units(text, 2), None, "{text}");
     }
 }

@@ -49,6 +49,10 @@ fn hear(event_type: &str, plain: &str) -> Result<Report, NotVerified> {
     ))
 }
 
+fn is_sealed(result: &Result<Report, NotVerified>) -> bool {
+    matches!(result, Err(NotVerified::Sealed(_)))
+}
+
 fn payment(state: &str, mchid: &str, appid: &str, amount: &str) -> String {
     format!(
         "{{\"mchid\":\"{mchid}\",\"appid\":\"{appid}\",\"out_trade_no\":\"{ORDER_NO}\",\"transaction_id\":\"t1\",\
@@ -159,7 +163,7 @@ fn two_api_keys_may_be_active() {
     let next = "0123456789abcdef0123456789ABCDEF";
     assert!(verify(&format!("{next}, {API_KEY}")).is_ok());
     assert!(verify(&format!("{API_KEY},{next}")).is_ok());
-    assert!(is_unproven(&verify(next)));
+    assert!(is_sealed(&verify(next)));
     for bad in ["", "short", &next[1..], &format!("{next}0"), &format!("{next},"), &[next; 9].join(",")] {
         assert!(!Wechatpay::is_api_key_list(bad), "{bad}");
     }
@@ -187,14 +191,23 @@ fn each_event_is_a_fact() {
     let Fact::Refunded(money) = fact("REFUND.SUCCESS", &back("SUCCESS", "1230000109")) else { panic!("not refunded") };
     assert_eq!((money.amount, money.payment_id.as_str(), money.is_total, money.is_ours), (999, "r1", false, true));
     assert!(!fact("REFUND.SUCCESS", &back("SUCCESS", "1")).money().unwrap().is_ours);
-    assert_eq!(fact("REFUND.SUCCESS", &back("ABNORMAL", "1230000109")), Fact::Unknown);
-    for event_type in ["REFUND.ABNORMAL", "REFUND.CLOSED", "COUPON.USE"] {
-        assert_eq!(fact(event_type, "{}"), Fact::Unknown);
-        assert_eq!(
-            hear_body(&format!("{{\"id\":\"e\",\"event_type\":\"{event_type}\"}}")).unwrap().fact,
-            Fact::Unknown
-        );
+    assert_eq!(fact("REFUND.SUCCESS", &back("PROCESSING", "1230000109")), Fact::Unknown);
+    let failed = Fact::RefundFailed(order_no(ORDER_NO).unwrap());
+    for (event_type, status) in [
+        ("REFUND.ABNORMAL", "ABNORMAL"),
+        ("REFUND.CLOSED", "CLOSED"),
+        ("REFUND.SUCCESS", "ABNORMAL"),
+        ("REFUND.SUCCESS", "CLOSED"),
+    ] {
+        assert_eq!(fact(event_type, &back(status, "1230000109")), failed, "{event_type} {status}");
     }
+    for event_type in ["REFUND.ABNORMAL", "REFUND.CLOSED"] {
+        assert!(matches!(hear(event_type, "{}"), Err(NotVerified::Malformed(_))), "{event_type}");
+        let other = back("CLOSED", "1230000109").replace(ORDER_NO, "shop-1");
+        assert_eq!(hear(event_type, &other), Err(NotVerified::OtherOrder));
+    }
+    assert_eq!(fact("COUPON.USE", "{}"), Fact::Unknown);
+    assert_eq!(hear_body("{\"id\":\"e\",\"event_type\":\"COUPON.USE\"}").unwrap().fact, Fact::Unknown);
 }
 
 #[test]
@@ -232,9 +245,9 @@ fn what_is_signed_may_still_be_malformed() {
     ] {
         assert!(is_malformed(&hear_body(&bad)), "{bad}");
     }
-    // An envelope that none of our keys opens proves nothing.
-    assert!(is_unproven(&hear_body(&envelope("AEAD_AES_256_GCM", "", "fdasflkja484"))));
-    assert!(is_unproven(&hear_body(&envelope("AEAD_AES_256_GCM", &STANDARD.encode([0; 64]), "fdasflkja484"))));
+    // WeChat Pay has signed it, and none of our keys opens it.
+    assert!(is_sealed(&hear_body(&envelope("AEAD_AES_256_GCM", "", "fdasflkja484"))));
+    assert!(is_sealed(&hear_body(&envelope("AEAD_AES_256_GCM", &STANDARD.encode([0; 64]), "fdasflkja484"))));
     for amount in ["{}", "{\"total\":\"1\"}", "{\"total\":-1}", "{\"total\":1.5}", "{\"total\":1,\"currency\":\"\"}"] {
         let paid = payment("SUCCESS", "1230000109", "wxd678efh567hg6787", amount);
         assert!(is_malformed(&hear("TRANSACTION.SUCCESS", &paid)), "{amount}");

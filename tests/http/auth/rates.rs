@@ -7,7 +7,7 @@ use super::token::{SECRET, bearer, of_user};
 use crate::client::{Answer, Client, Request, get, post, request};
 use crate::contract::{assert_refused, created};
 use crate::openapi::assert_described;
-use crate::provider::{self, PaymentEvent};
+use crate::provider::{self, PaymentEvent, WechatpayEvent};
 use crate::schema::Description;
 use crate::server::{Launch, Server};
 use crate::shop::{eventually, one, persist, place, sale, wish, with};
@@ -163,6 +163,19 @@ fn a_good_signature_is_not_too_much_for_its_address() {
     // It has cost the address nothing.
     assert_eq!(client.send(get("/v1/capabilities")).status, 200);
     server.finish();
+}
+
+/// An APIv3 key that was replaced too soon must not shut WeChat Pay out as well.
+#[test]
+fn what_is_signed_and_cannot_be_opened_is_not_too_much_for_its_address() {
+    let jwt = ["--auth-mode", "jwt", "--auth-jwt-secrets", SECRET];
+    let server = provider::with_all().args(&jwt).args(&["--limits-address-per-s", "1", "--limits-address-burst", "5"]);
+    let server = server.start();
+    let mut client = server.stranger();
+    let event = WechatpayEvent::paid("e", "shop-1").sealed_with("0123456789abcdefGHIJKLMNOPQRSTUW");
+    assert!((0..30).all(|_| client.send(event.request()).status == 401));
+    assert_eq!(client.send(get("/v1/capabilities")).status, 200);
+    server.finish_after_trouble();
 }
 
 #[test]

@@ -145,7 +145,7 @@ fn what_is_signed_may_be_malformed() {
     assert_refused(&answer, "body_too_large");
     assert_state(&server, 1, &order_no, "pending_payment", 1);
     assert_heard(&tell(&server, &event));
-    server.finish();
+    server.finish_after_trouble();
 }
 
 /// An answer in WeChat Pay's words.
@@ -166,6 +166,8 @@ fn forgeries_in_other_providers_names() {
     }
     assert_fail(&server.stranger().send(post("/v1/payments/callbacks/wechatpay").text("{}")), 401);
     assert_fail(&server.stranger().send(post("/v1/payments/callbacks/wechatpay").text(vec![b' '; 65_537])), 413);
+    let sealed = event.clone().sealed_with("0123456789abcdefGHIJKLMNOPQRSTUW");
+    assert_fail(&server.stranger().send(sealed.request()), 401);
     let malformed = event.with(json!({"amount": {"total": "1999"}}));
     assert_fail(&server.stranger().send(malformed.request()), 400);
 
@@ -180,7 +182,13 @@ fn forgeries_in_other_providers_names() {
         assert_eq!((answer.status, &*answer.body), (401, b"failure".as_slice()), "{answer}");
     }
     assert_state(&server, 1, &order_no, "pending_payment", 1);
-    server.finish();
+    // What a provider has signed and we cannot read is told of, with the reason and nothing of what was sent.
+    let log = server.log();
+    let told: Vec<&str> = log.lines().filter(|line| line.contains("payment callback cannot be read")).collect();
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert!(told.iter().all(|line| line.contains("WARN") && line.contains("wechatpay")), "{told:?}");
+    assert!(told[0].contains("wechatpay_api_v3_keys") && told[1].contains("malformed_request"), "{told:?}");
+    server.finish_after_trouble();
 }
 
 #[test]
@@ -242,5 +250,5 @@ fn a_list_is_no_payment() {
     let answer = server.stranger().send(standard("evt-1", &at_s, &signed, body.as_bytes()));
     assert_refused(&answer, "malformed_request");
     assert_state(&server, 1, &order_no, "pending_payment", 1);
-    server.finish();
+    server.finish_after_trouble();
 }
