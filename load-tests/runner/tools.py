@@ -158,7 +158,8 @@ def _together(loads):
         requests=sum(load.requests for load in loads),
         microseconds=max(load.microseconds for load in loads),
         p50=max(load.p50 for load in loads), p99=max(load.p99 for load in loads), p999=max(load.p999 for load in loads),
-        prepared=sum(load.prepared for load in loads), refused=sum(load.refused for load in loads), broken=sum(load.broken for load in loads),
+        prepared=sum(load.prepared for load in loads),
+        refused=sum(load.refused for load in loads), broken=sum(load.broken for load in loads),
         dropped=sum(load.dropped for load in loads), complaint=loads[0].complaint,
         client_us=sum(load.client_us for load in loads))
     if whole.requests == 0:

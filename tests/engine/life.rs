@@ -315,7 +315,8 @@ async fn one_order_that_somebody_holds_does_not_stop_the_others() {
         });
     }
     tokio::time::sleep(Duration::from_millis(100)).await;
-    assert_eq!(engine.hear(paid(free, "e", 1)).await, Ok(Note::Applied), "before its patience is over");
+    let heard = engine.hear(paid(free, "e", 1)).await;
+    assert_eq!(heard.map(|heard| heard.note), Ok(Note::Applied), "before its patience is over");
     sqlx::raw_sql("COMMIT").execute(&mut other).await.unwrap();
     while let Some(cancelled) = crowd.join_next().await {
         match cancelled.unwrap() {

@@ -3,12 +3,13 @@
 
 use std::collections::BTreeMap;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rushgate::engine::{Engine, RestockSale};
 use rushgate::order::{Order, OrderNo, Outcome, Refusal, Rules};
 
+use crate::engines::until;
 use crate::faults::Fault;
 use crate::seed::Random;
 use crate::world::{PATIENCE, World, key, name, new_sale, place, place_and_wait, rules, user, word};
@@ -38,7 +39,8 @@ async fn play(round: usize, random: &mut Random) {
     world.create(new_sale("s", Rules { user_limit, ..rules(shards) }, &[("a", stock)])).await;
 
     let clients: Vec<_> = (0..CLIENTS).map(|_| tokio::spawn(client(world.engine.clone(), random.split()))).collect();
-    let trouble = trouble(&world, random.split());
+    let changes = Mutex::default();
+    let trouble = trouble(&world, &changes, random.split());
     let heard = async {
         let mut heard = Vec::new();
         for client in clients {
@@ -52,6 +54,14 @@ async fn play(round: usize, random: &mut Random) {
     };
     world.ledger.mend();
     world.quiet().await;
+    // What was asked of the stock may still be done, until somebody asks again.
+    for change in changes.into_inner().unwrap() {
+        until(async || match world.engine.restock_sale("s", change.clone()).await {
+            Ok(_) => true,
+            Err(refusal) => !refusal.code.retryable(),
+        })
+        .await;
+    }
 
     if random.percent(30) {
         world.restart().await;
@@ -102,7 +112,7 @@ async fn poll_some<T>(mut order: std::pin::Pin<&mut impl Future<Output = T>>, po
 }
 
 /// Plans faults, restocks and sets the clock, until it is dropped.
-async fn trouble(world: &World, mut random: Random) -> ! {
+async fn trouble(world: &World, changes: &Mutex<Vec<RestockSale>>, mut random: Random) -> ! {
     let pick = |random: &mut Random, faults: &[Fault]| faults[random.below(faults.len() as u64) as usize];
     for change in 0_u64.. {
         match random.below(8) {
@@ -113,6 +123,7 @@ async fn trouble(world: &World, mut random: Random) -> ! {
                 let units = 1 + random.below(4) as i64;
                 let units = if random.percent(40) { -units } else { units };
                 let change = RestockSale { change_id: name(&format!("c{change}")), sku_id: name("a"), units };
+                changes.lock().unwrap().push(change.clone());
                 drop(world.engine.restock_sale("s", change).await);
             }
             _ => {}
