@@ -289,9 +289,10 @@ pub trait Ledger: Send + Sync {
     /// harmless: it answers [`Changed::Before`] or [`Changed::Heard`]. Units come back on sale here first, in the gate after.
     fn change(&self, changes: Vec<Change>, now_ms: UnixMs) -> BoxFuture<'_, Result<Vec<Changed>, Error>>;
 
-    /// Expires up to `max` orders whose time to pay is over at `now_ms`, the oldest first. Orders that another engine is
-    /// changing just now are left to it, and so are, for [`crate::limits::SET_ASIDE_MS`], those whose rows do not fit: each is
-    /// told of in the log, and the others behind it expire.
+    /// Expires up to `max` orders whose time to pay is over at `now_ms`: the one with the oldest deadline of all is among
+    /// them, and of each sale the oldest are. Orders that another engine is changing just now are left to it, and so are, for
+    /// [`crate::limits::SET_ASIDE_MS`], those whose rows do not fit: each is told of in the log, and the others behind it
+    /// expire.
     fn expire(&self, now_ms: UnixMs, max: u32) -> BoxFuture<'_, Result<Vec<Expired>, Error>>;
 
     /// What happened to an order of `user` after it was made; empty for one that does not exist.

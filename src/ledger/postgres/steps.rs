@@ -24,24 +24,31 @@ pub(super) async fn lock(sql: &mut PgConnection, numbers: &[OrderNo]) -> Result<
     sqlx::query(LOCK_ORDERS).bind(numbers).fetch_all(sql).await?.iter().map(locked).collect()
 }
 
-/// Orders past their time to pay at $1, the oldest deadline first, up to $2 of them, without those of $3. Only the sales that
-/// have unpaid orders are looked at, each found behind the one before in the index of these. What somebody else has locked is
-/// left to them before the places are counted, so that several engines find different orders; what they have changed
-/// meanwhile is not unpaid any more. Nothing is waited for. With several sales more orders are locked than are taken, until
-/// the commit.
+/// Orders past their time to pay at $1, up to $2 of them, without those of $3. Only the sales that have unpaid orders are
+/// looked at, each found behind the one before in the index of these. The sale whose oldest order has waited longest comes
+/// first, in each the oldest order first; rows are locked one by one on this way, and it ends when the places are taken: so
+/// no order is locked that is not answered, however many sales have some, and the oldest of all is in every round. What
+/// somebody else has locked is left to them before the places are counted, so that several engines find different orders;
+/// what they have changed meanwhile is not unpaid any more. Nothing is waited for. An order without its sku is answered
+/// too: it does not read, and so it is told of and set aside.
 const LOCK_OVERDUE: &str = "WITH RECURSIVE unpaid (sale_no) AS ( \
          (SELECT o.sale_no FROM orders o WHERE o.state = 0 ORDER BY o.sale_no LIMIT 1) \
          UNION ALL SELECT (SELECT o.sale_no FROM orders o WHERE o.state = 0 AND o.sale_no > u.sale_no \
-             ORDER BY o.sale_no LIMIT 1) FROM unpaid u WHERE u.sale_no IS NOT NULL) \
+             ORDER BY o.sale_no LIMIT 1) FROM unpaid u WHERE u.sale_no IS NOT NULL), \
+     overdue AS (SELECT a.no, a.shards, a.user_limit IS NOT NULL AS is_limited, a.payment_timeout_s * 1000 AS timeout_ms \
+         FROM unpaid u JOIN sales a ON a.no = u.sale_no AND a.payment_timeout_s IS NOT NULL \
+         CROSS JOIN LATERAL (SELECT o.created_at FROM orders o \
+             WHERE o.state = 0 AND o.sale_no = a.no AND o.created_at <= $1 - a.payment_timeout_s * 1000 \
+             AND o.order_no <> ALL($3::uuid[]) ORDER BY o.created_at LIMIT 1) AS oldest \
+         ORDER BY oldest.created_at + a.payment_timeout_s * 1000) \
      SELECT d.seq, d.user_id, d.order_no, d.sale_no, d.sku_no, d.quantity, d.state, d.state_version, d.fingerprint, \
-         d.epoch, d.created_at, d.updated_at, d.returned, a.shards, a.user_limit IS NOT NULL AS is_limited, \
-         k.unit_price, k.currency \
-     FROM unpaid u JOIN sales a ON a.no = u.sale_no AND a.payment_timeout_s IS NOT NULL \
-     CROSS JOIN LATERAL (SELECT o.* FROM orders o \
-         WHERE o.state = 0 AND o.sale_no = a.no AND o.created_at <= $1 - a.payment_timeout_s * 1000 \
-         AND o.order_no <> ALL($3::uuid[]) ORDER BY o.created_at LIMIT $2 FOR UPDATE OF o SKIP LOCKED) AS d \
-     JOIN skus k ON k.no = d.sku_no \
-     ORDER BY d.created_at + a.payment_timeout_s * 1000, d.order_no LIMIT $2";
+         d.epoch, d.created_at, d.updated_at, d.returned, d.shards, d.is_limited, k.unit_price, k.currency \
+     FROM (SELECT f.*, s.shards, s.is_limited, f.created_at + s.timeout_ms AS deadline FROM overdue s \
+         CROSS JOIN LATERAL (SELECT o.* FROM orders o \
+             WHERE o.state = 0 AND o.sale_no = s.no AND o.created_at <= $1 - s.timeout_ms \
+             AND o.order_no <> ALL($3::uuid[]) ORDER BY o.created_at LIMIT $2 FOR UPDATE OF o SKIP LOCKED) AS f \
+         LIMIT $2) AS d \
+     LEFT JOIN skus k ON k.no = d.sku_no ORDER BY d.deadline, d.order_no";
 
 /// Locks orders past their time to pay, the oldest first; their rows are what [`order_no`] and [`locked`] read.
 pub(super) async fn lock_overdue(

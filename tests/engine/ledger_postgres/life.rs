@@ -233,3 +233,55 @@ async fn a_round_of_expiry_is_not_filled_with_what_others_have_locked() {
     assert_eq!(shop.engines[0].expire(LATE + 9, 9).await.unwrap().len(), 2);
     shop.assert_balanced().await;
 }
+
+/// A backlog in many sales: each round works on what it expires, not on as much in every sale.
+#[tokio::test]
+async fn a_round_of_expiry_locks_no_more_than_it_expires() {
+    let shop = Shop::new(1, rules(1), &[("a", 9)]).await;
+    let mut sql = shop.sql().await;
+    // 200 sales with 5 overdue orders each; the later a sale was made, the older its orders are.
+    run(
+        &mut sql,
+        &[
+            "INSERT INTO sales (id, payment_timeout_s, boundary, on_duplicate, require_token, shards, salt, derivation, \
+             switch, revision, created_at) SELECT 'many' || n, 60, 'request', 'replay', false, 1, \
+             decode(repeat('00', 32), 'hex'), 1, 'open', 0, 0 FROM generate_series(1, 200) n",
+            "INSERT INTO skus (sale_no, position, id, unit_price, currency, created, total) \
+             SELECT no, 0, 'k', 1, 'CNY', 9, 9 FROM sales WHERE id <> 's'",
+            "INSERT INTO segments (sku_no, shard, total, held, sold) SELECT k.no, 0, 9, 5, 0 FROM skus k WHERE k.id = 'k'",
+            "INSERT INTO orders (seq, user_id, sale_no, sku_no, epoch, created_at, updated_at, order_no, fingerprint, \
+             quantity, state_version, state) SELECT k.no * 10 + n, n, k.sale_no, k.no, 0, n * 1000 - k.no, 0, \
+             md5(k.no || '/' || n)::uuid, md5('f')::uuid, 1, 1, 0 FROM skus k, generate_series(1, 5) n WHERE k.id = 'k'",
+        ],
+    )
+    .await;
+    let oldest = "SELECT sale_no FROM orders WHERE state = 0 ORDER BY created_at LIMIT 1";
+    // A row that somebody has locked, and not written, keeps the number of that transaction.
+    let only_locked = "SELECT count(*) FROM orders WHERE state = 0 AND xmax <> 0";
+    for round in 0..4 {
+        let first: i64 = sqlx::query_scalar(oldest).fetch_one(&mut sql).await.unwrap();
+        let expired = shop.engines[0].expire(NOON, 13).await.unwrap();
+        assert_eq!(expired.len(), 13, "round {round}");
+        assert_eq!(expired[0].order.sale.0, first, "round {round}: the oldest of all");
+        let only_locked: i64 = sqlx::query_scalar(only_locked).fetch_one(&mut sql).await.unwrap();
+        assert_eq!(only_locked, 0, "round {round}: locked, and not expired");
+    }
+    assert_eq!(shop.engines[0].expire(NOON, 2000).await.unwrap().len(), 1000 - 4 * 13, "all of them in the end");
+}
+
+/// Orders that have lost their sku are broken: they are set aside, and take no place from the others.
+#[tokio::test]
+async fn orders_without_their_sku_do_not_keep_the_others_from_expiring() {
+    let shop = Shop::new(1, rules(1), &[("gone", 9), ("a", 9)]).await;
+    let mut wishes: Vec<Entry> = (1..=6).map(|user| shop.wish(user, "k", u16::from(user > 4), 1)).collect();
+    for (wish, after_ms) in wishes.iter_mut().zip(0..) {
+        wish.hold.created_at = NOON + after_ms;
+    }
+    shop.engines[0].append(wishes.clone()).await.unwrap();
+    let damage = "SET session_replication_role = replica; DELETE FROM skus WHERE id = 'gone'";
+    run(&mut shop.sql().await, &[damage]).await;
+    let expired = shop.engines[0].expire(LATE + 9, 2).await.unwrap();
+    let numbers: Vec<_> = expired.iter().map(|expired| expired.order.order_no).collect();
+    assert_eq!(numbers, [wishes[4].hold.order_no, wishes[5].hold.order_no]);
+    assert_eq!(shop.engines[0].expire(LATE + 9, 2).await.unwrap(), []);
+}
