@@ -201,6 +201,9 @@ pub const GIVE_BACKS_AT_ONCE: usize = 64;
 /// Looks in a row, a second apart, at which a shard must have seemed to lack units before it is loaded anew although units
 /// keep coming back into it.
 pub const STRANDED_LOOKS: u32 = 5;
+/// How long every try to expire orders may fail before the log is told, in ms: longer than a ledger takes to come back from
+/// a moment of trouble, and long before somebody misses the units.
+pub const EXPIRY_FAILS_MS: u64 = 10_000;
 /// Most orders expired in one transaction.
 pub const EXPIRED_MAX: u32 = 500;
 /// Most orders that are set aside because the ledger's rows about them do not fit, per process: all of one look, and some.

@@ -2,10 +2,9 @@
 //! so at once; the ledger gives each order to one of them.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, MissedTickBehavior};
 
 use super::Engine;
 use crate::ledger;
@@ -36,6 +35,43 @@ pub(super) async fn forget(engine: Arc<Engine>) {
     }
 }
 
+/// Whether orders expire: trouble is told of once, and so is its end.
+#[derive(Debug, Default)]
+pub(super) struct Expiring {
+    /// When the first of the tries failed that have failed in a row.
+    failing_since: Option<Instant>,
+    told: Option<Tell>,
+}
+
+/// What the log is told of a try that failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Tell {
+    /// The ledger is damaged: no later try will do better.
+    Damaged,
+    /// Every try has failed for this long.
+    Failing(Duration),
+}
+
+impl Expiring {
+    /// What the log is to be told of this error, if anything.
+    fn failed(&mut self, error: &ledger::Error, now: Instant) -> Option<Tell> {
+        let since = now - *self.failing_since.get_or_insert(now);
+        let tell = match error {
+            ledger::Error::Corrupt(_) if self.told != Some(Tell::Damaged) => Tell::Damaged,
+            _ if self.told.is_none() && since >= Duration::from_millis(limits::EXPIRY_FAILS_MS) => Tell::Failing(since),
+            _ => return None,
+        };
+        self.told = Some(tell);
+        Some(tell)
+    }
+
+    /// For how long the tries had failed, if the log was told so.
+    fn worked(&mut self, now: Instant) -> Option<Duration> {
+        let Expiring { failing_since, told } = std::mem::take(self);
+        told.and(failing_since).map(|since| now - since)
+    }
+}
+
 impl Engine {
     /// Expires every order whose time to pay is over. The engine does so by itself twice a second; this is for whoever
     /// moves a manual clock and does not want to wait. Trouble with the ledger is left to the next round.
@@ -51,15 +87,22 @@ impl Engine {
                 if matches!(error, ledger::Error::Unknown(_)) {
                     self.units_may_have_come_back();
                 }
-                // The next round tries again; a ledger that is away is told of where orders are recorded.
-                let is_damaged = matches!(error, ledger::Error::Corrupt(_));
-                if is_damaged && !self.expiry_stands.swap(true, Ordering::Relaxed) {
-                    tracing::error!(%error, "orders do not expire until the ledger is repaired: audit it with rushgate verify");
+                // The next round tries again.
+                match self.expiring.lock().failed(&error, Instant::now()) {
+                    Some(Tell::Damaged) => {
+                        tracing::error!(%error, "orders do not expire until the ledger is repaired: audit it with rushgate verify");
+                    }
+                    Some(Tell::Failing(since)) => {
+                        tracing::warn!(%error, failing_s = since.as_secs(), "orders do not expire: every try has failed");
+                    }
+                    None => {}
                 }
                 return false;
             }
         };
-        self.expiry_stands.store(false, Ordering::Relaxed);
+        if let Some(since) = self.expiring.lock().worked(Instant::now()) {
+            tracing::info!(failed_s = since.as_secs(), "orders expire again");
+        }
         let count = expired.len();
         self.metrics.step(Step::Expire, u64::try_from(count).unwrap_or(0));
         let returned = expired.into_iter().map(|expired| (expired.order, expired.epoch)).collect();
@@ -71,5 +114,41 @@ impl Engine {
     async fn forget_keys(&self) -> bool {
         let swept = self.ledger.sweep_keys(self.clock.now_ms(), limits::KEYS_SWEPT_MAX).await;
         swept.is_ok_and(|count| count >= u64::from(limits::KEYS_SWEPT_MAX))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_millis(limits::EXPIRY_FAILS_MS);
+
+    #[test]
+    fn tries_that_keep_failing_are_told_of_once_and_so_is_their_end() {
+        let (mut expiring, start) = (Expiring::default(), Instant::now());
+        let away = ledger::Error::Unavailable("away".to_owned());
+        assert_eq!(expiring.failed(&away, start), None, "a moment of trouble");
+        assert_eq!(expiring.failed(&ledger::Error::Busy, start + PATIENCE / 2), None);
+        assert_eq!(expiring.worked(start + PATIENCE / 2), None, "nobody had heard of it");
+        let start = start + PATIENCE;
+        assert_eq!(expiring.failed(&away, start), None, "counted from its own beginning");
+        assert_eq!(expiring.failed(&ledger::Error::Busy, start + PATIENCE), Some(Tell::Failing(PATIENCE)));
+        assert_eq!(expiring.failed(&away, start + 2 * PATIENCE), None, "once");
+        assert_eq!(expiring.worked(start + 3 * PATIENCE), Some(3 * PATIENCE));
+        assert_eq!(expiring.worked(start + 3 * PATIENCE), None, "once");
+    }
+
+    #[test]
+    fn damage_is_told_of_at_once() {
+        let (mut expiring, now) = (Expiring::default(), Instant::now());
+        let (damage, away) = (ledger::Error::Corrupt("broken".to_owned()), ledger::Error::Unknown("away".to_owned()));
+        assert_eq!(expiring.failed(&damage, now), Some(Tell::Damaged));
+        assert_eq!(expiring.failed(&damage, now + PATIENCE), None);
+        assert_eq!(expiring.failed(&away, now + PATIENCE), None, "told already that nothing expires");
+        assert_eq!(expiring.worked(now + PATIENCE), Some(PATIENCE));
+        for after in [Duration::ZERO, PATIENCE] {
+            expiring.failed(&away, now + after);
+        }
+        assert_eq!(expiring.failed(&damage, now + PATIENCE), Some(Tell::Damaged), "worse than what was told");
     }
 }

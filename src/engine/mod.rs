@@ -39,10 +39,11 @@ pub use ungated::OnGateFailure;
 
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::AtomicU64;
 use std::task::Poll;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -52,6 +53,7 @@ use self::appending::Appending;
 use self::bells::Bells;
 use self::catalog::Catalog;
 use self::changes::ChangeJob;
+use self::deadlines::Expiring;
 use self::writer::Job;
 use crate::admission::Admission;
 use crate::clock::Clock;
@@ -82,8 +84,8 @@ pub struct Engine {
     changing: Arc<Semaphore>,
     /// Places for batches of returned units of which a gate is being told.
     giving_back: Arc<Semaphore>,
-    /// Whether the log was told that orders cannot be expired.
-    expiry_stands: AtomicBool,
+    /// Whether orders expire, for the log.
+    expiring: Mutex<Expiring>,
     /// Places for orders that go past the gate.
     ungated: Arc<Semaphore>,
     /// Places for sweeps of one sale each.
@@ -128,7 +130,7 @@ impl Engine {
             changes,
             changing: Arc::new(Semaphore::new(limits::CHANGES_QUEUED_MAX)),
             giving_back: Arc::new(Semaphore::new(limits::GIVE_BACKS_AT_ONCE)),
-            expiry_stands: AtomicBool::new(false),
+            expiring: Mutex::new(Expiring::default()),
             ungated: Arc::new(Semaphore::new(limits::UNGATED_IN_FLIGHT_MAX)),
             sweeps: Semaphore::new(limits::SALES_SWEPT_AT_ONCE),
             asked: AtomicU64::new(first_ask),
