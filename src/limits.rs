@@ -210,7 +210,7 @@ pub const EXPIRED_MAX: u32 = 500;
 /// Those beyond keep the orders behind them from expiring until the ledger is repaired.
 pub const SET_ASIDE_MAX: usize = 512;
 /// How long they are set aside before they are tried again, in ms: soon enough after a repair, and seldom enough for a log.
-pub const SET_ASIDE_MS: i64 = 60_000;
+pub const SET_ASIDE_MS: u64 = 60_000;
 const _: () = assert!(SET_ASIDE_MAX > EXPIRED_MAX as usize);
 /// Changes of orders that may wait for the transaction before theirs, per process.
 pub const CHANGES_QUEUED_MAX: usize = 4_096;

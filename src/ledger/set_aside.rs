@@ -1,10 +1,12 @@
 //! Orders that cannot be expired because the ledger's rows about them do not fit: they are set aside for a while, so that
 //! they keep no other order from expiring. The same for every ledger.
 
+use std::time::Duration;
+
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 use super::{Error, Expired};
-use crate::clock::UnixMs;
 use crate::limits;
 use crate::order::OrderNo;
 
@@ -26,8 +28,9 @@ pub(super) struct SetAside {
 #[derive(Debug, Default)]
 struct Orders {
     numbers: Vec<OrderNo>,
-    /// When they are tried again: perhaps the ledger was repaired.
-    until: UnixMs,
+    /// When they are tried again: perhaps the ledger was repaired. By a clock that nobody sets, or they would wait for one
+    /// that was set forward and back.
+    until: Option<Instant>,
 }
 
 impl SetAside {
@@ -35,14 +38,13 @@ impl SetAside {
     /// with a broken order in it is taken in halves until that order is found.
     pub(super) async fn expire_around<F>(
         &self,
-        now_ms: UnixMs,
         max: u32,
         mut batch: impl FnMut(u32, Vec<OrderNo>) -> F,
     ) -> Result<Vec<Expired>, Error>
     where
         F: Future<Output = Result<Tried, Error>>,
     {
-        self.begin(now_ms);
+        self.begin();
         let (mut all, mut size) = (Vec::new(), max);
         loop {
             let left_out = self.orders.lock().numbers.clone();
@@ -64,7 +66,7 @@ impl SetAside {
                 }
                 Tried::Broken { found, why } => match found.as_slice() {
                     [order_no] => {
-                        if !self.add(*order_no, now_ms) {
+                        if !self.add(*order_no) {
                             return if all.is_empty() { Err(Error::Corrupt(why)) } else { Ok(all) };
                         }
                         tracing::error!(%order_no, why, "an order cannot expire: audit the ledger with rushgate verify");
@@ -75,19 +77,19 @@ impl SetAside {
         }
     }
 
-    /// Once per call, so that each broken order is met once in it, whatever the clock says.
-    fn begin(&self, now_ms: UnixMs) {
+    /// Once per call, so that each broken order is met once in it, however long it takes.
+    fn begin(&self) {
         let mut orders = self.orders.lock();
-        if now_ms >= orders.until {
+        if orders.until.is_some_and(|until| Instant::now() >= until) {
             orders.numbers.clear();
         }
     }
 
     /// Answers whether there was a place for it.
-    fn add(&self, order_no: OrderNo, now_ms: UnixMs) -> bool {
+    fn add(&self, order_no: OrderNo) -> bool {
         let mut orders = self.orders.lock();
         if orders.numbers.is_empty() {
-            orders.until = now_ms.saturating_add(limits::SET_ASIDE_MS);
+            orders.until = Some(Instant::now() + Duration::from_millis(limits::SET_ASIDE_MS));
         }
         let has_place = orders.numbers.len() < limits::SET_ASIDE_MAX;
         if has_place {
@@ -106,7 +108,7 @@ mod tests {
     }
 
     /// Tries to expire orders that are all broken; answers the sizes of the batches, and whether that was an error.
-    async fn tried(aside: &SetAside, now_ms: UnixMs, broken: &[OrderNo]) -> (Vec<usize>, bool) {
+    async fn tried(aside: &SetAside, broken: &[OrderNo]) -> (Vec<usize>, bool) {
         let mut sizes = Vec::new();
         let batch = |max, left_out: Vec<OrderNo>| {
             let due = broken.iter().copied().filter(|order_no| !left_out.contains(order_no));
@@ -117,25 +119,28 @@ mod tests {
                 false => Tried::Broken { found, why: "broken".to_owned() },
             }))
         };
-        let expired = aside.expire_around(now_ms, limits::EXPIRED_MAX, batch).await;
+        let expired = aside.expire_around(limits::EXPIRED_MAX, batch).await;
         (sizes, expired.is_err())
     }
 
-    #[tokio::test]
+    /// The time that counts is that of a clock nobody sets, whatever the wall clock does meanwhile.
+    #[tokio::test(start_paused = true)]
     async fn a_broken_order_is_found_by_halves_and_tried_again_later() {
         let aside = SetAside::default();
         let broken = numbers(0..3);
-        assert_eq!(tried(&aside, 5, &broken).await, (vec![3, 1, 1, 1, 0], false));
-        assert_eq!(tried(&aside, 4 + limits::SET_ASIDE_MS, &broken).await, (vec![0], false), "left out");
-        assert_eq!(tried(&aside, 5 + limits::SET_ASIDE_MS, &broken).await.0.len(), 5, "tried again");
+        assert_eq!(tried(&aside, &broken).await, (vec![3, 1, 1, 1, 0], false));
+        tokio::time::advance(Duration::from_millis(limits::SET_ASIDE_MS - 1)).await;
+        assert_eq!(tried(&aside, &broken).await, (vec![0], false), "left out");
+        tokio::time::advance(Duration::from_millis(1)).await;
+        assert_eq!(tried(&aside, &broken).await.0.len(), 5, "tried again");
     }
 
     #[tokio::test]
     async fn no_more_are_set_aside_than_their_bound() {
         let aside = SetAside::default();
         let broken = numbers(0..u128::try_from(limits::SET_ASIDE_MAX).unwrap());
-        assert!(!tried(&aside, 0, &broken).await.1);
-        assert!(!tried(&aside, 0, &broken).await.1);
-        assert!(tried(&aside, 0, &numbers(0..1 + u128::try_from(limits::SET_ASIDE_MAX).unwrap())).await.1);
+        assert!(!tried(&aside, &broken).await.1);
+        assert!(!tried(&aside, &broken).await.1);
+        assert!(tried(&aside, &numbers(0..1 + u128::try_from(limits::SET_ASIDE_MAX).unwrap())).await.1);
     }
 }

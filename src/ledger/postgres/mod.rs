@@ -154,7 +154,7 @@ impl Ledger for PostgresLedger {
             let expire = async move |session: &mut Session| life::expire(session, now_ms, max, &left_out).await;
             self.steppers.run(move |session| async move { expire(session).await }.boxed())
         };
-        self.set_aside.expire_around(now_ms, max, batch).boxed()
+        self.set_aside.expire_around(max, batch).boxed()
     }
 
     fn history(&self, user: UserId, order_no: OrderNo) -> BoxFuture<'_, Result<History, Error>> {

@@ -162,7 +162,7 @@ impl Ledger for SqliteLedger {
                 Err(error) => Err(error),
             }
         };
-        self.set_aside.expire_around(now_ms, max, batch).boxed()
+        self.set_aside.expire_around(max, batch).boxed()
     }
 
     fn history(&self, user: UserId, order_no: OrderNo) -> BoxFuture<'_, Result<History, Error>> {
