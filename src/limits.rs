@@ -394,6 +394,15 @@ pub const POSTGRES_AUDIT_S_MAX: u64 = CLIENT_AUDIT_S;
 pub const POSTGRES_CONNECT_MS_MAX: u64 = 2_000;
 /// How long a connection may have been idle before it is asked whether it still answers, in ms.
 pub const POSTGRES_IDLE_MS: u64 = 1_000;
+/// How long a migration waits for a table, in ms, before it makes way and tries again: longer than the second after which
+/// the server has a vacuum of the table step aside, and shorter than an engine behind it waits ([`POSTGRES_LOCK_MS_MAX`]),
+/// so that no order is refused because somebody reads for minutes.
+pub const POSTGRES_MIGRATION_LOCK_MS: u64 = 1_500;
+/// Pause before it tries again, in ms: the engines get through what has piled up behind it.
+pub const POSTGRES_MIGRATION_PAUSE_MS: u64 = 1_000;
+/// How long a migration tries, in seconds: an audit is over by then.
+pub const POSTGRES_MIGRATION_S_MAX: u64 = POSTGRES_AUDIT_S_MAX + 60;
+const _: () = assert!(POSTGRES_MIGRATION_LOCK_MS < POSTGRES_LOCK_MS_MAX);
 /// Attempts to take a place among the engines of a ledger, one every [`POSTGRES_PAUSE_MS_MIN`]: the server notices within
 /// moments that an engine was killed.
 pub const POSTGRES_CLAIMS_MAX: usize = 60;

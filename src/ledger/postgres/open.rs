@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use sqlx::Row;
+use tokio::time::Instant;
 
 use super::session::{Address, Found, Purpose, Session};
 use crate::ledger::Error;
@@ -65,6 +66,12 @@ pub enum PostgresOpenError {
     /// No ledger was ever made there.
     #[error("there is no ledger in {0}; name another with --ledger")]
     Missing(String),
+    /// Somebody else is at work on the tables all the time.
+    #[error(
+        "cannot bring the schema up to date: for {0} seconds the tables were in use by {1}; end these sessions or stop the \
+         engines, then start again"
+    )]
+    InUse(u64, String),
     /// Made by a newer rushgate.
     #[error("the ledger has schema version {found}, this program knows up to {known}; use a newer rushgate")]
     TooNew {
@@ -184,7 +191,7 @@ pub(super) async fn migrate(address: &Address) -> Result<i64, PostgresOpenError>
         return Err(PostgresOpenError::TooNew { found, known });
     }
     if found < known {
-        apply(&mut session).await.map_err(failed)?;
+        apply_in_time(&mut session, address).await?;
     }
     let version = version(&mut session).await.map_err(failed)?;
     session.close().await;
@@ -211,14 +218,54 @@ pub(super) async fn version(session: &mut Session) -> Result<i64, Error> {
     }
 }
 
-/// An index of many orders takes its time, and so does whoever is waited for.
+/// Applies what is missing, as often as it takes. Everybody queues behind a migration that waits for a table, so it does not
+/// wait for long, and makes way; whoever began before the tables were locked may also wait for it crosswise.
+async fn apply_in_time(session: &mut Session, address: &Address) -> Result<(), PostgresOpenError> {
+    let failed = |error| PostgresOpenError::Unavailable(address.to_string(), error);
+    let (started, patience) = (Instant::now(), Duration::from_secs(limits::POSTGRES_MIGRATION_S_MAX));
+    loop {
+        match apply(session).await {
+            // The server has answered: the session is good for another try.
+            Err(Error::Busy) => session.roll_back().await.map_err(failed)?,
+            done => return done.map_err(failed),
+        }
+        let holders = holders(session).await.map_err(failed)?;
+        if started.elapsed() >= patience {
+            return Err(PostgresOpenError::InUse(patience.as_secs(), holders));
+        }
+        tracing::warn!(%holders, "the ledger's schema is to be brought up to date, which waits until nobody uses its tables");
+        tokio::time::sleep(Duration::from_millis(limits::POSTGRES_MIGRATION_PAUSE_MS)).await;
+    }
+}
+
+/// Whoever has something of these tables locked, the oldest transactions first.
+const SELECT_HOLDERS: &str = "SELECT coalesce(string_agg(format('%s (process %s, %s s)', w.name, w.pid, w.age_s), ', ' \
+         ORDER BY w.age_s DESC), 'nobody whom this user may see') \
+     FROM (SELECT a.pid, coalesce(nullif(a.application_name, ''), 'unnamed') AS name, \
+             extract(epoch FROM clock_timestamp() - a.xact_start)::bigint AS age_s FROM pg_stat_activity a \
+         WHERE a.xact_start IS NOT NULL AND a.pid <> pg_backend_pid() AND EXISTS (SELECT FROM pg_locks l WHERE l.pid = a.pid \
+             AND l.granted AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()) \
+             AND l.relation IN (to_regclass('sales'), to_regclass('segments'), to_regclass('orders'))) \
+         ORDER BY a.xact_start LIMIT 5) AS w";
+
+/// Who uses the tables, in words.
+async fn holders(session: &mut Session) -> Result<String, Error> {
+    Ok(sqlx::query_scalar(SELECT_HOLDERS).fetch_one(&mut session.sql).await?)
+}
+
+/// An index of many orders takes its time, and so does another process that migrates.
 const WITHOUT_TIME_OUTS: &str = "SELECT set_config(name, '0', true) FROM pg_settings WHERE name IN ('statement_timeout', \
      'lock_timeout', 'transaction_timeout', 'idle_in_transaction_session_timeout')";
+const WITH_LOCK_TIME_OUT: &str = "SELECT set_config('lock_timeout', $1, true)";
 
 async fn apply(session: &mut Session) -> Result<(), Error> {
     session.begin().await?;
     sqlx::query(WITHOUT_TIME_OUTS).execute(&mut session.sql).await?;
     sqlx::query(LOCK).execute(&mut session.sql).await?;
+    sqlx::query(WITH_LOCK_TIME_OUT)
+        .bind(limits::POSTGRES_MIGRATION_LOCK_MS.to_string())
+        .execute(&mut session.sql)
+        .await?;
     sqlx::raw_sql(CREATE_VERSIONS).execute(&mut session.sql).await?;
     // Read under the lock: another process may have done it all.
     let found: i64 = sqlx::query_scalar(SELECT_VERSION).fetch_one(&mut session.sql).await?;
@@ -226,9 +273,10 @@ async fn apply(session: &mut Session) -> Result<(), Error> {
     for (version, statements) in missing {
         sqlx::raw_sql(*statements).execute(&mut session.sql).await?;
         sqlx::query(INSERT_VERSION).bind(version).execute(&mut session.sql).await?;
-        tracing::info!(version, "ledger schema migrated");
     }
-    session.commit().await
+    session.commit().await?;
+    tracing::info!(from = found, to = MIGRATIONS.len(), "ledger schema migrated");
+    Ok(())
 }
 
 /// The constraints that each promise ends at: table, name, what the definition begins with, promise.

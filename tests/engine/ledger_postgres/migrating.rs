@@ -1,5 +1,7 @@
 //! A database of an earlier program, with orders in it.
 
+use std::time::Duration;
+
 use rushgate::ledger::{Appended, Change, Changed, Ledger, PostgresLedger};
 use rushgate::order::{Fact, Note, State, Step};
 use sqlx::{Connection, PgConnection};
@@ -74,26 +76,109 @@ async fn orders_of_an_earlier_program_live_on() {
     shop.assert_balanced().await;
 }
 
-/// An engine of an earlier program is in the middle of a batch when the database is migrated.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_migration_and_an_engine_that_records_orders_do_not_block_each_other_for_good() {
+/// Returns when a lock is waited for.
+async fn somebody_waits(watch: &mut PgConnection) {
+    let waits = "SELECT count(*) FROM pg_locks l JOIN pg_database d ON d.oid = l.database \
+         WHERE NOT l.granted AND d.datname = current_database()";
+    eventually(async || (sqlx::query_scalar::<_, i64>(waits).fetch_one(&mut *watch).await.unwrap() == 1).then_some(()))
+        .await;
+}
+
+/// A database as the first program left it, with some orders.
+async fn first_shop() -> Shop {
     let shop = Shop::at(server().database().await, 1, rules(2), &[("a", 20), ("b", 20)]).await;
     let wishes: Vec<_> = (1..=4).map(|user| shop.wish(user, "k", 0, 2)).collect();
     shop.engines[0].append(wishes).await.unwrap();
     as_the_first_program_left(&shop.url.clone(), &shop).await;
+    shop
+}
+
+/// An engine of an earlier program is in the middle of a batch when the database is migrated.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_migration_and_an_engine_that_records_orders_do_not_block_each_other_for_good() {
+    let shop = first_shop().await;
     let mut old = shop.sql().await;
     sqlx::raw_sql("BEGIN; SELECT * FROM segments ORDER BY sku_no, shard FOR UPDATE").execute(&mut old).await.unwrap();
     let url = shop.url.clone();
     let migration = tokio::spawn(async move { PostgresLedger::migrate(&url).await });
     let mut watch = shop.sql().await;
-    let waits = "SELECT count(*) FROM pg_locks l JOIN pg_database d ON d.oid = l.database \
-         WHERE NOT l.granted AND d.datname = current_database()";
-    eventually(async || (sqlx::query_scalar::<_, i64>(waits).fetch_one(&mut watch).await.unwrap() == 1).then_some(()))
-        .await;
+    somebody_waits(&mut watch).await;
+    // What a batch goes on to read and write.
+    sqlx::raw_sql("SELECT switch FROM sales").execute(&mut old).await.unwrap();
     let insert = "INSERT INTO orders SELECT seq + 1000, user_id + 1000, sale_no, sku_no, epoch, created_at, updated_at, \
          order_no, fingerprint, quantity, state_version, state FROM orders";
     sqlx::raw_sql(insert).execute(&mut old).await.unwrap();
     sqlx::raw_sql("COMMIT").execute(&mut old).await.unwrap();
+    assert_eq!(migration.await.unwrap().unwrap(), 3);
+    assert_eq!(shop.deadlocks().await, 0);
+}
+
+/// A restock holds the table of sales, for the sake of its reference, before it takes segments.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_migration_and_a_restock_do_not_block_each_other_for_good() {
+    let shop = first_shop().await;
+    let mut old = shop.sql().await;
+    let begin = "BEGIN; INSERT INTO restocks SELECT sale_no, 'c', no, 3, 0 FROM skus WHERE id = 'a'";
+    sqlx::raw_sql(begin).execute(&mut old).await.unwrap();
+    let url = shop.url.clone();
+    let migration = tokio::spawn(async move { PostgresLedger::migrate(&url).await });
+    somebody_waits(&mut shop.sql().await).await;
+    for statement in [
+        "SELECT * FROM segments ORDER BY sku_no, shard FOR UPDATE",
+        "UPDATE segments SET total = total + 3 WHERE shard = 0 AND sku_no = (SELECT no FROM skus WHERE id = 'a')",
+        "UPDATE skus SET total = total + 3 WHERE id = 'a'",
+        "UPDATE sales SET revision = revision + 1",
+        "COMMIT",
+    ] {
+        sqlx::raw_sql(statement).execute(&mut old).await.unwrap();
+    }
+    assert_eq!(migration.await.unwrap().unwrap(), 3);
+    assert_eq!(shop.deadlocks().await, 0);
+}
+
+/// Whoever ends a sale holds segments and then writes to sales: one of the two must give way, and it is the migration.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_migration_that_waits_crosswise_is_tried_again() {
+    let shop = first_shop().await;
+    let mut old = shop.sql().await;
+    sqlx::raw_sql("BEGIN; SELECT * FROM segments ORDER BY sku_no, shard FOR UPDATE").execute(&mut old).await.unwrap();
+    let url = shop.url.clone();
+    let migration = tokio::spawn(async move { PostgresLedger::migrate(&url).await });
+    somebody_waits(&mut shop.sql().await).await;
+    // Later than the second after which the server looks who waits for the migration; it gives up before the server looks
+    // whom we wait for.
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    sqlx::raw_sql("UPDATE sales SET revision = revision + 1").execute(&mut old).await.unwrap();
+    sqlx::raw_sql("COMMIT").execute(&mut old).await.unwrap();
+    assert_eq!(migration.await.unwrap().unwrap(), 3);
+    assert_eq!(shop.deadlocks().await, 0);
+}
+
+/// An audit of an earlier program reads for minutes: the migration waits for it, and the engines do not wait for both.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_migration_that_waits_for_a_reader_lets_the_engines_through() {
+    let shop = first_shop().await;
+    let mut reader = shop.sql().await;
+    sqlx::raw_sql("BEGIN; SELECT count(*) FROM orders").execute(&mut reader).await.unwrap();
+    let url = shop.url.clone();
+    let migration = tokio::spawn(async move { PostgresLedger::migrate(&url).await });
+    let mut old = shop.sql().await;
+    somebody_waits(&mut old).await;
+    let time_out = format!("SET lock_timeout = {}", rushgate::limits::POSTGRES_LOCK_MS_MAX);
+    sqlx::raw_sql(sqlx::AssertSqlSafe(time_out)).execute(&mut old).await.unwrap();
+    let started = tokio::time::Instant::now();
+    let mut batches = 0;
+    while started.elapsed() < Duration::from_secs(4) {
+        let batch = "BEGIN; SELECT * FROM segments ORDER BY sku_no, shard FOR UPDATE; SELECT switch FROM sales; \
+             INSERT INTO orders SELECT seq, user_id, sale_no, sku_no, epoch, created_at, updated_at, order_no, fingerprint, \
+             quantity, state_version, state FROM orders ON CONFLICT DO NOTHING; COMMIT";
+        sqlx::raw_sql(batch).execute(&mut old).await.unwrap();
+        batches += 1;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(batches > 10, "only {batches} batches came through");
+    assert!(!migration.is_finished(), "the reader still reads");
+    sqlx::raw_sql("COMMIT").execute(&mut reader).await.unwrap();
     assert_eq!(migration.await.unwrap().unwrap(), 3);
     assert_eq!(shop.deadlocks().await, 0);
 }

@@ -5,8 +5,11 @@
 -- to the orders only when they hold every segment that they need. So nobody who holds a segment waits for an order whose
 -- holder still wants one.
 
--- In the order in which batches of orders take them, so that neither waits for the other crosswise.
-LOCK TABLE segments, sales, orders IN ACCESS EXCLUSIVE MODE;
+-- First those are kept out who write to sales and then to segments (a sale that is made, a restock), while batches of orders,
+-- which hold segments and then only read sales, go on; then these; then everybody. Ends of sales and new epochs hold segments
+-- and then write to sales: with them this may wait crosswise, and then it is tried again, as after every wait that is long.
+LOCK TABLE sales IN EXCLUSIVE MODE;
+LOCK TABLE segments, orders, sales IN ACCESS EXCLUSIVE MODE;
 
 -- Whether the units of the order went back on sale.
 ALTER TABLE orders ADD COLUMN returned boolean NOT NULL DEFAULT false;
