@@ -1,5 +1,6 @@
 //! Operations once, for any service: what `rushgate::idempotency` promises, held against SQLite and PostgreSQL.
 
+mod service;
 mod session;
 
 use std::sync::Barrier;

@@ -5,7 +5,8 @@
 //! with the answer; everybody else gets that answer, or hears that the work is under way. A claim is a lease: what was
 //! interrupted may be taken over when it has run out, and then the first owner's completion fails, which rolls its effect
 //! back. So an operation has its effect once, however often it is tried, and no clock and no lock is trusted for that: a lease
-//! that is too short costs work, never a second effect.
+//! that is too short costs work, never a second effect. That holds for as long as the answer is kept. Whoever sweeps says by
+//! `now_ms` which answers are kept no longer: a clock that is far ahead removes live ones, and then the operation runs again.
 //!
 //! rushgate keeps its own cancellations, shipments and refunds with these functions, in the ledger's table
 //! `idempotency_keys`. `docs/LIBRARY.md` tells how another service uses them; `examples/wallet.rs` is one.

@@ -1,8 +1,9 @@
 //! Idempotency in a PostgreSQL database, over a [`sqlx::PgConnection`] of the caller's. See [`super`].
 //!
 //! The table is [`SCHEMA`], to be made once by the service's own migrations. Transactions are those of READ COMMITTED, the
-//! default. An error of the database means that nothing was done, unless it comes from the commit: then the same call again
-//! finds out. None of these functions is cancel-safe: whoever drops one half-way must drop the connection with it.
+//! default; after an error inside of one, PostgreSQL refuses everything but its rollback. An error of the database means that
+//! nothing was done, unless it comes from the commit: then the same call again finds out. None of these
+//! functions is cancel-safe: whoever drops one half-way must drop the connection with it.
 
 use std::collections::{HashMap, HashSet};
 
@@ -15,7 +16,7 @@ use crate::clock::UnixMs;
 use crate::limits;
 use crate::order::Fingerprint;
 
-/// The statements that make the table `idempotency_keys` and its index.
+/// The statements that make the table `idempotency_keys` and its index, for [`sqlx::raw_sql`].
 pub const SCHEMA: &str = include_str!("postgres.sql");
 
 /// Asks for an operation.
@@ -253,7 +254,8 @@ const SWEEP: &str = "WITH kept_no_longer AS (SELECT scope, key FROM idempotency_
      DELETE FROM idempotency_keys k USING kept_no_longer o WHERE k.scope = o.scope AND k.key = o.key";
 
 /// Removes up to `max` keys that are kept no longer and answers how many: answers after their `keep_until`, and claims that
-/// were never completed, after theirs and their lease. To be called now and then. Needs no transaction.
+/// were never completed, after theirs and their lease. To be called every minute or so, and again while it answers `max`.
+/// `now_ms` should be the database's clock: one that is ahead removes answers that are still asked for. Needs no transaction.
 pub async fn sweep(sql: &mut PgConnection, now_ms: UnixMs, max: u32) -> Result<u64, Error> {
     Ok(sqlx::query(SWEEP).bind(now_ms).bind(i64::from(max)).execute(sql).await?.rows_affected())
 }

@@ -156,7 +156,8 @@ const SWEEP: &str = "DELETE FROM idempotency_keys WHERE (scope, key) IN (SELECT 
      WHERE keep_until <= ?1 AND (state <> 'claimed' OR lease_until <= ?1) ORDER BY keep_until LIMIT ?2)";
 
 /// Removes up to `max` keys that are kept no longer and answers how many: answers after their `keep_until`, and claims that
-/// were never completed, after theirs and their lease. To be called now and then. Needs no transaction.
+/// were never completed, after theirs and their lease. To be called every minute or so, and again while it answers `max`; a
+/// clock that is ahead removes answers that are still asked for. Needs no transaction.
 pub fn sweep(connection: &Connection, now_ms: UnixMs, max: u32) -> Result<u64, Error> {
     let swept = connection.prepare_cached(SWEEP)?.execute(params![now_ms, max])?;
     Ok(u64::try_from(swept).unwrap_or(u64::MAX))
