@@ -118,6 +118,8 @@ pub const BATCH_WAIT_MS_MAX: u64 = 20;
 pub const ANSWER_MS_MAX: u64 = 10_000;
 /// How long a ledger transaction may run before readiness says so, in ms.
 pub const APPEND_SLOW_MS: u64 = 5_000;
+/// Pause between two probes of a ledger that is in trouble, in ms: new orders are refused until one succeeds.
+pub const PROBE_MS: u64 = 250;
 /// How long a reservation may stay unrecorded before anyone may complete it, in ms: far above a slow commit, far
 /// below a client's patience.
 pub const LEASE_MS: i64 = 5_000;

@@ -2,9 +2,10 @@
 //!
 //! `place.rs` is the path and reads top to bottom; `writer.rs` commits in groups; `refill.rs` moves units between
 //! shards by the rules of `moves.rs`; `load.rs` fills the gate, `ungated.rs` does without; `sweep.rs` completes what was left
-//! behind, `reconcile.rs` finds what does not fit; `refresh.rs` learns what other engines did; `sales.rs` is what operators
-//! do; `tokens.rs` gives out purchase tokens; `reading.rs` only looks. After the order come `changes.rs` (pay, cancel, ship,
-//! refund), `deadlines.rs` (expire) and `giving_back.rs` (units that came back go on sale again).
+//! behind, `reconcile.rs` finds what does not fit; `probe.rs` finds out when a ledger in trouble is well again; `refresh.rs`
+//! learns what other engines did; `sales.rs` is what operators do; `tokens.rs` gives out purchase tokens; `reading.rs` only
+//! looks. After the order come `changes.rs` (pay, cancel, ship, refund), `deadlines.rs` (expire) and `giving_back.rs` (units
+//! that came back go on sale again).
 //! The edges call it; it knows the ports, not the adapters.
 
 mod appending;
@@ -19,6 +20,7 @@ mod load;
 mod moves;
 mod options;
 mod place;
+mod probe;
 mod reading;
 mod reconcile;
 mod refill;
@@ -148,6 +150,7 @@ impl Engine {
         engine.keep(writer::run(engine.clone(), jobs));
         engine.keep(changes::run(engine.clone(), change_jobs));
         engine.keep(sweep::run(engine.clone()));
+        engine.keep(probe::run(engine.clone()));
         engine.keep(deadlines::expire(engine.clone()));
         engine.keep(deadlines::forget(engine.clone()));
         engine.keep(refresh::run(engine.clone(), seen));

@@ -47,10 +47,6 @@ impl Engine {
                 });
             }
         }
-        // With nothing left to try again, the next new order has to find out how the ledger is.
-        if !self.admission.is_ledger_well() && self.admission.in_flight() == 0 {
-            self.admission.ledger_is(true);
-        }
     }
 
     async fn sweep_sale(&self, offer: &Offer, compare: bool, wide: bool) {

@@ -339,6 +339,10 @@ pub trait Ledger: Send + Sync {
     /// between the levels it answers and the epoch's beginning.
     fn begin_epochs(&self, sale: SaleNo, shards: Vec<Begin>) -> BoxFuture<'_, Result<Vec<Epoch>, Error>>;
 
+    /// Writes what is there already, the way an order is written, and answers after the commit is on disk: whether the
+    /// ledger records anything just now.
+    fn probe(&self) -> BoxFuture<'_, Result<(), Error>>;
+
     /// Stock of every sku, in the order of [`Sale::skus`], by shard.
     fn stock(&self, sale: SaleNo) -> BoxFuture<'_, Result<Vec<Vec<SkuLevel>>, Error>>;
 

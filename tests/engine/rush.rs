@@ -214,6 +214,26 @@ async fn a_ledger_that_hangs_is_an_unknown_outcome_and_not_ready() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_ledger_in_trouble_is_well_when_it_has_recorded_something_and_not_before() {
+    let world = World::new().await;
+    world.create(new_sale("s", rules(1), &[("a", 1)])).await;
+    world.ledger.break_down(Fault::NotDone);
+    assert_eq!(word(&place(&world.engine, "s", 1, "k", "a", 1).await).0, "ledger_unavailable");
+    // Nothing is in flight for the time of many sweeps and probes, and the ledger is as it was.
+    let until = tokio::time::Instant::now() + std::time::Duration::from_millis(1_000);
+    while tokio::time::Instant::now() < until {
+        assert!(!world.engine.is_ready().await, "nothing was recorded");
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    assert_eq!(word(&place(&world.engine, "s", 2, "k", "a", 1).await).0, "ledger_unavailable");
+    // It heals with nobody ordering.
+    world.ledger.mend();
+    world.quiet().await;
+    assert!(world.engine.is_ready().await);
+    assert!(place(&world.engine, "s", 1, "k", "a", 1).await.is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_crowd_before_an_unloaded_sale_loads_it_once() {
     let mut world = World::new().await;
     world.create(new_sale("s", rules(8), &[("a", 9)])).await;

@@ -232,6 +232,10 @@ impl Ledger for PostgresLedger {
             .boxed()
     }
 
+    fn probe(&self) -> BoxFuture<'_, Result<(), Error>> {
+        self.writers.run(|session| async move { open::rewrite_id(session).await }.boxed()).boxed()
+    }
+
     fn stock(&self, sale: SaleNo) -> BoxFuture<'_, Result<Vec<Vec<SkuLevel>>, Error>> {
         self.readers.run(move |session| async move { read::stock(&mut session.sql, sale).await }.boxed()).boxed()
     }

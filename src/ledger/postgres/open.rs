@@ -162,6 +162,15 @@ pub(super) async fn ledger_id(session: &mut Session) -> Result<i64, Error> {
     Ok(id.map_err(|_| Error::Unavailable("PostgreSQL does not answer".to_owned()))??)
 }
 
+const REWRITE_ID: &str = "UPDATE ledger_id SET id = id";
+
+/// Writes the id that is there, and commits it.
+pub(super) async fn rewrite_id(session: &mut Session) -> Result<(), Error> {
+    session.begin().await?;
+    sqlx::query(REWRITE_ID).execute(&mut session.sql).await?;
+    session.commit().await
+}
+
 /// Any number, the same in every rushgate.
 const CLAIM_ALONE: &str = "SELECT pg_try_advisory_lock(8296544203513488)";
 const CLAIM_BESIDE: &str = "SELECT pg_try_advisory_lock_shared(8296544203513488)";

@@ -224,6 +224,10 @@ impl Ledger for SqliteLedger {
             .boxed()
     }
 
+    fn probe(&self) -> BoxFuture<'_, Result<(), Error>> {
+        self.writer.run(|connection| write(connection, open::rewrite_version)).boxed()
+    }
+
     fn stock(&self, sale: SaleNo) -> BoxFuture<'_, Result<Vec<Vec<SkuLevel>>, Error>> {
         self.read(move |connection| read::stock(connection, sale)).boxed()
     }

@@ -161,6 +161,11 @@ pub(super) fn schema_version(connection: &Connection) -> Result<i64, rusqlite::E
     connection.query_row("PRAGMA user_version", [], |row| row.get(0))
 }
 
+/// Writes the version that is there: the first page goes to the log, where the same row written again would be left out.
+pub(super) fn rewrite_version(connection: &Connection) -> Result<(), rusqlite::Error> {
+    connection.pragma_update(None, "user_version", schema_version(connection)?)
+}
+
 fn with_suffix(path: &Path, suffix: &str) -> std::path::PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);

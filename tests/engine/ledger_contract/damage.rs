@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use rushgate::ledger::{Appended, Ledger, OpenError, SqliteLedger};
+use rushgate::ledger::{Appended, Error, Ledger, OpenError, SqliteLedger};
 use rushgate::order::{History, Rules, State, Step};
 use rusqlite::Connection;
 use tempfile::TempDir;
@@ -284,4 +284,21 @@ async fn nothing_can_be_asked_of_a_closed_ledger() {
     books.ledger.close().await;
     assert!(books.ledger.sales(0).await.is_err());
     assert!(books.ledger.append(vec![books.wish(1, "l", 1)]).await.is_err());
+}
+
+#[tokio::test]
+async fn a_probe_writes_to_the_file() {
+    let books = used().await;
+    let log = directory(&books).path().join("rushgate.db-wal");
+    let written = || std::fs::metadata(&log).unwrap().len();
+    let before = written();
+    books.ledger.probe().await.unwrap();
+    assert!(written() > before, "what is written need not change anything");
+    let other = Connection::open(file(directory(&books))).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let refused = books.ledger.probe().await;
+    assert!(matches!(refused, Err(Error::Unavailable(_))), "{refused:?}");
+    other.execute_batch("COMMIT").unwrap();
+    books.ledger.probe().await.unwrap();
+    books.assert_balanced().await;
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use rushgate::ledger::{Appended, Error, Ledger, Restock, Restocked, Transfer};
+use rushgate::ledger::{Appended, Error, Ledger, PostgresLedger, Restock, Restocked, Transfer};
 use tokio::time::Instant;
 
 use super::proxy::{Cut, Proxy};
@@ -166,4 +166,22 @@ async fn an_order_that_waits_for_its_standby_is_neither_told_nor_seen() {
     }
     let settled = eventually(async || engine.append(vec![wish.clone()]).await.ok()).await;
     assert!(matches!(settled[0], Appended::Exists(_)), "{settled:?}");
+}
+
+#[tokio::test]
+async fn a_probe_writes_to_the_database() {
+    let shop = Shop::new(1, rules(1), &[("a", 1)]).await;
+    let ledger = &shop.engines[0];
+    let id = ledger.id().await.unwrap();
+    ledger.probe().await.unwrap();
+    // It can be read, and not written.
+    let mut sql = shop.sql().await;
+    sqlx::raw_sql("BEGIN; LOCK TABLE ledger_id IN EXCLUSIVE MODE").execute(&mut sql).await.unwrap();
+    ledger.stock(shop.sale.no).await.unwrap();
+    assert_eq!(ledger.probe().await, Err(Error::Busy));
+    sqlx::raw_sql("COMMIT").execute(&mut sql).await.unwrap();
+    eventually(async || ledger.probe().await.ok()).await;
+    let other = PostgresLedger::open(&shop.url).await.unwrap();
+    assert_eq!(other.id().await.unwrap(), id, "nothing was changed");
+    shop.assert_balanced().await;
 }
