@@ -12,6 +12,11 @@ pub const BODY_MS_MAX: u64 = 10_000;
 /// How long a body may take that is read only to keep the connection, in ms: it is on its way with its head, or it is not
 /// worth waiting for.
 pub const UNWANTED_BODY_MS_MAX: u64 = 1_000;
+/// How long, in ms, and how much, in bytes, is read and dropped of what a client is still sending when its connection is
+/// closed, so that it can read the last answer: bodies of a mistake are a few MB, and are nearly here with their head.
+pub const LINGER_MS_MAX: u64 = 1_000;
+/// See [`LINGER_MS_MAX`].
+pub const LINGER_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// How long a request head may take to arrive, in ms; also how long an idle connection is kept.
 pub const HEAD_MS_MAX: u64 = 10_000;
 /// Largest request head, in bytes: room for the cookies and trace headers that proxies add.

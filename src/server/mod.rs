@@ -3,6 +3,7 @@
 
 mod body;
 mod key;
+mod linger;
 mod query;
 mod router;
 
@@ -32,6 +33,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+use self::linger::Lingering;
 use crate::limits;
 
 /// A whole answer.
@@ -84,7 +86,8 @@ pub async fn serve<H: Handle>(listener: TcpListener, handler: Arc<H>, stop: Canc
         let handler = handler.clone();
         let service = service_fn(move |request| answer(handler.clone(), peer, request));
         set_up(&stream);
-        let connection = connections.watch(http.serve_connection(TokioIo::new(stream), service));
+        let stream = TokioIo::new(Lingering::new(stream, stop.clone()));
+        let connection = connections.watch(http.serve_connection(stream, service));
         tokio::spawn(async move {
             // A client that breaks its connection is its own affair: the error tells nothing that we could mend.
             connection.await.unwrap_or_default();

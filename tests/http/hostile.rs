@@ -62,6 +62,51 @@ fn a_body_beyond_64_kib_is_too_large_and_one_of_64_kib_is_not() {
 }
 
 #[test]
+fn who_sends_a_large_body_before_reading_is_told_why_it_is_refused() {
+    let server = Server::start();
+    server.open(&sale("s", 10));
+    let text = |target: &str| post(target).key("k").header("X-User-Id", "1").text(vec![b' '; 3 * 1024 * 1024]).bytes();
+    let untyped =
+        |target: &str| post(target).key("k").header("X-User-Id", "1").body(vec![b' '; 3 * 1024 * 1024]).bytes();
+    let chunked = |target: &str| {
+        let head = "Host: 127.0.0.1\r\nX-User-Id: 1\r\nIdempotency-Key: k\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked";
+        let chunk = format!("3e8\r\n{}\r\n", " ".repeat(1000));
+        format!("POST {target} HTTP/1.1\r\n{head}\r\n\r\n{}0\r\n\r\n", chunk.repeat(500)).into_bytes()
+    };
+    let table = [
+        (server.public, text("/v1/orders"), "body_too_large"),
+        (server.public, chunked("/v1/orders"), "body_too_large"),
+        (server.public, untyped("/v1/orders"), "unsupported_media_type"),
+        (server.public, text("/v1/nothing"), "not_found"),
+        (server.public, chunked("/v1/sales/s"), "method_not_allowed"),
+        (server.admin, text("/admin/v1/sales"), "body_too_large"),
+        (server.admin, chunked("/admin/v1/sales"), "body_too_large"),
+        (server.admin, untyped("/admin/v1/sales"), "unsupported_media_type"),
+        (server.admin, text("/admin/v1/nothing"), "not_found"),
+    ];
+    for (to, bytes, code) in &table {
+        for _ in 0..3 {
+            let answer = raw(*to, bytes, 1).pop().unwrap_or_else(|| panic!("{code}: broken off"));
+            assert_refused(&answer, code);
+        }
+    }
+    server.finish();
+}
+
+#[test]
+fn who_goes_on_sending_a_refused_body_is_cut_off() {
+    let server = Server::start();
+    let mut slow = connect(server.public).unwrap();
+    slow.write_all(b"POST /v1/nothing HTTP/1.1\r\nHost: x\r\nContent-Length: 9999999\r\n\r\n").unwrap();
+    let started = std::time::Instant::now();
+    while slow.write_all(b"x").is_ok() {
+        assert!(started.elapsed() < Duration::from_secs(9), "the connection is held for longer than a head may take");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    server.finish();
+}
+
+#[test]
 fn a_chunked_body_is_a_body() {
     let server = Server::start();
     server.open(&sale("s", 10));
