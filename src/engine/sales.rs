@@ -101,7 +101,12 @@ impl Engine {
     }
 
     async fn restock(&self, offer: &Offer, change: RestockSale) -> Result<(), Refusal> {
-        let (sku, found) = offer.sale.sku(change.sku_id.as_str()).ok_or(Code::SkuNotFound)?;
+        let Some((sku, found)) = offer.sale.sku(change.sku_id.as_str()) else {
+            // A used change_id is told of first, whatever the other change is.
+            let before = self.ledger.restocked(offer.sale.no, change.change_id).await;
+            let is_used = before.map_err(|error| ledger_trouble(&error))?.is_some();
+            return Err(if is_used { Code::ChangeExists } else { Code::SkuNotFound }.into());
+        };
         let sku_no = found.no;
         let _alone = offer.live.changing.lock().await;
         // A gate that has forgotten its units would seem to have none to take away.

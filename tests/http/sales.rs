@@ -265,6 +265,10 @@ fn a_restock_applies_once() {
         assert_eq!(level_in(&answer.json(), "sku-2").total, 2);
     }
     assert_refused(&server.restock("s", "c1", 4), "change_exists");
+    for (change_id, code) in [("c1", "change_exists"), ("c0", "sku_not_found")] {
+        let unknown = json!({"change_id": change_id, "sku_id": "nothing", "quantity": 3});
+        assert_refused(&server.operator().send(post("/admin/v1/sales/s/restock").json(&unknown)), code);
+    }
     // An id is one per sale.
     assert_eq!(level_in(&server.restock("t", "c1", 4).json(), "sku-1").total, 9);
     assert_refused(&server.restock("s", "c2", -4), "not_enough_stock");
