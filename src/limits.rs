@@ -59,8 +59,8 @@ pub const ANSWER_BYTES_MAX: usize = 64 * 1024;
 
 /// Longest bearer token, in bytes: an identity provider's with a few dozen claims has one to four thousand.
 pub const TOKEN_BYTES_MAX: usize = 8 * 1024;
-/// How far the clock of whoever signs tokens may be from ours, in seconds, before a fresh token is not valid yet, or one
-/// that has just expired is refused.
+/// How far the clock of whoever signs tokens may be ahead of ours, in seconds, before a fresh token is not valid yet. One that
+/// has expired gets no such time.
 pub const TOKEN_LEEWAY_S: i64 = 5;
 /// Most keys that tokens are checked with, one after the other: the new one, the old one, and room for a mistake.
 pub const TOKEN_KEYS_MAX: usize = 8;

@@ -38,14 +38,15 @@ impl Members {
         user.ok_or(InvalidToken::Subject)
     }
 
-    /// Whether the token is valid at this time, in seconds since 1970: `exp` must be there, `nbf` may.
+    /// Whether the token is valid at this time, in seconds since 1970: `exp` must be there, `nbf` may. A clock that is behind
+    /// ours makes a token valid early at most, never for longer.
     pub(super) fn valid_at(&self, now_s: i64) -> Result<(), InvalidToken> {
         let second = |name, round: fn(f64) -> f64| {
             self.0.get(name).map(|value| whole(value, round).ok_or(InvalidToken::Time)).transpose()
         };
         // Rounded so that a token is never valid for longer than it says.
         let expires_at = second("exp", f64::floor)?.ok_or(InvalidToken::NoExpiry)?;
-        if expires_at.saturating_add(limits::TOKEN_LEEWAY_S) <= now_s {
+        if expires_at <= now_s {
             return Err(InvalidToken::Expired);
         }
         match second("nbf", f64::ceil)? {

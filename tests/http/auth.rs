@@ -11,7 +11,7 @@ use crate::client::{Answer, Client, Request, get, post, raw};
 use crate::contract::{assert_refused, assert_replayed, code, created};
 use crate::server::Launch;
 use crate::shop::{one, place, sale, wish, with};
-use token::{Ed25519, SECRET, bearer, claims, hs256, in_s, of_user};
+use token::{Ed25519, SECRET, bearer, claims, hs256, in_s, of_user, rs256};
 
 /// A server that takes tokens signed with [`SECRET`], from everybody as often as they like.
 fn jwt() -> Launch {
@@ -109,6 +109,7 @@ fn no_token_but_a_good_one_is_taken() {
         hs256(&json!({"alg": "RS256"}), &claims(42), SECRET),
         hs256(&json!({"alg": "HS256", "crit": ["exp"]}), &claims(42), SECRET),
         hs256(&json!({"alg": "HS256"}), &with(claims(42), json!({"exp": in_s(-60)})), SECRET),
+        hs256(&json!({"alg": "HS256"}), &with(claims(42), json!({"exp": in_s(0)})), SECRET),
         hs256(&json!({"alg": "HS256"}), &with(claims(42), json!({"nbf": in_s(60)})), SECRET),
         hs256(&json!({"alg": "HS256"}), &json!({"sub": "42"}), SECRET),
         hs256(&json!({"alg": "HS256"}), &json!({"exp": in_s(60)}), SECRET),
@@ -181,6 +182,33 @@ fn public_keys_are_read_from_a_file_and_replaced_one_by_one() {
         hs256(&json!({"alg": "EdDSA"}), &claims(json!({})), &old.pem()),
     ] {
         assert_unknown(&client.send(bearer(one("s", "k"), &bad)));
+    }
+    server.finish();
+}
+
+#[test]
+fn a_token_may_be_signed_with_rsa() {
+    let file = format!("{}/provider_public.pem", crate::provider::FOLDER);
+    let keys = ["--auth-jwt-algorithm", "RS256", "--auth-jwt-public-keys-file", &file];
+    let server = free(Launch::new().args(&["--auth-mode", "jwt"]).args(&keys)).start();
+    server.open(&sale("s", 100));
+    let mut client = server.stranger();
+    let good = rs256(&claims(42));
+    let first = client.send(bearer(one("s", "k"), &good));
+    assert_eq!(created(&first)["user_id"], 42);
+    assert_replayed(&client.send(bearer(one("s", "k"), &good)), &first);
+    let (signed, signature) = good.rsplit_once('.').unwrap();
+    let of_another = rs256(&claims(43));
+    for bad in [
+        rs256(&with(claims(42), json!({"exp": in_s(0)}))),
+        format!("{}.{signature}", of_another.rsplit_once('.').unwrap().0),
+        format!("{signed}."),
+        // The public key is no secret.
+        hs256(&json!({"alg": "HS256"}), &claims(42), &std::fs::read_to_string(&file).unwrap()),
+        hs256(&json!({"alg": "RS256"}), &claims(42), &std::fs::read_to_string(&file).unwrap()),
+        Ed25519::new(1).token(&claims(42)),
+    ] {
+        assert_unknown(&client.send(bearer(one("s", "other"), &bad)));
     }
     server.finish();
 }

@@ -17,7 +17,8 @@ pub(crate) const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 pub(crate) const OTHER_SECRET: &str = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 pub(crate) const API_KEY: &str = "0123456789abcdefGHIJKLMNOPQRSTUV";
 
-const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/payments");
+/// Where the keys of tests are.
+pub(crate) const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/payments");
 const SERIAL: &str = "5157F09EFDC096DE15EBE81A47057A7232F1B8E1";
 const APP_ID: &str = "2021000000000001";
 const MCHID: &str = "1230000109";
@@ -102,7 +103,8 @@ pub(crate) fn standard(id: &str, timestamp: &str, signature: &str, body: &[u8]) 
     request.header("webhook-signature", signature).text(body)
 }
 
-fn rsa(message: &[u8]) -> String {
+/// A signature with the RSA key of tests.
+pub(crate) fn rsa(message: &[u8]) -> String {
     let pem = std::fs::read_to_string(format!("{FOLDER}/provider.pem")).unwrap();
     let der: String = pem.lines().filter(|line| !line.starts_with('-')).collect();
     let key = RsaKeyPair::from_pkcs8(&STANDARD.decode(der).unwrap()).unwrap();

@@ -40,6 +40,13 @@ pub(super) fn hs256(header: &Value, claims: &Value, secret: &str) -> String {
     format!("{unsigned}.{}", URL_SAFE_NO_PAD.encode(hmac::sign(&key, unsigned.as_bytes())))
 }
 
+/// Signed with the RSA key of tests.
+pub(super) fn rs256(claims: &Value) -> String {
+    let unsigned = unsigned(&json!({"alg": "RS256"}), claims);
+    let signature = STANDARD.decode(crate::provider::rsa(unsigned.as_bytes())).unwrap();
+    format!("{unsigned}.{}", URL_SAFE_NO_PAD.encode(signature))
+}
+
 pub(super) fn bearer(request: Request, token: &str) -> Request {
     request.header("Authorization", format!("Bearer {token}"))
 }
