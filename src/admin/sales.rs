@@ -6,6 +6,7 @@ use std::sync::Arc;
 use http::Request;
 use hyper::body::Incoming;
 use jiff::Timestamp;
+use jiff::civil::DateTime;
 use serde::{Deserialize, Deserializer};
 
 use crate::clock::UnixMs;
@@ -210,9 +211,19 @@ fn zone(name: Option<String>) -> Result<Zone, Refusal> {
 
 fn time(member: &str, text: Option<String>) -> Result<Option<UnixMs>, Refusal> {
     let Some(text) = text else { return Ok(None) };
-    let parsed = text.parse::<Timestamp>().ok().filter(|_| is_rfc3339(&text)).map(Timestamp::as_millisecond);
+    let parsed = if is_rfc3339(&text) { unix_ms(&text) } else { None };
     let detail = || malformed(format!("{member} must be an RFC 3339 time, as 2026-11-20T12:00:00.000Z"));
     parsed.map(Some).ok_or_else(detail)
+}
+
+fn unix_ms(text: &str) -> Option<UnixMs> {
+    if let Ok(at) = text.parse::<Timestamp>() {
+        return Some(at.as_millisecond());
+    }
+    // The last day of the year 9999, which some write for "never", has no timestamp here: it might have no local time.
+    let at: DateTime = text.strip_suffix(['Z', 'z']).or_else(|| text.strip_suffix("+00:00"))?.parse().ok()?;
+    let since = at.duration_since(DateTime::constant(1970, 1, 1, 0, 0, 0, 0));
+    UnixMs::try_from(since.as_millis()).ok()
 }
 
 /// Whether a text that reads as a time has the form of RFC 3339: the parser takes more than that.
@@ -258,6 +269,15 @@ mod tests {
         assert_eq!(sale(",\"user_limit\":null,\"boundary\":null").unwrap().rules.user_limit, None);
         let timed = sale(",\"starts_at\":\"2026-11-20T20:00:00.5+08:00\"").unwrap();
         assert_eq!(timed.rules.starts_at, Some(1_795_176_000_500));
+        for (text, ms) in [
+            ("9999-12-30T22:00:00.000Z", 253_402_207_200_000),
+            ("9999-12-30T22:00:01.000Z", 253_402_207_201_000),
+            ("9999-12-31T23:59:59.999Z", 253_402_300_799_999),
+            ("9999-12-31t23:59:59.9999z", 253_402_300_799_999),
+            ("9999-12-31T23:59:59+00:00", 253_402_300_799_000),
+        ] {
+            assert_eq!(sale(&format!(",\"ends_at\":\"{text}\"")).unwrap().rules.ends_at, Some(ms), "{text}");
+        }
     }
 
     #[test]
@@ -275,6 +295,8 @@ mod tests {
             (",\"starts_at\":\"2024-06-19T15:22:45-04[America/New_York]\"", "starts_at"),
             (",\"starts_at\":\"2024-06-19T15:22:45\"", "starts_at"),
             (",\"starts_at\":\"2024-06-19T15:22:45.Z\"", "starts_at"),
+            (",\"ends_at\":\"9999-12-32T00:00:00Z\"", "ends_at"),
+            (",\"ends_at\":\"9999-12-31T23:59:59-01:00\"", "ends_at"),
             (",\"starts_at\":\"2026-11-20T12:00:00Z\",\"ends_at\":\"2026-11-20T12:00:00Z\"", "ends_at"),
             (",\"colour\":1", "colour"),
             (",\"shards\":1,\"shards\":1", "duplicate"),

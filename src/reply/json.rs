@@ -2,7 +2,8 @@
 //! or a time.
 
 use http::StatusCode;
-use jiff::Timestamp;
+use jiff::civil::DateTime;
+use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
 use crate::clock::UnixMs;
@@ -150,11 +151,13 @@ fn time(body: &mut Vec<u8>, at: UnixMs) {
 
 /// RFC 3339 with milliseconds, in UTC.
 pub(super) fn rfc3339(at: UnixMs) -> String {
-    match Timestamp::from_millisecond(at) {
-        Ok(at) => format!("{at:.3}"),
-        // Beyond the year 9999: no clock and no rule gets there.
-        Err(_) => "9999-12-31T23:59:59.999Z".to_owned(),
+    if let Ok(at) = Timestamp::from_millisecond(at) {
+        return format!("{at:.3}");
     }
+    // The last day of the year 9999, which an end of sale may have, has no timestamp here. Nothing gets beyond.
+    let since = SignedDuration::from_millis(at);
+    let at = DateTime::constant(1970, 1, 1, 0, 0, 0, 0).checked_add(since).unwrap_or(DateTime::MAX);
+    format!("{at:.3}Z")
 }
 
 /// A problem document.

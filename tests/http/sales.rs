@@ -286,6 +286,21 @@ fn a_restock_applies_once() {
 }
 
 #[test]
+fn a_sale_may_end_with_the_year_9999() {
+    let server = Server::start();
+    for (sale_id, ends_at) in [("s", "9999-12-31T23:59:59.999Z"), ("t", "9999-12-30T22:00:01.000Z")] {
+        let forever = with(sale(sale_id, 1), json!({"ends_at": ends_at}));
+        let made = create(&server, &forever);
+        assert_eq!((made.status, &made.json()["ends_at"]), (201, &json!(ends_at)), "{made}");
+        assert_eq!(create(&server, &forever).status, 200);
+        let shown = server.stranger().send(get(format!("/v1/sales/{sale_id}"))).json();
+        assert_eq!((&shown["ends_at"], &shown["state"]), (&json!(ends_at), &json!("open")));
+    }
+    created(&server.buyer(1).send(one("s", "k")));
+    server.finish();
+}
+
+#[test]
 fn a_restock_names_what_it_changes() {
     let server = Server::start();
     server.open(&sale("s", 10));
