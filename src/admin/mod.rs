@@ -18,7 +18,7 @@ use crate::engine::Engine;
 use crate::ledger::Check;
 use crate::order::{Code, Key, OrderNo, Refusal, Step, Switch, UserId};
 use crate::reply::{self, Answer};
-use crate::server::{Found, Handle, Query, Repeat, Route, Router};
+use crate::server::{Found, Handle, Query, Repeat, Route, Router, plain_path};
 
 /// A call of the admin listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,7 +121,9 @@ impl Admin {
             Call::FindOrder => self.find_order(request.uri().query()).await,
             Call::Verify => {
                 let query = Query::parse(request.uri().query());
-                Ok(reply::ok_json(report(&self.engine.verify(query.get("sale_id")?).await?)))
+                // An empty one is somebody's mistake, and no wish for every sale.
+                let sale_id = query.get("sale_id")?.map(|_| query.need("sale_id")).transpose()?;
+                Ok(reply::ok_json(report(&self.engine.verify(sale_id).await?)))
             }
             Call::Live => Ok(reply::probe(true, "live\n")),
             Call::Ready => Ok(self.ready().await),
@@ -206,7 +208,7 @@ fn report(checks: &[Check]) -> Vec<u8> {
 
 impl Handle for Admin {
     async fn handle(&self, _: SocketAddr, request: Request<Incoming>) -> Answer {
-        let path = request.uri().path().to_owned();
+        let path = plain_path(request.uri().path());
         let answered = match self.router.find(request.method(), &path) {
             Found::Call(call, variable) => self.call(call, variable.unwrap_or_default(), request).await,
             Found::OtherMethods(allow) => return reply::method_not_allowed(&allow),

@@ -21,7 +21,7 @@ use crate::engine::Engine;
 use crate::order::{Code, Refusal};
 use crate::payment::Providers;
 use crate::reply::{self, Answer};
-use crate::server::{Found, Handle, Repeat, Route, Router, discard};
+use crate::server::{Found, Handle, Repeat, Route, Router, discard, plain_path};
 
 /// The contract, word by word.
 pub const OPENAPI: &str = include_str!("../../openapi.yaml");
@@ -155,7 +155,7 @@ impl Intake {
 impl Handle for Intake {
     async fn handle(&self, peer: SocketAddr, request: Request<Incoming>) -> Answer {
         // The path is kept apart: the request goes to the call that it names.
-        let path = request.uri().path().to_owned();
+        let path = plain_path(request.uri().path());
         match self.admit(peer.ip(), &request, &path) {
             Ok(admitted) => match self.call(admitted, request).await {
                 Ok(answer) => answer,

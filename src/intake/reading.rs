@@ -32,7 +32,7 @@ pub(super) async fn orders(engine: &Engine, guest: Guest<'_>, request: Request<I
     let limit = match query.get("limit")? {
         None => limits::PAGE_ORDERS_DEFAULT,
         Some(text) => Some(text)
-            .filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))
+            .filter(|text| !text.starts_with('0') && text.bytes().all(|byte| byte.is_ascii_digit()))
             .and_then(|text| text.parse().ok())
             .filter(|limit| (1..=limits::PAGE_ORDERS_MAX).contains(limit))
             .ok_or_else(|| Refusal::because(Code::MalformedRequest, "limit must be an integer from 1 to 100"))?,

@@ -92,9 +92,10 @@ fn declared_length(headers: &HeaderMap) -> Option<u64> {
     headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
-/// `application/json`, with or without parameters.
+/// One line with `application/json`, with or without parameters.
 fn is_json(headers: &HeaderMap) -> bool {
-    let Some(value) = headers.get(header::CONTENT_TYPE) else { return false };
+    let mut lines = headers.get_all(header::CONTENT_TYPE).iter();
+    let (Some(value), None) = (lines.next(), lines.next()) else { return false };
     let essence = value.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default();
     essence.trim_ascii().eq_ignore_ascii_case(b"application/json")
 }
@@ -114,6 +115,9 @@ mod tests {
             assert!(!is_json(&with(other)), "{other}");
         }
         assert!(!is_json(&HeaderMap::new()));
+        let mut twice = with("application/json");
+        twice.append(header::CONTENT_TYPE, "application/json".parse().unwrap());
+        assert!(!is_json(&twice));
     }
 
     #[test]

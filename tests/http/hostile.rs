@@ -142,6 +142,8 @@ fn other_media_types_are_refused_and_use_up_no_key() {
         let answer = buyer.send(order().header("Content-Type", media_type));
         assert_refused(&answer, "unsupported_media_type");
     }
+    let twice = order().header("Content-Type", "application/json").header("Content-Type", "application/json");
+    assert_refused(&buyer.send(twice), "unsupported_media_type");
     created(&buyer.send(one("s", "k")));
     server.finish();
 }

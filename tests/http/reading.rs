@@ -143,7 +143,7 @@ fn a_listing_asks_for_good_parameters() {
     for query in ["", "?", "?limit=5", "?cursor=x"] {
         assert_refused(&buyer.send(get(format!("/v1/orders{query}"))), "malformed_request");
     }
-    for limit in ["0", "101", "-1", "1.5", "x", "", "1e1", "%2B5", "18446744073709551617"] {
+    for limit in ["0", "007", "101", "-1", "1.5", "x", "", "1e1", "%2B5", "18446744073709551617"] {
         let answer = buyer.send(get(format!("/v1/orders?sale_id=s&limit={limit}")));
         assert_refused(&answer, "malformed_request");
     }
@@ -249,6 +249,23 @@ fn head_is_get_without_the_body() {
     let mut operator = server.operator();
     for target in ["/admin/v1/sales", "/admin/v1/sales/s", "/admin/v1/verify", "/healthz", "/readyz"] {
         same(&mut operator, target);
+    }
+    server.finish();
+}
+
+#[test]
+fn a_path_may_encode_what_it_need_not() {
+    let server = Server::start();
+    server.open(&sale("a.b", 10));
+    let mut anyone = server.stranger();
+    for path in ["/v1/sales/a.b", "/v1/sales/%61%2Eb", "/%76%31/sales/a%2eb"] {
+        assert_eq!(anyone.send(get(path)).json()["sale_id"], "a.b", "{path}");
+        assert_refused(&anyone.send(request("DELETE", path)), "method_not_allowed");
+    }
+    assert_eq!(server.operator().send(get("/admin/v1/%73ales/a%2Eb")).status, 200);
+    for path in ["/v1%2Fsales/a.b", "/v1/sales/%2561.b", "/v1/sales/a.b%00"] {
+        let answer = anyone.send(get(path));
+        assert_eq!(answer.status, 404, "{path}: {answer}");
     }
     server.finish();
 }

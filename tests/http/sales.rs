@@ -409,6 +409,7 @@ fn the_audit_names_its_checks() {
         }
     }
     assert_refused(&server.operator().send(get("/admin/v1/verify?sale_id=nowhere")), "sale_not_found");
+    assert_refused(&server.operator().send(get("/admin/v1/verify?sale_id=")), "malformed_request");
     server.finish();
 }
 

@@ -106,7 +106,7 @@ fn secrets_are_replaced_without_a_gap() {
 #[test]
 fn only_providers_that_are_set_up_are_there() {
     let server = shop(with_standard());
-    for provider in ["alipay", "wechatpay", "stripe", "Standard", "STANDARD", "%73tandard", ""] {
+    for provider in ["alipay", "wechatpay", "stripe", "Standard", "STANDARD", "%2573tandard", ""] {
         let answer = server.stranger().send(post(format!("/v1/payments/callbacks/{provider}")).text("{}"));
         assert_refused(&answer, "not_found");
     }
