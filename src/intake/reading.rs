@@ -90,6 +90,7 @@ pub(super) fn capabilities() -> Answer {
                 "operations": ["cancel", "ship", "refund"],
                 "replay_window_s": limits::KEY_KEPT_MS / 1000,
                 "stored_outcomes": [200],
+                "keys_per_step": limits::KEYS_PER_STEP_MAX,
             },
             "in_progress": { "status": 409, "retry_after_s": limits::RETRY_AFTER_S, "prefer_wait_s_max": limits::WAIT_S_MAX },
         },

@@ -197,6 +197,7 @@ fn capabilities_tell_the_bounds_of_the_contract() {
         ("/idempotency/boundaries", json!(["request", "user_sku", "user_sale", "user_sku_day"])),
         ("/idempotency/stored_outcomes", json!([201])),
         ("/idempotency/steps/replay_window_s", json!(7 * 24 * 3600)),
+        ("/idempotency/steps/keys_per_step", json!(16)),
         ("/idempotency/replay_marker", json!("Idempotency-Replayed")),
         ("/idempotency/in_progress", json!({"status": 409, "retry_after_s": 1, "prefer_wait_s_max": 10})),
         ("/retryable_codes", json!(retryable)),

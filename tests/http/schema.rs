@@ -123,6 +123,7 @@ impl Description {
                 let fitting = rule.as_array().unwrap().iter().filter(|one| self.faults(one, value).is_empty());
                 want(fitting.count() == 1);
             }
+            "not" => want(!self.faults(rule, value).is_empty()),
             "allOf" => faults.extend(rule.as_array().unwrap().iter().flat_map(|one| self.faults(one, value))),
             // A bound says nothing about a value of another type: that is what `type` is for.
             "minimum" => want(value.as_i64().is_none_or(|n| n >= bound())),
