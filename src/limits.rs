@@ -125,6 +125,8 @@ pub const ANSWER_MS_MAX: u64 = 10_000;
 pub const APPEND_SLOW_MS: u64 = 5_000;
 /// Pause between two probes of a ledger that is in trouble, in ms: new orders are refused until one succeeds.
 pub const PROBE_MS: u64 = 250;
+/// The longest of these pauses, in ms: it doubles with each probe that succeeds while orders fail again soon after.
+pub const PROBE_MS_MAX: u64 = 8_000;
 /// How long a reservation may stay unrecorded before anyone may complete it, in ms: far above a slow commit, far
 /// below a client's patience.
 pub const LEASE_MS: i64 = 5_000;
@@ -226,8 +228,8 @@ pub const CHANGES_QUEUED_MAX: usize = 4_096;
 pub const CHANGES_AT_ONCE: usize = 2;
 /// Most changes of one ledger transaction.
 pub const CHANGES_PER_BATCH_MAX: usize = 64;
-/// Orders that somebody else holds which a batch of changes may wait for, one after the other; the rest of it is then
-/// turned away for now. Each costs the ledger's wait for a lock, and an answer waits no longer than [`ANSWER_MS_MAX`].
+/// Orders that somebody else holds which a batch of changes may wait for, one after the other; the rest of it is then tried
+/// together once more. Each try costs the ledger's wait for a lock, and an answer waits no longer than [`ANSWER_MS_MAX`].
 pub const HELD_ORDERS_PER_BATCH_MAX: usize = 2;
 
 // ---- payment callbacks ----
@@ -407,6 +409,8 @@ pub const POSTGRES_IDLE_MS: u64 = 1_000;
 pub const POSTGRES_MIGRATION_LOCK_MS: u64 = 1_500;
 /// Pause before it tries again, in ms: the engines get through what has piled up behind it.
 pub const POSTGRES_MIGRATION_PAUSE_MS: u64 = 1_000;
+/// Pause between two lines in the log about that, in seconds.
+pub const POSTGRES_MIGRATION_TOLD_S: u64 = 30;
 /// How long a migration tries, in seconds: an audit is over by then.
 pub const POSTGRES_MIGRATION_S_MAX: u64 = POSTGRES_AUDIT_S_MAX + 60;
 const _: () = assert!(POSTGRES_MIGRATION_LOCK_MS < POSTGRES_LOCK_MS_MAX);

@@ -80,13 +80,7 @@ impl Engine {
             keep_until: self.clock.now_ms().saturating_add(limits::KEY_KEPT_MS),
         };
         let (order, is_replay) = match self.change(Change::Step(asked)).await? {
-            Changed::Done { order, returned } => {
-                // Whoever cancels a cancelled order under another key finds it done.
-                if step != Step::Cancel || returned.is_some() {
-                    self.metrics.step(step, 1);
-                }
-                (order, false)
-            }
+            Changed::Done { order, .. } => (order, false),
             Changed::Before(order) => (order, true),
             Changed::NotFound => return Err(Code::OrderNotFound.into()),
             Changed::OtherContent => return Err(Code::IdempotencyKeyReused.into()),
@@ -104,15 +98,7 @@ impl Engine {
     /// Cancel-safe: once polled, the report is taken in whether or not anybody waits for the answer.
     pub async fn hear(&self, report: Report) -> Result<Heard, Refusal> {
         match self.change(Change::Report(report)).await? {
-            Changed::Heard { note, steps, waited, is_new } => {
-                if is_new {
-                    self.metrics.report(note);
-                }
-                for step in steps.into_iter().flatten() {
-                    self.metrics.step(step, 1);
-                }
-                Ok(Heard { note, waited, is_new })
-            }
+            Changed::Heard { note, waited, is_new, .. } => Ok(Heard { note, waited, is_new }),
             Changed::NotFound => Err(Code::OrderNotFound.into()),
             other => {
                 tracing::error!(?other, "the ledger answered a report with something else");
@@ -169,6 +155,7 @@ async fn carry_out(engine: Arc<Engine>, jobs: Vec<ChangeJob>) {
     let changed = engine.commit(changes).await;
     let (mut returned, mut waiting) = (Vec::new(), Vec::new());
     for (job, changed) in jobs.into_iter().zip(changed) {
+        engine.count(&job.change, &changed);
         if let Ok(Changed::Done { order, returned: Some(epoch) }) = &changed {
             returned.push((*order, *epoch));
             waiting.push((job, changed));
@@ -187,6 +174,23 @@ impl ChangeJob {
 }
 
 impl Engine {
+    /// Whether or not anybody still waits for the answer.
+    fn count(&self, change: &Change, changed: &Result<Changed, ledger::Error>) {
+        match (change, changed) {
+            // Whoever cancels a cancelled order under another key finds it done.
+            (Change::Step(asked), Ok(Changed::Done { returned, .. }))
+                if asked.step != Step::Cancel || returned.is_some() =>
+            {
+                self.metrics.step(asked.step, 1);
+            }
+            (Change::Report(_), Ok(Changed::Heard { note, steps, is_new: true, .. })) => {
+                self.metrics.report(*note);
+                steps.iter().flatten().for_each(|step| self.metrics.step(*step, 1));
+            }
+            _ => {}
+        }
+    }
+
     /// Commits the changes; if they are rejected as a whole, those of each order on their own: a broken row, or one that
     /// somebody holds, is no reason to turn the others away.
     async fn commit(&self, changes: Vec<Change>) -> Vec<Result<Changed, ledger::Error>> {
@@ -203,14 +207,18 @@ impl Engine {
             by_order.entry(change.order_no()).or_default().push(n);
         }
         let mut answers: Vec<_> = (0..count).map(|_| Err(ledger::Error::Busy)).collect();
-        let mut held = 0;
-        for members in by_order.into_values() {
-            if held == limits::HELD_ORDERS_PER_BATCH_MAX {
-                break;
+        let (mut held, mut is_away) = (0, false);
+        let mut orders = by_order.into_values();
+        while !is_away && let Some(mut members) = orders.next() {
+            let is_last = held == limits::HELD_ORDERS_PER_BATCH_MAX;
+            if is_last {
+                members.extend(orders.by_ref().flatten());
             }
-            let of_order: Vec<Change> = members.iter().filter_map(|n| changes.get(*n).cloned()).collect();
-            let changed = self.commit_of_order(of_order).await;
-            held += usize::from(changed.iter().any(|changed| matches!(changed, Err(ledger::Error::Busy))));
+            let some: Vec<Change> = members.iter().filter_map(|n| changes.get(*n).cloned()).collect();
+            let changed = if is_last { self.commit_or_refuse(some).await } else { self.commit_of_order(some).await };
+            let failed = |of: fn(&ledger::Error) -> bool| changed.iter().any(|one| one.as_ref().is_err_and(of));
+            held += usize::from(failed(|error| matches!(error, ledger::Error::Busy)));
+            is_away = failed(|error| matches!(error, ledger::Error::Unavailable(_) | ledger::Error::Unknown(_)));
             for (n, changed) in members.into_iter().zip(changed) {
                 if let Some(answer) = answers.get_mut(n) {
                     *answer = changed;
@@ -220,21 +228,25 @@ impl Engine {
         answers
     }
 
-    /// Commits changes of one order; if one of them is broken, each on its own.
-    async fn commit_of_order(&self, changes: Vec<Change>) -> Vec<Result<Changed, ledger::Error>> {
+    async fn commit_or_refuse(&self, changes: Vec<Change>) -> Vec<Result<Changed, ledger::Error>> {
         let count = changes.len();
-        match self.commit_together(changes.clone()).await {
+        match self.commit_together(changes).await {
             Ok(changed) => changed.into_iter().map(Ok).collect(),
-            Err(ledger::Error::Corrupt(_)) if count > 1 => {
-                let mut each = Vec::with_capacity(count);
-                for change in changes {
-                    let changed = self.commit_together(vec![change]).await;
-                    each.push(changed.and_then(|changed| changed.into_iter().next().ok_or_else(no_answer)));
-                }
-                each
-            }
             Err(error) => vec![Err(error); count],
         }
+    }
+
+    /// Commits changes of one order; if one of them is broken, each on its own.
+    async fn commit_of_order(&self, changes: Vec<Change>) -> Vec<Result<Changed, ledger::Error>> {
+        let together = self.commit_or_refuse(changes.clone()).await;
+        if changes.len() == 1 || !matches!(together.first(), Some(Err(ledger::Error::Corrupt(_)))) {
+            return together;
+        }
+        let mut each = Vec::with_capacity(changes.len());
+        for change in changes {
+            each.extend(self.commit_or_refuse(vec![change]).await);
+        }
+        each
     }
 
     async fn commit_together(&self, changes: Vec<Change>) -> Result<Vec<Changed>, ledger::Error> {
@@ -248,10 +260,6 @@ impl Engine {
         }
         changed
     }
-}
-
-fn no_answer() -> ledger::Error {
-    ledger::Error::Unknown("no answer among the answers".to_owned())
 }
 
 fn not_allowed(state: State) -> Refusal {

@@ -1,26 +1,33 @@
 //! Finds out when a ledger in trouble is well again, whether or not anybody orders: no buyer has to try it out, and
-//! nothing is said of it until it has recorded something.
+//! nothing is said of it until it has recorded something. One that takes a probe and no orders, as on a disk that is nearly
+//! full, is asked less and less often, or it would be called well all the time.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::MissedTickBehavior;
+use tokio::time::Instant;
 
 use super::Engine;
 use crate::limits;
 
 /// Probes, while the ledger is in trouble, until the engine stops.
 pub(super) async fn run(engine: Arc<Engine>) {
-    let mut tick = tokio::time::interval(Duration::from_millis(limits::PROBE_MS));
-    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let (first, longest) = (Duration::from_millis(limits::PROBE_MS), Duration::from_millis(limits::PROBE_MS_MAX));
+    let (mut pause, mut well_since) = (first, Instant::now());
     let probing = async {
         loop {
-            tick.tick().await;
+            tokio::time::sleep(pause).await;
             if engine.admission.is_ledger_well() {
+                if well_since.elapsed() > 2 * longest {
+                    pause = first;
+                }
                 continue;
             }
             match engine.ledger.probe().await {
-                Ok(()) => engine.admission.ledger_is(true),
+                Ok(()) => {
+                    engine.admission.ledger_is(true);
+                    (pause, well_since) = ((2 * pause).min(longest), Instant::now());
+                }
                 Err(error) => tracing::debug!(%error, "probe the ledger"),
             }
         }

@@ -93,12 +93,11 @@ async fn hear(engine: &Arc<Engine>, report: Report) -> Result<(), Refusal> {
         Ok(Heard { note, waited, is_new }) => {
             let is_for_a_look = needs_a_look(note) || waited.is_some_and(needs_a_look);
             let (note, waited) = (note.as_str(), waited.map(|waited| waited.as_str()));
-            if !is_new {
-                tracing::info!(provider, event_type, order_no, note, "payment callback that is known");
-            } else if is_for_a_look {
-                tracing::warn!(provider, event_type, order_no, note, waited, "payment callback needs a look");
+            // Also of one that is known: the first answer may have been lost, and with it this line.
+            if is_for_a_look {
+                tracing::warn!(provider, event_type, order_no, note, waited, is_new, "payment callback needs a look");
             } else {
-                tracing::info!(provider, event_type, order_no, note, waited, "payment callback");
+                tracing::info!(provider, event_type, order_no, note, waited, is_new, "payment callback");
             }
             Ok(())
         }

@@ -73,8 +73,7 @@ impl Alipay {
             // The number last: what is malformed is so whatever the order.
             order_no: order_no(form.need_order()?)?,
             is_total: true,
-            // An order's price has two digits behind the point, whatever its currency: no other amount is compared with it.
-            is_ours: is_seller && form.get("app_id") == Some(&self.app_id) && form.digits() == 2,
+            is_ours: is_seller && form.get("app_id") == Some(&self.app_id),
         })
     }
 }

@@ -289,24 +289,24 @@ async fn one_broken_row_does_not_stop_all_expiry() {
     assert_eq!(state(&world.engine, broken).await, State::PendingPayment);
 }
 
-/// Somebody outside holds the row of one order; its buyer asks twenty times. Everybody else's payments go on.
+/// Somebody outside holds the rows of two orders; their buyers ask twenty times. Everybody else's payments go on.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn one_order_that_somebody_holds_does_not_stop_the_others() {
+async fn orders_that_somebody_holds_do_not_stop_the_others() {
     let shop = Shop::on_postgres().await;
     let engine = shop.engine().await;
     engine.create_sale(new_sale("s", rules(4), &[("a", 9)])).await.unwrap();
-    let held = made(&engine, 1, "k", 1).await;
+    let held = [made(&engine, 1, "k", 1).await, made(&engine, 3, "k", 1).await];
     let free = made(&engine, 2, "k", 1).await;
     let mut other = PgConnection::connect(shop.url.as_ref().unwrap()).await.unwrap();
     sqlx::raw_sql("BEGIN").execute(&mut other).await.unwrap();
-    sqlx::raw_sql("SELECT 1 FROM orders WHERE user_id = 1 FOR UPDATE").execute(&mut other).await.unwrap();
+    sqlx::raw_sql("SELECT 1 FROM orders WHERE user_id IN (1, 3) FOR UPDATE").execute(&mut other).await.unwrap();
     let mut crowd = tokio::task::JoinSet::new();
-    for n in 0..20 {
+    for (n, (order_no, buyer)) in (0..20).zip(held.into_iter().zip([1, 3]).cycle()) {
         let engine = engine.clone();
         crowd.spawn(async move {
             let ask = TakeStep {
-                order_no: held,
-                user: Some(user(1)),
+                order_no,
+                user: Some(user(buyer)),
                 step: Step::Cancel,
                 restock: false,
                 key: key(&format!("c{n}")),

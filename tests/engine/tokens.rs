@@ -171,8 +171,10 @@ async fn a_gate_in_memory_that_was_loaded_anew_is_not_said_to_know_all() {
     let gate = Arc::new(MemoryGate::default());
     let options = Options { token_ttl_ms: 30, ..Options::from(OnGateFailure::Ledger) };
     let metrics = Arc::new(Metrics::default());
-    let engine = Engine::start(gate.clone(), shop.ledger.clone(), shop.clock.clone(), metrics, options).await.unwrap();
+    let engine =
+        Engine::start(gate.clone(), shop.ledger.clone(), shop.clock.clone(), metrics.clone(), options).await.unwrap();
     engine.create_sale(new_sale("s", rules(1), &[("a", 900)])).await.unwrap();
+    let mut met = 0;
     let no = engine.sale("s").await.unwrap().sale.no;
     for round in 0..8_u64 {
         // The gate sells a unit that the ledger does not have: a shard that is to be loaded anew.
@@ -190,6 +192,11 @@ async fn a_gate_in_memory_that_was_loaded_anew_is_not_said_to_know_all() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         let first = word(&first.await.unwrap()).0;
-        assert!(!answers.contains(&"token_invalid"), "round {round}, epoch {epoch}: {answers:?}, then {first}");
+        // It may have come too late itself, on a slow machine.
+        if first == "created" {
+            met += answers.len();
+            assert!(!answers.contains(&"token_invalid"), "round {round}, epoch {epoch}: {answers:?}, then {first}");
+        }
     }
+    assert!(met > 0 && metrics.reconciled.get() > 0, "{met} repeats, {} loads", metrics.reconciled.get());
 }

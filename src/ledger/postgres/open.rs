@@ -232,6 +232,7 @@ pub(super) async fn version(session: &mut Session) -> Result<i64, Error> {
 async fn apply_in_time(session: &mut Session, address: &Address) -> Result<(), PostgresOpenError> {
     let failed = |error| PostgresOpenError::Unavailable(address.to_string(), error);
     let (started, patience) = (Instant::now(), Duration::from_secs(limits::POSTGRES_MIGRATION_S_MAX));
+    let mut told: Option<Instant> = None;
     loop {
         match apply(session).await {
             // The server has answered: the session is good for another try.
@@ -242,7 +243,10 @@ async fn apply_in_time(session: &mut Session, address: &Address) -> Result<(), P
         if started.elapsed() >= patience {
             return Err(PostgresOpenError::InUse(patience.as_secs(), holders));
         }
-        tracing::warn!(%holders, "the ledger's schema is to be brought up to date, which waits until nobody uses its tables");
+        if told.is_none_or(|told| told.elapsed() >= Duration::from_secs(limits::POSTGRES_MIGRATION_TOLD_S)) {
+            told = Some(Instant::now());
+            tracing::warn!(%holders, "the ledger's schema is to be brought up to date, which waits until nobody uses its tables");
+        }
         tokio::time::sleep(Duration::from_millis(limits::POSTGRES_MIGRATION_PAUSE_MS)).await;
     }
 }
@@ -284,7 +288,9 @@ async fn apply(session: &mut Session) -> Result<(), Error> {
         sqlx::query(INSERT_VERSION).bind(version).execute(&mut session.sql).await?;
     }
     session.commit().await?;
-    tracing::info!(from = found, to = MIGRATIONS.len(), "ledger schema migrated");
+    if usize::try_from(found).is_ok_and(|found| found < MIGRATIONS.len()) {
+        tracing::info!(from = found, to = MIGRATIONS.len(), "ledger schema migrated");
+    }
     Ok(())
 }
 

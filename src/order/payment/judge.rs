@@ -56,7 +56,8 @@ fn paid(state: State, past: &[Past], provider: Provider, money: &Money) -> Verdi
     }
     let Ok(after) = state.after(Step::Pay) else { return only(Note::Impossible) };
     let back = money_back(refunds(past).filter(|(note, ..)| *note == Note::Parked).map(|(_, of, money)| (of, money)));
-    let refund = (back >= money.amount && after.after(Step::Refund).is_ok()).then_some(Step::Refund);
+    // Of an order that costs nothing, nothing goes back.
+    let refund = (back > 0 && back >= money.amount && after.after(Step::Refund).is_ok()).then_some(Step::Refund);
     let parked = match refund {
         _ if back == 0 => None,
         _ if back > money.amount => Some(Note::OverRefunded),

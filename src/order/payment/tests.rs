@@ -105,6 +105,17 @@ fn the_same_reports_in_any_order_end_in_one_state() {
 }
 
 #[test]
+fn what_costs_nothing_is_paid_with_nothing_and_not_given_back() {
+    for (from, to) in
+        [(State::PendingPayment, State::Paid), (State::Cancelled, State::RefundDue), (State::Expired, State::RefundDue)]
+    {
+        let verdict = judge(from, 0, cny(), &[], Provider::Standard, &Fact::Succeeded(money("p", 0)));
+        assert_eq!((verdict.note, verdict.steps), (Note::Applied, [Some(Step::Pay), None]));
+        assert_eq!(from.after(Step::Pay), Ok(to));
+    }
+}
+
+#[test]
 fn a_late_payment_is_due_for_refund_whatever_waited_for_it() {
     for from in [State::Cancelled, State::Expired] {
         let mut book = Book::new(from);

@@ -177,21 +177,25 @@ fn another_merchants_money_is_not_ours() {
     assert_eq!(money(&hear(&[("trans_currency", "USD")]).unwrap()).currency.as_str(), "USD");
 }
 
-/// Yen have no hundredths, dinars have thousandths: such an amount is kept for a person to compare.
+/// Yen have no hundredths, dinars have thousandths.
 #[test]
-fn amounts_of_other_digits_do_not_fit() {
-    for (currency, text, amount, fits) in [
-        ("USD", "19.99", 1999, true),
-        ("JPY", "1999", 1999, false),
-        ("JPY", "1999.00", 1999, false),
-        ("KWD", "1.999", 1999, false),
-        ("KWD", "1.9", 1900, false),
+fn amounts_are_in_the_minor_units_of_their_currency() {
+    for (currency, text, amount) in [
+        ("USD", "19.99", 1999),
+        ("JPY", "1999", 1999),
+        ("JPY", "1999.00", 1999),
+        ("KWD", "1.999", 1999),
+        ("KWD", "1.9", 1900),
     ] {
         let told = hear(&[("trans_currency", currency), ("total_amount", text)]).unwrap();
         let money = money(&told);
-        assert_eq!((money.amount, money.currency.as_str(), money.is_ours), (amount, currency, fits), "{text}");
+        assert_eq!((money.amount, money.currency.as_str(), money.is_ours), (amount, currency, true), "{text}");
         let back = hear(&[("trans_currency", currency), ("refund_fee", text)]).unwrap();
-        assert!(matches!(&back.fact, Fact::Refunded(back) if (back.amount, back.is_ours) == (amount, fits)));
+        assert!(matches!(&back.fact, Fact::Refunded(back) if (back.amount, back.is_ours) == (amount, true)));
+    }
+    for (currency, text) in [("JPY", "1999.5"), ("KWD", "1.9999")] {
+        let told = hear(&[("trans_currency", currency), ("total_amount", text)]);
+        assert!(matches!(told, Err(NotVerified::Malformed(_))), "{text} {currency}");
     }
 }
 
