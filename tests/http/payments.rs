@@ -8,7 +8,7 @@ use crate::client::{Answer, get, post};
 use crate::contract::{assert_current, assert_refused, code, created};
 use crate::provider::{self, PaymentEvent, WechatpayEvent, alipay, with_all, with_standard};
 use crate::server::{Launch, Server};
-use crate::shop::{Level, crowd, eventually, one, persist, sale, with};
+use crate::shop::{Level, crowd, eventually, logged, one, persist, sale, with};
 
 /// The number of a new order of one `sku-1`, waiting for its payment.
 fn ordered(server: &Server, user: u64) -> String {
@@ -159,11 +159,11 @@ fn an_id_that_says_something_else_is_shown_with_its_own_order() {
     assert_eq!(noted(&server, &first), [("applied".to_owned(), "evt-1".to_owned())]);
     let [(note, id)] = &noted(&server, &other)[..] else { panic!("not one report") };
     assert_eq!((note.as_str(), id.len()), ("id_reused", "evt-1#01234567".len()), "{id}");
-    let log = server.log();
-    let told: Vec<&str> = log.lines().filter(|line| line.contains("id_reused") && line.contains("WARN")).collect();
+    // Each time, and as a new one once.
+    let told = logged(&server, &["id_reused", "WARN"], 3);
     assert!(told.iter().all(|line| line.contains(&other)), "with its own order: {told:?}");
     let new = told.iter().filter(|line| line.contains(r#""is_new":true"#)).count();
-    assert_eq!((told.len(), new), (3, 1), "each time, and new once: {told:?}");
+    assert_eq!(new, 1, "{told:?}");
     server.assert_balanced();
     server.finish_after_trouble();
 }
@@ -183,9 +183,8 @@ fn more_back_than_was_paid_is_told_of() {
     assert_heard(&tell(&server, &part("c", 1)));
     let notes: Vec<String> = noted(&server, &order_no).into_iter().map(|(note, _)| note).collect();
     assert_eq!(notes, ["over_refunded", "over_refunded", "applied", "over_refunded"]);
-    let log = server.log();
-    let told = log.lines().filter(|line| line.contains("over_refunded") && line.contains("WARN")).count();
-    assert_eq!(told, 2, "with the payment, and then: {log}");
+    // With the payment, and then.
+    logged(&server, &["over_refunded", "WARN"], 2);
     server.assert_balanced();
     server.finish_after_trouble();
 }

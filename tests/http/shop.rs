@@ -158,6 +158,18 @@ pub(crate) fn persist(client: &mut Client, request: &Request) -> Answer {
     })
 }
 
+/// The lines of a server's log that hold all of these texts, once there are `count` of them: the log is read a little later
+/// than answers are.
+pub(crate) fn logged(server: &Server, texts: &[&str], count: usize) -> Vec<String> {
+    let lines = eventually(|| {
+        let log = server.log();
+        let fits = log.lines().filter(|line| texts.iter().all(|text| line.contains(text)));
+        Some(fits.map(str::to_owned).collect::<Vec<_>>()).filter(|lines| lines.len() >= count)
+    });
+    assert_eq!(lines.len(), count, "{lines:#?}");
+    lines
+}
+
 /// Looks again and again until there is something to see.
 #[track_caller]
 pub(crate) fn eventually<T>(mut look: impl FnMut() -> Option<T>) -> T {

@@ -10,7 +10,7 @@ use crate::openapi::assert_described;
 use crate::provider::{self, PaymentEvent, WechatpayEvent};
 use crate::schema::Description;
 use crate::server::{Launch, Server};
-use crate::shop::{eventually, one, persist, place, sale, wish, with};
+use crate::shop::{eventually, logged, one, persist, place, sale, wish, with};
 
 /// One request a second, so that a test which comes as fast as it can is soon refused.
 fn slow(what: &str, burst: &str) -> Launch {
@@ -80,8 +80,7 @@ fn an_address_that_comes_too_often_is_refused_before_anything_else() {
         assert_eq!(server.operator().send(get("/readyz")).status, 200);
     }
     // It could be the operator's own proxy, so they are told, once.
-    let told = server.log().lines().filter(|line| line.contains("auth.trusted_proxies")).count();
-    assert_eq!(told, 1);
+    logged(&server, &["auth.trusted_proxies"], 1);
     server.finish_after_trouble();
 }
 

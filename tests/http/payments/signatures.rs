@@ -10,6 +10,7 @@ use crate::provider::{
     with_standard,
 };
 use crate::server::Server;
+use crate::shop::logged;
 
 #[test]
 fn what_is_not_signed_is_not_believed() {
@@ -183,9 +184,7 @@ fn forgeries_in_other_providers_names() {
     }
     assert_state(&server, 1, &order_no, "pending_payment", 1);
     // What a provider has signed and we cannot read is told of, with the reason and nothing of what was sent.
-    let log = server.log();
-    let told: Vec<&str> = log.lines().filter(|line| line.contains("payment callback cannot be read")).collect();
-    assert_eq!(told.len(), 2, "{told:?}");
+    let told = logged(&server, &["payment callback cannot be read"], 2);
     assert!(told.iter().all(|line| line.contains("WARN") && line.contains("wechatpay")), "{told:?}");
     assert!(told[0].contains("wechatpay_api_v3_keys") && told[1].contains("malformed_request"), "{told:?}");
     server.finish_after_trouble();
