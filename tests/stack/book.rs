@@ -41,7 +41,7 @@ pub(crate) struct Plan {
 
 impl Default for Plan {
     fn default() -> Self {
-        Plan { users: 400, quantity_max: 3, repeats: 25, hot: None, give_up: 50, patience_s: 60, life: None }
+        Plan { users: 400, quantity_max: 3, repeats: 25, hot: None, give_up: 50, patience_s: 150, life: None }
     }
 }
 
