@@ -168,13 +168,16 @@ fn an_id_that_says_something_else_is_shown_with_its_own_order() {
     server.finish_after_trouble();
 }
 
+/// A refund of its own, of so much.
+fn part(order_no: &str, id: &str, amount: u64) -> PaymentEvent {
+    PaymentEvent::refunded(id, order_no).with(json!({"payment_id": format!("refund-{id}"), "amount": amount}))
+}
+
 #[test]
 fn more_back_than_was_paid_is_told_of() {
     let server = shop(with_standard());
     let order_no = ordered(&server, 1);
-    let part = |id: &str, amount: u64| {
-        PaymentEvent::refunded(id, &order_no).with(json!({"payment_id": format!("refund-{id}"), "amount": amount}))
-    };
+    let part = |id: &str, amount: u64| part(&order_no, id, amount);
     // Refunds that waited for their payment may be too much as well.
     assert_heard(&tell(&server, &part("a", 1999)));
     assert_heard(&tell(&server, &part("b", 1)));
@@ -269,9 +272,7 @@ fn parts_of_a_refund_add_up() {
     let server = shop(with_standard());
     let order_no = ordered(&server, 1);
     assert_heard(&tell(&server, &PaymentEvent::paid("paid", &order_no)));
-    let part = |id: &str, amount: u64| {
-        PaymentEvent::refunded(id, &order_no).with(json!({"payment_id": format!("refund-{id}"), "amount": amount}))
-    };
+    let part = |id: &str, amount: u64| part(&order_no, id, amount);
     assert_heard(&tell(&server, &part("a", 999)));
     assert_state(&server, 1, &order_no, "paid", 2);
     assert_heard(&tell(&server, &part("b", 1000)));

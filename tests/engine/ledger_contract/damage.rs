@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 
 use rushgate::ledger::{Appended, Error, Ledger, OpenError, SqliteLedger};
-use rushgate::order::{History, Rules, State, Step};
+use rushgate::order::{History, Rules, State};
 use rusqlite::Connection;
 use tempfile::TempDir;
 
+use super::life::way_to;
 use super::{Books, Home, Kind, limited};
 use crate::world::{PATIENCE, new_sale, open};
 
@@ -131,15 +132,7 @@ async fn an_audit_follows_every_state() {
         let returned = i64::from(gives_back);
         let sold = i64::from(!gives_back && state != State::PendingPayment) * 2;
         let held = i64::from(state == State::PendingPayment) * 2;
-        let steps: &[Step] = match state {
-            State::PendingPayment | State::Confirmed => &[],
-            State::Paid => &[Step::Pay],
-            State::Shipped => &[Step::Pay, Step::Ship],
-            State::Cancelled => &[Step::Cancel],
-            State::Expired => &[Step::Expire],
-            State::RefundDue => &[Step::Cancel, Step::Pay],
-            State::Refunded => &[Step::Pay, Step::Refund],
-        };
+        let steps = way_to(state);
         let (mut from, mut version) = (State::PendingPayment, 1);
         let mut taken = String::new();
         for taken_step in steps {

@@ -126,7 +126,7 @@ fn is_done(changed: &Changed) -> bool {
 }
 
 /// The steps that lead to each state.
-fn way_to(state: State) -> &'static [Step] {
+pub(super) fn way_to(state: State) -> &'static [Step] {
     match state {
         State::PendingPayment | State::Confirmed => &[],
         State::Paid => &[Step::Pay],
