@@ -29,9 +29,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use criterion::{BatchSize, BenchmarkGroup, BenchmarkId, Criterion, Throughput, measurement::WallTime};
 use futures_util::FutureExt;
-use rushgate::gate::{Ask, At, Gate, Held, May, MemoryGate, No, Settlement};
+use rushgate::gate::{Denial, Gate, MemoryGate, ReserveMode, ReserveOutcome, ReserveRequest, Settlement, ShardEpoch};
 use rushgate::order::{
-    Currency, DERIVATION, Fingerprint, Hold, Identity, Key, Name, OrderNo, Sale, SaleNo, Salt, Sku, SkuNo, Switch,
+    Currency, DERIVATION, Fingerprint, Identity, Key, Name, OrderNo, Reservation, Sale, SaleNo, Salt, Sku, SkuNo,
+    Switch,
 };
 
 use common::{NOW, Orders, rules, size};
@@ -40,7 +41,7 @@ const BATCHES: [usize; 4] = [1, 8, 64, 256];
 /// A sku with stock, and one without.
 const FULL: u16 = 0;
 const EMPTY: u16 = 1;
-const AT: At = At { sale: SaleNo(1), shard: 0, epoch: 1 };
+const AT: ShardEpoch = ShardEpoch { sale: SaleNo(1), shard: 0, epoch: 1 };
 
 fn main() {
     let mut criterion = Criterion::default().configure_from_args();
@@ -103,10 +104,10 @@ fn setnx(criterion: &mut Criterion, known: usize) {
 fn identity(criterion: &mut Criterion) {
     let sale = sale();
     let mut orders = Orders::new(2);
-    let some: Vec<(Hold, Key)> = (0..size(10_000, 10))
+    let some: Vec<(Reservation, Key)> = (0..size(10_000, 10))
         .map(|_| {
-            let hold = orders.next(FULL);
-            (hold, Key::parse(hold.order_no.to_string().as_bytes()).unwrap())
+            let reservation = orders.next(FULL);
+            (reservation, Key::parse(reservation.order_no.to_string().as_bytes()).unwrap())
         })
         .collect();
     let mut turn = some.iter().cycle();
@@ -114,29 +115,32 @@ fn identity(criterion: &mut Criterion) {
     group.throughput(Throughput::Elements(1));
     group.bench_function("derive", |bencher| {
         bencher.iter(|| {
-            let (hold, key) = turn.next().unwrap();
+            let (reservation, key) = turn.next().unwrap();
             let (salt, id) = (&sale.salt, sale.id.as_str());
-            let order_no = OrderNo::derive(salt, id, hold.user, Identity::Key(key));
-            (order_no, Fingerprint::of_place(salt, id, hold.user, "sku-1", hold.quantity))
+            let order_no = OrderNo::derive(salt, id, reservation.user, Identity::Key(key));
+            (order_no, Fingerprint::of_place(salt, id, reservation.user, "sku-1", reservation.quantity))
         });
     });
     group.finish();
 }
 
-type IsExpected<'a> = &'a dyn Fn(&Held) -> bool;
+type IsExpected<'a> = &'a dyn Fn(&ReserveOutcome) -> bool;
 
 /// Asks that leave the gate as it is.
 fn repeated(group: &mut BenchmarkGroup<'_, WallTime>, known: usize) {
     let mut orders = Orders::new(3);
     let gate = gate();
-    let recorded: Vec<Ask> = (0..known).map(|_| ask(orders.next(FULL))).collect();
+    let recorded: Vec<ReserveRequest> = (0..known).map(|_| ask(orders.next(FULL))).collect();
     recorded.chunks(1000).for_each(|asks| record(&gate, asks));
 
-    let reused = |ask: &Ask| Ask { hold: Hold { fingerprint: Fingerprint::from_bytes([7; 16]), ..ask.hold }, ..*ask };
-    let is_no = |held: &Held| matches!(held, Held::Refused { why: No::SegmentEmpty, .. });
-    let cases: [(&str, Vec<Ask>, IsExpected<'_>); 3] = [
-        ("other_fingerprint", recorded.iter().map(reused).collect(), &|held| *held == Held::OtherContent),
-        ("duplicate", recorded, &|held| matches!(held, Held::Recorded { .. })),
+    let reused = |ask: &ReserveRequest| ReserveRequest {
+        reservation: Reservation { fingerprint: Fingerprint::from_bytes([7; 16]), ..ask.reservation },
+        ..*ask
+    };
+    let is_no = |held: &ReserveOutcome| matches!(held, ReserveOutcome::Refused { why: Denial::SegmentEmpty, .. });
+    let cases: [(&str, Vec<ReserveRequest>, IsExpected<'_>); 3] = [
+        ("other_fingerprint", recorded.iter().map(reused).collect(), &|held| *held == ReserveOutcome::OtherContent),
+        ("duplicate", recorded, &|held| matches!(held, ReserveOutcome::Recorded { .. })),
         ("sold_out", (0..known).map(|_| ask(orders.next(EMPTY))).collect(), &is_no),
     ];
     for (name, asks, is_expected) in cases {
@@ -167,14 +171,14 @@ fn new(group: &mut BenchmarkGroup<'_, WallTime>, known: usize, settled: bool) {
                 if has_run.replace(false) && !settled {
                     settle(&gate, &std::mem::take(&mut round));
                 }
-                let asks: Vec<Ask> = (0..batch).map(|_| ask(orders.next(FULL))).collect();
+                let asks: Vec<ReserveRequest> = (0..batch).map(|_| ask(orders.next(FULL))).collect();
                 let settlements: Vec<Settlement> = asks.iter().map(settlement).collect();
                 if !settled {
                     round.extend(&settlements);
                 }
                 (asks, settlements)
             };
-            let run = |(asks, settlements): &mut (Vec<Ask>, Vec<Settlement>)| {
+            let run = |(asks, settlements): &mut (Vec<ReserveRequest>, Vec<Settlement>)| {
                 let held = reserve(&gate, asks);
                 if settled {
                     settle(&gate, settlements);
@@ -188,7 +192,7 @@ fn new(group: &mut BenchmarkGroup<'_, WallTime>, known: usize, settled: bool) {
         settle(&gate, &round);
     }
     let last = [ask(orders.next(FULL))];
-    assert!(matches!(reserve(&gate, &last).as_slice(), [Held::Reserved { resumed: false, .. }]));
+    assert!(matches!(reserve(&gate, &last).as_slice(), [ReserveOutcome::Reserved { resumed: false, .. }]));
 }
 
 /// Orders of one round: as many as may be in flight at a busy moment.
@@ -206,7 +210,7 @@ fn sale() -> Sale {
         switch: Switch::Running,
         skus: vec![sku(1, "sku-1"), sku(2, "sku-2")],
         revision: 1,
-        ungated: false,
+        bypassed: false,
     }
 }
 
@@ -217,21 +221,21 @@ fn gate() -> MemoryGate {
     gate
 }
 
-fn ask(hold: Hold) -> Ask {
+fn ask(reservation: Reservation) -> ReserveRequest {
     static BY: AtomicU64 = AtomicU64::new(0);
-    Ask { hold, may: May::Create, by: BY.fetch_add(1, Ordering::Relaxed) }
+    ReserveRequest { reservation, mode: ReserveMode::Create, attempt_id: BY.fetch_add(1, Ordering::Relaxed) }
 }
 
-fn key_text(hold: &Hold) -> String {
-    format!("order:bench:{}:{}", hold.user.get(), hold.order_no)
+fn key_text(reservation: &Reservation) -> String {
+    format!("order:bench:{}:{}", reservation.user.get(), reservation.order_no)
 }
 
-fn settlement(ask: &Ask) -> Settlement {
-    Settlement::Recorded { order_no: ask.hold.order_no, created_at: ask.hold.created_at }
+fn settlement(ask: &ReserveRequest) -> Settlement {
+    Settlement::Commit { order_no: ask.reservation.order_no, created_at: ask.reservation.created_at }
 }
 
 /// The memory gate's futures are ready when they are made.
-fn reserve(gate: &MemoryGate, asks: &[Ask]) -> Vec<Held> {
+fn reserve(gate: &MemoryGate, asks: &[ReserveRequest]) -> Vec<ReserveOutcome> {
     gate.reserve(AT, NOW, asks).now_or_never().unwrap().unwrap()
 }
 
@@ -239,7 +243,7 @@ fn settle(gate: &MemoryGate, settlements: &[Settlement]) {
     gate.settle(AT, settlements).now_or_never().unwrap().unwrap();
 }
 
-fn record(gate: &MemoryGate, asks: &[Ask]) {
-    assert!(reserve(gate, asks).iter().all(|held| matches!(held, Held::Reserved { .. })));
+fn record(gate: &MemoryGate, asks: &[ReserveRequest]) {
+    assert!(reserve(gate, asks).iter().all(|held| matches!(held, ReserveOutcome::Reserved { .. })));
     settle(gate, &asks.iter().map(settlement).collect::<Vec<_>>());
 }

@@ -32,7 +32,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use redis::{Client, Connection, FromRedisValue};
-use rushgate::gate::{Ask, At, Gate, Held, May, Nodes, RedisGate, Settlement};
+use rushgate::gate::{Gate, Nodes, RedisGate, ReserveMode, ReserveOutcome, ReserveRequest, Settlement, ShardEpoch};
 use rushgate::order::{Currency, DERIVATION, Name, Sale, SaleNo, Salt, Sku, SkuNo, Switch};
 use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
@@ -110,9 +110,12 @@ fn evalsha_alone(orders: usize) -> f64 {
     let before = server.cpu();
     runtime.block_on(async {
         for _ in 0..orders {
-            let hold = names.next(0);
-            let held = gate.reserve(at(0), NOW, &[Ask { hold, may: May::Create, by: 1 }]).await.unwrap();
-            assert!(matches!(held[..], [Held::Reserved { .. }]));
+            let reservation = names.next(0);
+            let held = gate
+                .reserve(at(0), NOW, &[ReserveRequest { reservation, mode: ReserveMode::Create, attempt_id: 1 }])
+                .await
+                .unwrap();
+            assert!(matches!(held[..], [ReserveOutcome::Reserved { .. }]));
         }
     });
     per_order(server.cpu() - before, orders)
@@ -126,11 +129,11 @@ fn reserve_settle(known: usize, shards: u16, orders: usize) -> f64 {
     let empty = server.memory();
     runtime.block_on(place(&gate, 1, shards, known));
     let bytes = (server.memory() - empty) as f64 / known as f64;
-    let (before, calls, asks) = (server.cpu(), gate.calls(), gate.asks());
+    let (before, calls, requests) = (server.cpu(), gate.calls(), gate.requests());
     runtime.block_on(place(&gate, 2, shards, orders));
     let micros = per_order(server.cpu() - before, orders);
     // Half of the calls are settlements.
-    let batch = 2.0 * (gate.asks() - asks) as f64 / (gate.calls() - calls) as f64;
+    let batch = 2.0 * (gate.requests() - requests) as f64 / (gate.calls() - calls) as f64;
     line("reserve_settle", known, shards, micros, &format!(", {batch:.0} orders a call, {bytes:.0} bytes an order"));
     micros
 }
@@ -146,10 +149,13 @@ async fn place(gate: &Arc<RedisGate>, seed: u64, shards: u16, orders: usize) {
                 let mut names = Orders::new(seed * 1_000_000 + caller as u64);
                 let at = at(u16::try_from(caller % usize::from(shards)).unwrap());
                 while left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok() {
-                    let hold = names.next(0);
-                    let held = gate.reserve(at, NOW, &[Ask { hold, may: May::Create, by: 1 }]).await.unwrap();
-                    assert!(matches!(held[..], [Held::Reserved { .. }]), "{held:?}");
-                    let recorded = Settlement::Recorded { order_no: hold.order_no, created_at: NOW };
+                    let reservation = names.next(0);
+                    let held = gate
+                        .reserve(at, NOW, &[ReserveRequest { reservation, mode: ReserveMode::Create, attempt_id: 1 }])
+                        .await
+                        .unwrap();
+                    assert!(matches!(held[..], [ReserveOutcome::Reserved { .. }]), "{held:?}");
+                    let recorded = Settlement::Commit { order_no: reservation.order_no, created_at: NOW };
                     gate.settle(at, &[recorded]).await.unwrap();
                 }
             })
@@ -160,8 +166,8 @@ async fn place(gate: &Arc<RedisGate>, seed: u64, shards: u16, orders: usize) {
     }
 }
 
-fn at(shard: u16) -> At {
-    At { sale: SaleNo(1), shard, epoch: 1 }
+fn at(shard: u16) -> ShardEpoch {
+    ShardEpoch { sale: SaleNo(1), shard, epoch: 1 }
 }
 
 fn per_order(cpu: Duration, orders: usize) -> f64 {
@@ -264,6 +270,6 @@ fn sale(shards: u16) -> Sale {
         switch: Switch::Running,
         skus: vec![sku],
         revision: 1,
-        ungated: false,
+        bypassed: false,
     }
 }

@@ -16,8 +16,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use criterion::{BatchSize, BenchmarkGroup, BenchmarkId, Criterion, SamplingMode, Throughput, measurement::WallTime};
-use rushgate::ledger::{Appended, Entry, Ledger};
-use rushgate::order::{Hold, Sale, State};
+use rushgate::ledger::{AppendOutcome, Entry, Ledger};
+use rushgate::order::{Reservation, Sale, State};
 use rusqlite::{Connection, params};
 use tokio::runtime::Builder;
 
@@ -52,7 +52,7 @@ fn append(group: &mut BenchmarkGroup<'_, WallTime>, batch: usize, rows: usize) {
     group.bench_function(BenchmarkId::new("append", batch), |bencher| {
         let run = |entries| {
             let appended = runtime.block_on(ledger.append(entries)).unwrap();
-            assert!(appended.iter().all(|answer| matches!(answer, Appended::Created { .. })));
+            assert!(appended.iter().all(|answer| matches!(answer, AppendOutcome::Created { .. })));
         };
         bencher.iter_batched(|| entries(batch), run, BatchSize::SmallInput);
     });
@@ -72,9 +72,9 @@ fn row_per_transaction(group: &mut BenchmarkGroup<'_, WallTime>, rows: usize) {
 
     group.throughput(Throughput::Elements(1));
     group.bench_function("row_per_transaction", |bencher| {
-        let run = |hold: Hold| {
+        let run = |reservation: Reservation| {
             connection.execute_batch("BEGIN IMMEDIATE").unwrap();
-            insert(&connection, &hold);
+            insert(&connection, &reservation);
             connection.execute_batch("COMMIT").unwrap();
         };
         bencher.iter_batched(|| orders.next(0), run, BatchSize::SmallInput);
@@ -88,23 +88,23 @@ const INSERT_ORDER: &str = "INSERT INTO orders (user_id, order_no, sale_no, sku_
      fingerprint, epoch, created_at, updated_at) VALUES (?1, ?2, 1, 1, ?3, ?4, 1, ?5, 1, ?6, ?6) \
      ON CONFLICT (user_id, order_no) DO NOTHING";
 
-fn insert(connection: &Connection, hold: &Hold) {
-    let taken = connection.prepare_cached(TAKE_UNIT).unwrap().execute([hold.quantity]).unwrap();
+fn insert(connection: &Connection, reservation: &Reservation) {
+    let taken = connection.prepare_cached(TAKE_UNIT).unwrap().execute([reservation.quantity]).unwrap();
     let inserted = connection
         .prepare_cached(INSERT_ORDER)
         .unwrap()
         .execute(params![
-            hold.user.get(),
-            hold.order_no.as_bytes(),
-            hold.quantity,
+            reservation.user.get(),
+            reservation.order_no.as_bytes(),
+            reservation.quantity,
             State::PendingPayment.number(),
-            hold.fingerprint.as_bytes(),
-            hold.created_at
+            reservation.fingerprint.as_bytes(),
+            reservation.created_at
         ])
         .unwrap();
     assert_eq!((taken, inserted), (1, 1));
 }
 
-fn entry(sale: &Arc<Sale>, hold: Hold) -> Entry {
-    Entry { sale: sale.clone(), shard: 0, epoch: 1, hold }
+fn entry(sale: &Arc<Sale>, reservation: Reservation) -> Entry {
+    Entry { sale: sale.clone(), shard: 0, epoch: 1, reservation }
 }

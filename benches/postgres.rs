@@ -20,8 +20,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rushgate::ledger::{Appended, Entry, Ledger, PostgresLedger, SaleCreated};
-use rushgate::order::{Currency, Hold, Name, NewSale, NewSku, Rules, Sale, Salt, UserId};
+use rushgate::ledger::{AppendOutcome, CreateOutcome, Entry, Ledger, PostgresLedger};
+use rushgate::order::{Currency, Name, NewSale, NewSku, Reservation, Rules, Sale, Salt, UserId};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 use tokio::runtime::Builder;
 use uuid::Uuid;
@@ -141,7 +141,7 @@ async fn sale(server: &Server, changes: &[&str]) -> (String, PostgresLedger, Arc
     let rules = Rules { shards: SHARDS, ..Rules::default() };
     let new = NewSale { id: Name::parse("bench").unwrap(), rules, shards_named: true, skus: vec![sku] };
     match ledger.create_sale(new, Salt::new([9; 32]), NOW).await.unwrap() {
-        SaleCreated::New(sale) => (url, ledger, Arc::new(sale)),
+        CreateOutcome::New(sale) => (url, ledger, Arc::new(sale)),
         other => panic!("{other:?}"),
     }
 }
@@ -165,7 +165,7 @@ async fn appends(server: &Server, changes: &[&str], writers: usize, batch: usize
         tasks.spawn(async move {
             for batch in batches {
                 let appended = ledger.append(batch).await.unwrap();
-                assert!(appended.iter().all(|answer| matches!(answer, Appended::Created { .. })));
+                assert!(appended.iter().all(|answer| matches!(answer, AppendOutcome::Created { .. })));
             }
         });
     }
@@ -175,13 +175,14 @@ async fn appends(server: &Server, changes: &[&str], writers: usize, batch: usize
     cost
 }
 
-fn entry(sale: &Arc<Sale>, hold: Hold, writer: usize, writers: usize) -> Entry {
+fn entry(sale: &Arc<Sale>, reservation: Reservation, writer: usize, writers: usize) -> Entry {
     // Of every user, the nearest one whose shard is this writer's.
-    let shard = u64::from(hold.user.shard(SHARDS));
-    let user =
-        u64::try_from(hold.user.get()).unwrap() - shard + shard / writers as u64 * writers as u64 + writer as u64;
+    let shard = u64::from(reservation.user.shard(SHARDS));
+    let user = u64::try_from(reservation.user.get()).unwrap() - shard
+        + shard / writers as u64 * writers as u64
+        + writer as u64;
     let user = UserId::new(user.max(1)).unwrap();
-    Entry { sale: sale.clone(), shard: user.shard(SHARDS), epoch: 1, hold: Hold { user, ..hold } }
+    Entry { sale: sale.clone(), shard: user.shard(SHARDS), epoch: 1, reservation: Reservation { user, ..reservation } }
 }
 
 const TAKE_UNIT: &str = "UPDATE segments SET held = held + 1 WHERE sku_no = 1 AND shard = $1 AND held + sold < total";
@@ -203,15 +204,15 @@ async fn transactions(server: &Server, connections: usize, orders: usize) -> Cos
         tasks.spawn(async move {
             let mut fresh = Orders::new(seed);
             for _ in 0..each {
-                let hold = fresh.next(0);
+                let reservation = fresh.next(0);
                 sql.execute("BEGIN").await.unwrap();
-                let shard = i32::from(hold.user.shard(SHARDS));
+                let shard = i32::from(reservation.user.shard(SHARDS));
                 let taken = sqlx::query(TAKE_UNIT).bind(shard).execute(&mut sql).await.unwrap();
                 let insert = sqlx::query(INSERT_ORDER)
-                    .bind(hold.user.get())
-                    .bind(hold.created_at)
-                    .bind(Uuid::from_bytes(*hold.order_no.as_bytes()))
-                    .bind(Uuid::from_bytes(*hold.fingerprint.as_bytes()));
+                    .bind(reservation.user.get())
+                    .bind(reservation.created_at)
+                    .bind(Uuid::from_bytes(*reservation.order_no.as_bytes()))
+                    .bind(Uuid::from_bytes(*reservation.fingerprint.as_bytes()));
                 let inserted = insert.execute(&mut sql).await.unwrap();
                 assert_eq!((taken.rows_affected(), inserted.rows_affected()), (1, 1));
                 sql.execute("COMMIT").await.unwrap();

@@ -14,7 +14,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use criterion::{BatchSize, BenchmarkGroup, Criterion, SamplingMode, measurement::WallTime};
-use rushgate::order::{Hold, State};
+use rushgate::order::{Reservation, State};
 use rusqlite::params;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions, Connection};
@@ -42,24 +42,24 @@ fn main() {
     criterion.final_summary();
 }
 
-fn next_batch(orders: &mut Orders) -> Vec<Hold> {
+fn next_batch(orders: &mut Orders) -> Vec<Reservation> {
     (0..BATCH).map(|_| orders.next(0)).collect()
 }
 
 fn with_rusqlite(group: &mut BenchmarkGroup<'_, WallTime>, path: &Path, batches_before: usize) {
     let connection = connection(path);
-    let run = |batch: Vec<Hold>| {
+    let run = |batch: Vec<Reservation>| {
         connection.execute_batch("BEGIN IMMEDIATE").unwrap();
         let mut rows = 0;
-        for hold in &batch {
+        for reservation in &batch {
             let mut insert = connection.prepare_cached(INSERT_ORDER).unwrap();
             rows += insert
                 .execute(params![
-                    hold.user.get(),
-                    hold.order_no.as_bytes(),
-                    hold.quantity,
+                    reservation.user.get(),
+                    reservation.order_no.as_bytes(),
+                    reservation.quantity,
                     State::PendingPayment.number(),
-                    hold.fingerprint.as_bytes(),
+                    reservation.fingerprint.as_bytes(),
                     NOW
                 ])
                 .unwrap();
@@ -80,17 +80,17 @@ fn with_sqlx(group: &mut BenchmarkGroup<'_, WallTime>, runtime: &Runtime, path: 
     let options = settings().into_iter().fold(options, |options, (setting, value)| options.pragma(setting, value));
     let mut connection = runtime.block_on(SqliteConnection::connect_with(&options)).unwrap();
 
-    let mut run = |batch: Vec<Hold>| {
+    let mut run = |batch: Vec<Reservation>| {
         let rows = runtime.block_on(async {
             let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.unwrap();
             let mut rows = 0;
-            for hold in &batch {
+            for reservation in &batch {
                 let insert = sqlx::query(INSERT_ORDER)
-                    .bind(hold.user.get())
-                    .bind(&hold.order_no.as_bytes()[..])
-                    .bind(hold.quantity)
+                    .bind(reservation.user.get())
+                    .bind(&reservation.order_no.as_bytes()[..])
+                    .bind(reservation.quantity)
                     .bind(State::PendingPayment.number())
-                    .bind(&hold.fingerprint.as_bytes()[..])
+                    .bind(&reservation.fingerprint.as_bytes()[..])
                     .bind(NOW);
                 rows += insert.execute(&mut *transaction).await.unwrap().rows_affected();
             }

@@ -1,6 +1,6 @@
 //! Puts the parts together: opens the stores, starts the engine, listens, and leaves cleanly.
 
-mod entrance;
+mod auth;
 mod stores;
 
 use std::io::Write;
@@ -115,7 +115,7 @@ async fn run(config: Config, demo: bool) -> anyhow::Result<()> {
     let engine = Engine::start(gate, ledger, Clock::System, Arc::new(Metrics::default()), options).await?;
 
     let providers = config.payments.providers().map_err(|unusable| anyhow!("{}: {}", unusable.key, unusable.advice))?;
-    let parts = intake::Parts { engine: engine.clone(), entrance: entrance::entrance(&config)?, providers };
+    let parts = intake::Parts { engine: engine.clone(), guard: auth::request_guard(&config)?, providers };
     let intake = Arc::new(Intake::new(parts)?);
     let token = config.admin.token.as_ref().filter(|_| !config::is_loopback(config.admin_listen));
     if token.is_none() && config.admin.token.is_some() {

@@ -4,6 +4,7 @@
 //! `docs/ARCHITECTURE.md` is the map.
 
 // Ground: no I/O.
+pub mod bug;
 pub mod clock;
 pub mod limits;
 pub mod metrics;

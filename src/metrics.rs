@@ -33,7 +33,7 @@ pub struct Metrics {
     /// Moves and restocks whose outcome was not known at once; their units are in no shard until it is.
     pub unsettled_moves: Counter,
     /// Orders that went to the ledger past a gate that was out.
-    pub ungated: Counter,
+    pub bypassed_orders: Counter,
     /// Shards that were loaded anew because gate and ledger did not fit.
     pub reconciled: Counter,
     /// Batches whose outcome the gate could not be told; their leases run out.
@@ -61,7 +61,7 @@ impl Default for Metrics {
             rolled_forward: Counter::default(),
             transfers: Counter::default(),
             unsettled_moves: Counter::default(),
-            ungated: Counter::default(),
+            bypassed_orders: Counter::default(),
             reconciled: Counter::default(),
             settles_lost: Counter::default(),
             returns_lost: Counter::default(),

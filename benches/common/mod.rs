@@ -5,8 +5,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rushgate::ledger::{Ledger, SaleCreated, SqliteLedger};
-use rushgate::order::{Currency, Fingerprint, Hold, Name, NewSale, NewSku, OrderNo, Rules, Sale, Salt, UserId};
+use rushgate::ledger::{CreateOutcome, Ledger, SqliteLedger};
+use rushgate::order::{Currency, Fingerprint, Name, NewSale, NewSku, OrderNo, Reservation, Rules, Sale, Salt, UserId};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
@@ -35,9 +35,9 @@ impl Orders {
     }
 
     /// The next order, of the sku at position `sku`.
-    pub(crate) fn next(&mut self, sku: u16) -> Hold {
+    pub(crate) fn next(&mut self, sku: u16) -> Reservation {
         let [user, left, right, content] = [(); 4].map(|()| self.random());
-        Hold {
+        Reservation {
             order_no: OrderNo::from_bytes(((u128::from(left) << 64) | u128::from(right)).to_be_bytes()),
             fingerprint: Fingerprint::from_bytes(u128::from(content).to_be_bytes()),
             user: UserId::new((user >> 1) | 1).unwrap(),
@@ -67,7 +67,7 @@ pub(crate) fn ledger(runtime: &Runtime, path: &Path) -> (SqliteLedger, Arc<Sale>
     };
     let new = NewSale { id: Name::parse("bench").unwrap(), rules: rules(), shards_named: true, skus: vec![sku] };
     match runtime.block_on(ledger.create_sale(new, Salt::new([9; 32]), NOW)).unwrap() {
-        SaleCreated::New(sale) => (ledger, Arc::new(sale)),
+        CreateOutcome::New(sale) => (ledger, Arc::new(sale)),
         other => panic!("{other:?}"),
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, text};
 use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
@@ -62,7 +63,11 @@ impl Collector for Counted {
             "Moves of units whose outcome was not known at once",
             &metrics.unsettled_moves,
         )?;
-        page.counter("ungated_orders", "Orders that went to the ledger past a gate that was out", &metrics.ungated)?;
+        page.counter(
+            "ungated_orders",
+            "Orders that went to the ledger past a gate that was out",
+            &metrics.bypassed_orders,
+        )?;
         page.counter("reconciled_shards", "Shards loaded anew: gate and ledger did not fit", &metrics.reconciled)?;
         page.counter("settles_lost", "Batches whose outcome the gate could not be told", &metrics.settles_lost)?;
         let steps = Step::ALL.iter().filter_map(|step| Some((step.as_str(), metrics.steps(*step)?)));
@@ -71,10 +76,11 @@ impl Collector for Counted {
         page.family("payment_reports", "Reports of payment providers by what became of them", "note", reports)?;
         page.counter("returns_lost", "Times that the gate could not be given units back", &metrics.returns_lost)?;
         page.counter("handler_panics", "Handlers that panicked", &metrics.panics)?;
+        page.bugs()?;
         let (in_flight, waiting) = self.0.depths();
         page.gauge("orders_in_flight", "Orders between reservation and answer", in_flight)?;
         page.gauge("requests_waiting", "Requests that wait for an order in flight", waiting)?;
-        page.gauge("gate_shards_out", "Shards whose gate is left aside", self.0.shards_out())?;
+        page.gauge("gate_shards_out", "Shards whose gate is left aside", self.0.shards_bypassed())?;
         page.gauge("gate_servers_down", "Servers of the gate that cannot be used", self.0.gate_servers_down())?;
         page.gauge("ledger_well", "1 if the last ledger transaction went well", usize::from(self.0.is_well()))
     }
@@ -101,6 +107,16 @@ impl Page<'_> {
             counter.encode(family.encode_family(&[(label, value)])?)?;
         }
         Ok(())
+    }
+
+    fn bugs(&mut self) -> fmt::Result {
+        let seen = ConstCounter::new(crate::bug::seen());
+        seen.encode(self.0.encode_descriptor(
+            "bugs",
+            "States that cannot be, met by this process",
+            None,
+            MetricType::Counter,
+        )?)
     }
 
     fn counter(&mut self, name: &str, help: &str, counter: &Counter) -> fmt::Result {

@@ -18,7 +18,7 @@ use crate::engine::Engine;
 use crate::ledger::Check;
 use crate::order::{Code, Key, OrderNo, Refusal, Step, Switch, UserId};
 use crate::reply::{self, Answer};
-use crate::server::{Found, Handle, Query, Repeat, Route, Router, plain_path};
+use crate::server::{Found, Handle, IdempotencyPolicy, Query, Route, Router, plain_path};
 
 /// A call of the admin listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,24 +41,44 @@ enum Call {
 }
 
 const CALLS: &[Route<Call>] = &[
-    Route::new(Method::GET, "/", Call::Dashboard, Repeat::Reads),
-    Route::new(Method::POST, "/admin/v1/sales", Call::CreateSale, Repeat::Named("sale_id")),
-    Route::new(Method::GET, "/admin/v1/sales", Call::Sales, Repeat::Reads),
-    Route::new(Method::GET, "/admin/v1/sales/{sale_id}", Call::Sale, Repeat::Reads),
-    Route::new(Method::POST, "/admin/v1/sales/{sale_id}/restock", Call::Restock, Repeat::Named("change_id")),
-    Route::new(Method::POST, "/admin/v1/sales/{sale_id}/pause", Call::Switch(Switch::Paused), Repeat::Absolute),
-    Route::new(Method::POST, "/admin/v1/sales/{sale_id}/resume", Call::Switch(Switch::Running), Repeat::Absolute),
-    Route::new(Method::POST, "/admin/v1/sales/{sale_id}/end", Call::Switch(Switch::Ended), Repeat::Absolute),
-    Route::new(Method::GET, "/admin/v1/orders/{order_no}", Call::Order, Repeat::Reads),
-    Route::new(Method::GET, "/admin/v1/orders", Call::FindOrder, Repeat::Reads),
-    Route::new(Method::GET, "/admin/v1/orders/{order_no}/history", Call::History, Repeat::Reads),
-    Route::new(Method::POST, "/admin/v1/orders/{order_no}/ship", Call::Take(Step::Ship), Repeat::Keyed),
-    Route::new(Method::POST, "/admin/v1/orders/{order_no}/refund", Call::Take(Step::Refund), Repeat::Keyed),
-    Route::new(Method::GET, "/admin/v1/verify", Call::Verify, Repeat::Reads),
-    Route::new(Method::GET, "/healthz", Call::Live, Repeat::Reads),
-    Route::new(Method::GET, "/readyz", Call::Ready, Repeat::Reads),
-    Route::new(Method::GET, "/metrics", Call::Metrics, Repeat::Reads),
-    Route::new(Method::GET, "/problems/{code}", Call::Problem, Repeat::Reads),
+    Route::new(Method::GET, "/", Call::Dashboard, IdempotencyPolicy::Read),
+    Route::new(Method::POST, "/admin/v1/sales", Call::CreateSale, IdempotencyPolicy::BusinessId("sale_id")),
+    Route::new(Method::GET, "/admin/v1/sales", Call::Sales, IdempotencyPolicy::Read),
+    Route::new(Method::GET, "/admin/v1/sales/{sale_id}", Call::Sale, IdempotencyPolicy::Read),
+    Route::new(
+        Method::POST,
+        "/admin/v1/sales/{sale_id}/restock",
+        Call::Restock,
+        IdempotencyPolicy::BusinessId("change_id"),
+    ),
+    Route::new(
+        Method::POST,
+        "/admin/v1/sales/{sale_id}/pause",
+        Call::Switch(Switch::Paused),
+        IdempotencyPolicy::Declarative,
+    ),
+    Route::new(
+        Method::POST,
+        "/admin/v1/sales/{sale_id}/resume",
+        Call::Switch(Switch::Running),
+        IdempotencyPolicy::Declarative,
+    ),
+    Route::new(
+        Method::POST,
+        "/admin/v1/sales/{sale_id}/end",
+        Call::Switch(Switch::Ended),
+        IdempotencyPolicy::Declarative,
+    ),
+    Route::new(Method::GET, "/admin/v1/orders/{order_no}", Call::Order, IdempotencyPolicy::Read),
+    Route::new(Method::GET, "/admin/v1/orders", Call::FindOrder, IdempotencyPolicy::Read),
+    Route::new(Method::GET, "/admin/v1/orders/{order_no}/history", Call::History, IdempotencyPolicy::Read),
+    Route::new(Method::POST, "/admin/v1/orders/{order_no}/ship", Call::Take(Step::Ship), IdempotencyPolicy::Key),
+    Route::new(Method::POST, "/admin/v1/orders/{order_no}/refund", Call::Take(Step::Refund), IdempotencyPolicy::Key),
+    Route::new(Method::GET, "/admin/v1/verify", Call::Verify, IdempotencyPolicy::Read),
+    Route::new(Method::GET, "/healthz", Call::Live, IdempotencyPolicy::Read),
+    Route::new(Method::GET, "/readyz", Call::Ready, IdempotencyPolicy::Read),
+    Route::new(Method::GET, "/metrics", Call::Metrics, IdempotencyPolicy::Read),
+    Route::new(Method::GET, "/problems/{code}", Call::Problem, IdempotencyPolicy::Read),
 ];
 
 /// Serves the admin listener.
@@ -260,7 +280,7 @@ mod tests {
         for route in CALLS {
             assert!(route.is_sound(), "{} {}: {:?}", route.method, route.path, route.repeat);
             let is_step = matches!(route.call, Call::Take(_));
-            assert_eq!(is_step, route.repeat == Repeat::Keyed, "{}: what carries a key is a step", route.path);
+            assert_eq!(is_step, route.repeat == IdempotencyPolicy::Key, "{}: what carries a key is a step", route.path);
         }
     }
 }

@@ -16,31 +16,34 @@ use crate::order::Code;
 
 /// The guard before the gate.
 pub struct Admission {
-    seats: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
     ledger_well: AtomicBool,
 }
 
 /// A place among the orders in flight, free again when it is dropped.
-pub type Seat = OwnedSemaphorePermit;
+pub type InFlightPermit = OwnedSemaphorePermit;
 
 /// What a request may do.
 pub struct Admitted {
     /// Needed to hand an order to the writer.
-    pub seat: Option<Seat>,
+    pub permit: Option<InFlightPermit>,
     /// Why no *new* order may be made, though a known one is still answered.
     pub no_new: Option<Code>,
 }
 
 impl Default for Admission {
     fn default() -> Self {
-        Admission { seats: Arc::new(Semaphore::new(limits::ORDERS_IN_FLIGHT_MAX)), ledger_well: AtomicBool::new(true) }
+        Admission {
+            permits: Arc::new(Semaphore::new(limits::ORDERS_IN_FLIGHT_MAX)),
+            ledger_well: AtomicBool::new(true),
+        }
     }
 }
 
 impl Admission {
     /// Takes a seat for a request. The last seats are kept for retries that settle an unknown.
     pub fn admit(&self) -> Admitted {
-        let crowded = self.seats.available_permits() <= limits::ORDERS_IN_FLIGHT_RETRY;
+        let crowded = self.permits.available_permits() <= limits::ORDERS_IN_FLIGHT_RETRY;
         let no_new = if !self.is_ledger_well() {
             Some(Code::LedgerUnavailable)
         } else if crowded {
@@ -48,17 +51,17 @@ impl Admission {
         } else {
             None
         };
-        Admitted { seat: self.seat(), no_new }
+        Admitted { permit: self.permit(), no_new }
     }
 
     /// Takes one seat, if any is left.
-    pub fn seat(&self) -> Option<Seat> {
-        self.seats.clone().try_acquire_owned().ok()
+    pub fn permit(&self) -> Option<InFlightPermit> {
+        self.permits.clone().try_acquire_owned().ok()
     }
 
     /// Orders in flight.
     pub fn in_flight(&self) -> usize {
-        limits::ORDERS_IN_FLIGHT_MAX.saturating_sub(self.seats.available_permits())
+        limits::ORDERS_IN_FLIGHT_MAX.saturating_sub(self.permits.available_permits())
     }
 
     /// Remembers how the last ledger transaction went.
@@ -85,15 +88,15 @@ mod tests {
     #[test]
     fn new_orders_are_stopped_before_the_last_seats_are_gone() {
         let admission = Admission::default();
-        let mut seats = Vec::new();
+        let mut permits = Vec::new();
         while admission.admit().no_new.is_none() {
-            seats.push(admission.seat().unwrap());
+            permits.push(admission.permit().unwrap());
         }
-        assert_eq!(seats.len(), limits::ORDERS_IN_FLIGHT_MAX - limits::ORDERS_IN_FLIGHT_RETRY);
+        assert_eq!(permits.len(), limits::ORDERS_IN_FLIGHT_MAX - limits::ORDERS_IN_FLIGHT_RETRY);
         let admitted = admission.admit();
         assert_eq!(admitted.no_new, Some(Code::Overloaded));
-        assert!(admitted.seat.is_some());
-        seats.clear();
+        assert!(admitted.permit.is_some());
+        permits.clear();
         drop(admitted);
         assert_eq!(admission.in_flight(), 0);
         assert_eq!(admission.admit().no_new, None);
@@ -105,7 +108,7 @@ mod tests {
         admission.ledger_is(false);
         let admitted = admission.admit();
         assert_eq!(admitted.no_new, Some(Code::LedgerUnavailable));
-        assert!(admitted.seat.is_some());
+        assert!(admitted.permit.is_some());
         admission.ledger_is(true);
         assert_eq!(admission.admit().no_new, None);
     }

@@ -66,7 +66,7 @@ impl Buckets {
     }
 
     /// Says whether there is a token in a key's bucket, or when there will be one, and leaves it there.
-    pub fn peek(&self, key: impl Hash, whose: &'static str) -> Result<(), Refusal> {
+    pub fn check(&self, key: impl Hash, whose: &'static str) -> Result<(), Refusal> {
         self.peek_at(key, self.now_ns()).map_err(|wait| too_often(whose, wait))
     }
 

@@ -8,7 +8,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::header::{self, HeaderMap};
 
 use super::claims::Members;
-use super::keys::Keys;
+use super::jwt_keys::Keys;
 use crate::limits;
 use crate::order::UserId;
 

@@ -4,11 +4,11 @@
 mod claims;
 mod gateway;
 mod jwt;
-mod keys;
+mod jwt_keys;
 mod proxies;
 
 pub use jwt::Jwt;
-pub use keys::{Algorithm, InvalidKeys, Keys};
+pub use jwt_keys::{Algorithm, InvalidKeys, Keys};
 pub use proxies::{FORWARDED, InvalidProxies, Proxies};
 
 use std::net::IpAddr;

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use super::key::Key;
+use super::setting::Key;
 use super::{AuthMode, Error, Loaded, Problem};
 
 impl Loaded {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use toml::{Table, Value};
 
-use super::key::{CONFIG_VARIABLE, KEYS, Key, PREFIX, SERVER_VARIABLE, nearest};
+use super::setting::{CONFIG_VARIABLE, KEYS, Key, PREFIX, SERVER_VARIABLE, nearest};
 use super::{Error, Problem};
 
 const DEFAULT: &str = include_str!("default.toml");

@@ -3,21 +3,21 @@
 //!
 //! It must never show a secret: not in an error, not in `config print`, not in `Debug`.
 
+mod auth;
 mod check;
-mod entry;
 mod error;
-mod key;
 mod layers;
 mod payments;
 mod read;
 mod secret;
+mod setting;
 
 pub use check::is_loopback;
 pub use error::{Error, Problem};
-pub use key::{ADMIN_TOKEN_VARIABLE, CONFIG_VARIABLE, KEYS, Key, SERVER_VARIABLE};
 pub use layers::{Env, Layers, Origin};
 pub use payments::{Payments, Unusable};
 pub use secret::Secret;
+pub use setting::{ADMIN_TOKEN_VARIABLE, CONFIG_VARIABLE, KEYS, Key, SERVER_VARIABLE};
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

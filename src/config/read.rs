@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use toml::Value;
 use tracing_subscriber::EnvFilter;
 
-use super::key::Key;
 use super::layers::Settings;
+use super::setting::Key;
 use super::{Gate, LEDGER_FILE, Ledger, LogFormat, OnGateFailure, Problem, Secret};
 use crate::limits;
 

@@ -1,6 +1,6 @@
 //! Settings as an operator meets them.
 
-mod entry;
+mod auth;
 
 use super::*;
 

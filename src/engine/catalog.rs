@@ -6,59 +6,59 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 use parking_lot::RwLock;
 
-use super::latch::Latch;
-use super::moves::SharedMoving;
+use super::moves::MoveLock;
+use super::sold_out::SoldOutCache;
 use crate::clock::UnixMs;
-use crate::gate::At;
+use crate::gate::ShardEpoch;
 use crate::limits;
 use crate::order::{Name, Sale, SaleNo};
 
 /// Every sale by id. Looked up once per request.
 #[derive(Default)]
 pub(super) struct Catalog {
-    by_id: RwLock<HashMap<Name, Offer, foldhash::fast::RandomState>>,
+    by_id: RwLock<HashMap<Name, ActiveSale, foldhash::fast::RandomState>>,
     by_no: RwLock<HashMap<SaleNo, Name>>,
 }
 
-/// A sale with its engine-side state; cheap to clone. The sale is replaced when it is switched, `live` is not.
+/// A sale with its engine-side state; cheap to clone. The sale is replaced when it is switched, `runtime` is not.
 #[derive(Clone)]
-pub(super) struct Offer {
+pub(super) struct ActiveSale {
     pub(super) sale: Arc<Sale>,
-    pub(super) live: Arc<Live>,
+    pub(super) runtime: Arc<SaleRuntime>,
 }
 
 /// What the engine keeps beside a sale.
-pub(super) struct Live {
+pub(super) struct SaleRuntime {
     since: tokio::time::Instant,
-    shards: Vec<LiveShard>,
+    shards: Vec<ShardRuntime>,
     /// Held while the sale is loaded, switched or restocked: one of them at a time. Taken before any
-    /// [`LiveSku::moving`].
-    pub(super) changing: tokio::sync::Mutex<()>,
+    /// [`SkuRuntime::moving`].
+    pub(super) admin_lock: tokio::sync::Mutex<()>,
     /// Whether anything may have happened in the sale since it was last found in order.
-    stirred: AtomicBool,
+    dirty: AtomicBool,
     /// When this engine first saw that the sale has ended; 0 before, and [`UnixMs::MAX`] when its gate was emptied.
     ended_at: AtomicI64,
     /// Counts the looks for stranded units: who waited for one need not look again.
-    pub(super) looks: AtomicU64,
+    pub(super) observations: AtomicU64,
     /// Whether any engine lets, or ever let, orders of the sale past its gate.
-    pub(super) is_ungated: AtomicBool,
+    pub(super) may_bypass: AtomicBool,
     /// Whether every engine has had the time to learn so.
-    pub(super) may_go_ungated: AtomicBool,
+    pub(super) is_bypass_announced: AtomicBool,
     /// Held while the others are told.
-    pub(super) telling: tokio::sync::Mutex<()>,
+    pub(super) announcement: tokio::sync::Mutex<()>,
     /// The last look at what is left, with its number, and how many looks were begun.
     pub(super) hint: tokio::sync::Mutex<(u64, Vec<i64>)>,
     pub(super) hints_begun: AtomicU64,
     /// Whether a sweep of the sale is under way.
     pub(super) sweeping: AtomicBool,
     /// What did not fit when gate and ledger were last compared.
-    pub(super) misfits: parking_lot::Mutex<Misfits>,
-    skus: Vec<LiveSku>,
+    pub(super) drift: parking_lot::Mutex<Drift>,
+    skus: Vec<SkuRuntime>,
 }
 
 /// Shards whose gate and ledger did not fit at one look. Looks are not instants: what moves may seem not to fit.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Misfits {
+pub(super) struct Drift {
     /// The ledger has units that the gate neither sells nor holds.
     pub(super) stranded: Vec<Stranded>,
     /// The gate sells units that the ledger does not have.
@@ -75,12 +75,12 @@ pub(super) struct Stranded {
     /// grows between two looks, some may only be on their way.
     pub(super) returned: i64,
     /// Looks in a row at which it seemed so.
-    pub(super) looks: u32,
+    pub(super) observations: u32,
 }
 
 /// What the engine keeps beside a shard.
 #[derive(Default)]
-struct LiveShard {
+struct ShardRuntime {
     /// Its gate epoch; 0 before the first load.
     epoch: AtomicI64,
     /// Whether this engine loaded it again after the first time, which makes the gate forget reservations.
@@ -96,28 +96,28 @@ struct LiveShard {
 
 /// What the engine keeps beside a sku.
 #[derive(Default)]
-pub(super) struct LiveSku {
+pub(super) struct SkuRuntime {
     /// Held while units move between shards.
-    pub(super) moving: SharedMoving,
-    pub(super) latch: Latch,
+    pub(super) moving: MoveLock,
+    pub(super) sold_out: SoldOutCache,
     /// Counts refills: who waited for one need not count again.
     pub(super) refills: AtomicU64,
 }
 
 impl Catalog {
-    pub(super) fn get(&self, id: &str) -> Option<Offer> {
+    pub(super) fn get(&self, id: &str) -> Option<ActiveSale> {
         self.by_id.read().get(id).cloned()
     }
 
-    pub(super) fn by_no(&self, no: SaleNo) -> Option<Offer> {
+    pub(super) fn by_no(&self, no: SaleNo) -> Option<ActiveSale> {
         let id = self.by_no.read().get(&no).cloned()?;
         self.get(id.as_str())
     }
 
     /// Every sale, in the order they were made.
-    pub(super) fn all(&self) -> Vec<Offer> {
-        let mut all: Vec<Offer> = self.by_id.read().values().cloned().collect();
-        all.sort_by_key(|offer| offer.sale.no);
+    pub(super) fn all(&self) -> Vec<ActiveSale> {
+        let mut all: Vec<ActiveSale> = self.by_id.read().values().cloned().collect();
+        all.sort_by_key(|active| active.sale.no);
         all
     }
 
@@ -126,45 +126,47 @@ impl Catalog {
     }
 
     /// Adds a sale, or replaces it and keeps what stands beside it.
-    pub(super) fn put(&self, sale: Sale) -> Offer {
+    pub(super) fn put(&self, sale: Sale) -> ActiveSale {
         let sale = Arc::new(sale);
         let mut by_id = self.by_id.write();
-        let live = by_id.get(sale.id.as_str()).map_or_else(|| Arc::new(Live::new(&sale)), |offer| offer.live.clone());
-        if sale.ungated {
-            live.is_ungated.store(true, Ordering::SeqCst);
+        let runtime = by_id
+            .get(sale.id.as_str())
+            .map_or_else(|| Arc::new(SaleRuntime::new(&sale)), |active| active.runtime.clone());
+        if sale.bypassed {
+            runtime.may_bypass.store(true, Ordering::SeqCst);
         }
-        let offer = Offer { sale: sale.clone(), live };
-        by_id.insert(sale.id.clone(), offer.clone());
+        let active = ActiveSale { sale: sale.clone(), runtime };
+        by_id.insert(sale.id.clone(), active.clone());
         self.by_no.write().insert(sale.no, sale.id.clone());
-        offer
+        active
     }
 }
 
-impl Live {
+impl SaleRuntime {
     fn new(sale: &Sale) -> Self {
-        Live {
+        SaleRuntime {
             since: tokio::time::Instant::now(),
-            shards: (0..sale.rules.shards).map(|_| LiveShard::default()).collect(),
-            changing: tokio::sync::Mutex::default(),
-            stirred: AtomicBool::new(true),
+            shards: (0..sale.rules.shards).map(|_| ShardRuntime::default()).collect(),
+            admin_lock: tokio::sync::Mutex::default(),
+            dirty: AtomicBool::new(true),
             ended_at: AtomicI64::new(0),
-            looks: AtomicU64::new(0),
-            is_ungated: AtomicBool::new(false),
-            may_go_ungated: AtomicBool::new(false),
-            telling: tokio::sync::Mutex::default(),
+            observations: AtomicU64::new(0),
+            may_bypass: AtomicBool::new(false),
+            is_bypass_announced: AtomicBool::new(false),
+            announcement: tokio::sync::Mutex::default(),
             hint: tokio::sync::Mutex::default(),
             hints_begun: AtomicU64::new(0),
             sweeping: AtomicBool::new(false),
-            misfits: parking_lot::Mutex::default(),
-            skus: sale.skus.iter().map(|_| LiveSku::default()).collect(),
+            drift: parking_lot::Mutex::default(),
+            skus: sale.skus.iter().map(|_| SkuRuntime::default()).collect(),
         }
     }
 
-    pub(super) fn skus(&self) -> &[LiveSku] {
+    pub(super) fn skus(&self) -> &[SkuRuntime] {
         &self.skus
     }
 
-    pub(super) fn sku(&self, sku: u16) -> Option<&LiveSku> {
+    pub(super) fn sku(&self, sku: u16) -> Option<&SkuRuntime> {
         self.skus.get(usize::from(sku))
     }
 
@@ -206,12 +208,12 @@ impl Live {
     }
 
     /// Whether a shard's gate is left aside.
-    pub(super) fn is_out(&self, shard: u16) -> bool {
+    pub(super) fn is_bypassed(&self, shard: u16) -> bool {
         self.shards.get(usize::from(shard)).is_some_and(|shard| shard.out.load(Ordering::SeqCst))
     }
 
     /// Whether a shard's gate is left aside and may be loaded again.
-    pub(super) fn is_due(&self, shard: u16) -> bool {
+    pub(super) fn may_reload(&self, shard: u16) -> bool {
         let now_ms = self.elapsed_ms();
         self.shards
             .get(usize::from(shard))
@@ -220,7 +222,7 @@ impl Live {
 
     /// Leaves a shard's gate aside. One that fails soon after it was loaded is left aside longer from time to time: a
     /// Redis that is full takes a load and refuses every order.
-    pub(super) fn set_out(&self, shard: u16) {
+    pub(super) fn bypass(&self, shard: u16) {
         let Some(shard) = self.shards.get(usize::from(shard)) else { return };
         if shard.out.swap(true, Ordering::SeqCst) {
             return;
@@ -235,7 +237,7 @@ impl Live {
     }
 
     /// Uses a shard's gate again.
-    pub(super) fn set_in(&self, shard: u16) {
+    pub(super) fn end_bypass(&self, shard: u16) {
         if let Some(shard) = self.shards.get(usize::from(shard)) {
             shard.loaded_at.store(self.elapsed_ms(), Ordering::SeqCst);
             shard.out.store(false, Ordering::SeqCst);
@@ -248,54 +250,54 @@ impl Live {
     }
 
     /// Shards whose gate is left aside.
-    pub(super) fn shards_out(&self) -> usize {
+    pub(super) fn shards_bypassed(&self) -> usize {
         self.shards.iter().filter(|shard| shard.out.load(Ordering::SeqCst)).count()
     }
 
     /// Something happens in the sale.
-    pub(super) fn stir(&self) {
+    pub(super) fn mark_dirty(&self) {
         // Most of the time it is set: a plain load does not take the cache line from the other cores.
-        if !self.stirred.load(Ordering::Relaxed) {
-            self.stirred.store(true, Ordering::Relaxed);
+        if !self.dirty.load(Ordering::Relaxed) {
+            self.dirty.store(true, Ordering::Relaxed);
         }
     }
 
-    pub(super) fn is_stirred(&self) -> bool {
-        self.stirred.load(Ordering::Relaxed)
+    pub(super) fn is_dirty(&self) -> bool {
+        self.dirty.load(Ordering::Relaxed)
     }
 
     /// The sale is about to be looked at; what happens from now on stirs it again.
-    pub(super) fn calm(&self) {
-        self.stirred.store(false, Ordering::Relaxed);
+    pub(super) fn clear_dirty(&self) {
+        self.dirty.store(false, Ordering::Relaxed);
     }
 }
 
-impl Offer {
+impl ActiveSale {
     /// One shard of the sale, in the epoch that the engine believes in.
-    pub(super) fn at(&self, shard: u16) -> At {
-        let epoch = self.live.shards.get(usize::from(shard)).map_or(0, |shard| shard.epoch.load(Ordering::SeqCst));
-        At { sale: self.sale.no, shard, epoch }
+    pub(super) fn at(&self, shard: u16) -> ShardEpoch {
+        let epoch = self.runtime.shards.get(usize::from(shard)).map_or(0, |shard| shard.epoch.load(Ordering::SeqCst));
+        ShardEpoch { sale: self.sale.no, shard, epoch }
     }
 
     /// Whether the gate was ever loaded with this sale, or is known to be out.
     pub(super) fn is_loaded(&self) -> bool {
-        self.at(0).epoch > 0 || self.live.is_out(0)
+        self.at(0).epoch > 0 || self.runtime.is_bypassed(0)
     }
 
     /// Every shard of the sale.
-    pub(super) fn shards(&self) -> impl Iterator<Item = At> + '_ {
+    pub(super) fn shards(&self) -> impl Iterator<Item = ShardEpoch> + '_ {
         (0..self.sale.rules.shards).map(|shard| self.at(shard))
     }
 
     /// Units of a sku came back on sale.
-    pub(super) fn units_came_back(&self, sku: u16) {
-        if let Some(sku) = self.live.sku(sku) {
-            sku.latch.clear();
+    pub(super) fn clear_sold_out(&self, sku: u16) {
+        if let Some(sku) = self.runtime.sku(sku) {
+            sku.sold_out.clear();
         }
     }
 
     /// Units of any sku may have come back on sale.
-    pub(super) fn all_units_came_back(&self) {
-        self.live.skus.iter().for_each(|sku| sku.latch.clear());
+    pub(super) fn clear_all_sold_out(&self) {
+        self.runtime.skus.iter().for_each(|sku| sku.sold_out.clear());
     }
 }

@@ -9,10 +9,10 @@ use futures_util::future::join_all;
 use futures_util::stream::{self, StreamExt};
 use tokio::time::Instant;
 
-use super::catalog::{Catalog, Offer};
+use super::catalog::{ActiveSale, Catalog};
 use super::{Engine, ledger_trouble};
-use crate::gate::{self, At, Gate, Level};
-use crate::ledger::{self, Begin, Begun, Epoch, Ledger};
+use crate::gate::{self, Gate, Level, ShardEpoch};
+use crate::ledger::{self, EpochRequest, EpochStart, Ledger, NewestEpoch};
 use crate::limits;
 use crate::order::{Refusal, Sale, SaleState};
 
@@ -21,10 +21,10 @@ impl Engine {
     /// no reason not to start.
     pub(super) async fn load_open_sales(&self) -> Result<(), ledger::Error> {
         let now_ms = self.clock.now_ms();
-        let open = self.catalog.all().into_iter().filter(|offer| offer.sale.state(now_ms) != SaleState::Ended);
-        let loads = stream::iter(open).map(|offer| async move {
-            let _alone = offer.live.changing.lock().await;
-            load_shards(self.gate.as_ref(), self.ledger.as_ref(), &offer, &[]).await
+        let open = self.catalog.all().into_iter().filter(|active| active.sale.state(now_ms) != SaleState::Ended);
+        let loads = stream::iter(open).map(|active| async move {
+            let _alone = active.runtime.admin_lock.lock().await;
+            load_shards(self.gate.as_ref(), self.ledger.as_ref(), &active, &[]).await
         });
         let loaded: Vec<_> = loads.buffer_unordered(limits::SALES_LOADED_AT_ONCE).collect().await;
         loaded.into_iter().try_for_each(|loaded| loaded.map(|_| ()))
@@ -32,34 +32,34 @@ impl Engine {
 
     /// Loads what is stale in a sale of which the gate refused `stale`, unless somebody else has done so since. Runs to
     /// completion.
-    pub(super) async fn reload(self: &Arc<Self>, offer: &Offer, stale: At) -> Result<(), Refusal> {
-        let (engine, offer) = (self.clone(), offer.clone());
+    pub(super) async fn reload(self: &Arc<Self>, active: &ActiveSale, stale: ShardEpoch) -> Result<(), Refusal> {
+        let (engine, active) = (self.clone(), active.clone());
         self.detached(async move {
-            let _alone = offer.live.changing.lock().await;
-            if offer.at(stale.shard) == stale { engine.load_stale(&offer, &[]).await } else { Ok(()) }
+            let _alone = active.runtime.admin_lock.lock().await;
+            if active.at(stale.shard) == stale { engine.load_stale(&active, &[]).await } else { Ok(()) }
         })
         .await?
     }
 
     /// Loads a sale that was never loaded.
-    pub(super) async fn load(&self, offer: &Offer) -> Result<(), Refusal> {
-        let _alone = offer.live.changing.lock().await;
-        if offer.is_loaded() { Ok(()) } else { self.load_stale(offer, &[]).await }
+    pub(super) async fn load(&self, active: &ActiveSale) -> Result<(), Refusal> {
+        let _alone = active.runtime.admin_lock.lock().await;
+        if active.is_loaded() { Ok(()) } else { self.load_stale(active, &[]).await }
     }
 
     /// Loads every shard that is stale or out, and those in `anew` in any case. To be called under
-    /// [`super::catalog::Live::changing`].
-    pub(super) async fn load_stale(&self, offer: &Offer, anew: &[u16]) -> Result<(), Refusal> {
+    /// [`super::catalog::SaleRuntime::admin_lock`].
+    pub(super) async fn load_stale(&self, active: &ActiveSale, anew: &[u16]) -> Result<(), Refusal> {
         // Units that this engine moves between shards would be counted where they were.
-        let mut still = Vec::with_capacity(offer.sale.skus.len());
-        for (sku, _) in (0..).zip(&offer.sale.skus) {
-            let mut moving = self.right_to_move(offer, sku).await?;
-            self.settle_move(offer, sku, &mut moving).await?;
+        let mut still = Vec::with_capacity(active.sale.skus.len());
+        for (sku, _) in (0..).zip(&active.sale.skus) {
+            let mut moving = self.lock_moves(active, sku).await?;
+            self.settle_move(active, sku, &mut moving).await?;
             still.push(moving);
         }
-        let loaded = load_shards(self.gate.as_ref(), self.ledger.as_ref(), offer, anew).await;
+        let loaded = load_shards(self.gate.as_ref(), self.ledger.as_ref(), active, anew).await;
         if loaded.map_err(|error| ledger_trouble(&error))? > 0 {
-            offer.all_units_came_back();
+            active.clear_all_sold_out();
         }
         Ok(())
     }
@@ -78,17 +78,17 @@ pub async fn rebuild(
         if sale.state(now_ms) == SaleState::Ended {
             continue;
         }
-        let offer = catalog.put(sale);
-        let every: Vec<u16> = (0..offer.sale.rules.shards).collect();
-        load_shards(gate, ledger, &offer, &every).await?;
-        rebuilt.push((offer.sale.clone(), offer.live.shards_out()));
+        let active = catalog.put(sale);
+        let every: Vec<u16> = (0..active.sale.rules.shards).collect();
+        load_shards(gate, ledger, &active, &every).await?;
+        rebuilt.push((active.sale.clone(), active.runtime.shards_bypassed()));
     }
     Ok(rebuilt)
 }
 
 /// What every shard of a sale holds, asked all at once.
-pub(super) async fn levels(gate: &dyn Gate, offer: &Offer) -> Vec<Result<Level, gate::Error>> {
-    join_all(offer.shards().map(|at| gate.level(at))).await
+pub(super) async fn levels(gate: &dyn Gate, active: &ActiveSale) -> Vec<Result<Level, gate::Error>> {
+    join_all(active.shards().map(|at| gate.level(at))).await
 }
 
 /// Brings the epochs that this engine believes in, the ledger's and the gate's together. Of several engines that find
@@ -97,7 +97,7 @@ pub(super) async fn levels(gate: &dyn Gate, offer: &Offer) -> Vec<Result<Level, 
 async fn load_shards(
     gate: &dyn Gate,
     ledger: &dyn Ledger,
-    offer: &Offer,
+    active: &ActiveSale,
     anew: &[u16],
 ) -> Result<usize, ledger::Error> {
     let mut anew: BTreeSet<u16> = anew.iter().copied().collect();
@@ -106,23 +106,23 @@ async fn load_shards(
     let mut loaded = 0;
     for _ in 0..limits::LOAD_LOOKS_MAX {
         let (mut begins, mut waits) = (Vec::new(), false);
-        for (at, level) in offer.shards().zip(levels(gate, offer).await) {
+        for (at, level) in active.shards().zip(levels(gate, active).await) {
             let Ok(level) = level else {
-                offer.live.set_out(at.shard);
+                active.runtime.bypass(at.shard);
                 continue;
             };
-            let must = anew.contains(&at.shard) || offer.live.is_due(at.shard);
+            let must = anew.contains(&at.shard) || active.runtime.may_reload(at.shard);
             let fits = at.epoch > 0 && level.epoch == at.epoch;
             let left_to_them =
                 theirs.get(&at.shard).is_some_and(|(epoch, until)| *epoch == at.epoch && Instant::now() < *until);
-            if !must && (fits || offer.live.is_out(at.shard)) {
+            if !must && (fits || active.runtime.is_bypassed(at.shard)) {
                 continue;
             }
             // Beginning the next epoch over their heads would make their load worthless, and ours to somebody else.
             if left_to_them && !must {
                 waits = true;
             } else {
-                begins.push(Begin { shard: at.shard, after: at.epoch });
+                begins.push(EpochRequest { shard: at.shard, after: at.epoch });
             }
         }
         if begins.is_empty() && !waits {
@@ -130,10 +130,10 @@ async fn load_shards(
         }
         if !begins.is_empty() {
             let asked = begins.clone();
-            let epochs = ledger.begin_epochs(offer.sale.no, begins).await?;
+            let epochs = ledger.begin_epochs(active.sale.no, begins).await?;
             for (begin, epoch) in asked.iter().zip(&epochs).filter(|(_, epoch)| epoch.begun.is_none()) {
                 waits = true;
-                offer.live.set_epoch(begin.shard, epoch.epoch);
+                active.runtime.set_epoch(begin.shard, epoch.epoch);
                 // An epoch found by an engine that knew none may be old, unless it is the first.
                 if gate.is_shared() && (begin.after > 0 || epoch.is_first()) {
                     let until = Instant::now() + Duration::from_millis(limits::LOAD_MS_MAX);
@@ -142,10 +142,10 @@ async fn load_shards(
                 if begin.after > 0 {
                     // It began after this engine last knew, so it counts what this engine saw go past the gate.
                     anew.remove(&begin.shard);
-                    offer.live.set_in(begin.shard);
+                    active.runtime.end_bypass(begin.shard);
                 }
             }
-            let loads = asked.iter().zip(&epochs).map(|(begin, epoch)| load_one(gate, offer, begin.shard, epoch));
+            let loads = asked.iter().zip(&epochs).map(|(begin, epoch)| load_one(gate, active, begin.shard, epoch));
             for shard in join_all(loads).await.into_iter().flatten() {
                 anew.remove(&shard);
                 loaded += 1;
@@ -157,29 +157,29 @@ async fn load_shards(
         tokio::time::sleep(Duration::from_millis(limits::LOAD_PAUSE_MS)).await;
     }
     if loaded > 0 {
-        tracing::info!(sale = %offer.sale.id, shards = loaded, "gate loaded from the ledger");
+        tracing::info!(sale = %active.sale.id, shards = loaded, "gate loaded from the ledger");
     }
     Ok(loaded)
 }
 
 /// Loads one shard if its epoch was begun for us; answers the shard if that went well.
-async fn load_one(gate: &dyn Gate, offer: &Offer, shard: u16, epoch: &Epoch) -> Option<u16> {
-    let at = At { epoch: epoch.epoch, ..offer.at(shard) };
-    let Begun { levels, switch } = epoch.begun.as_ref()?;
+async fn load_one(gate: &dyn Gate, active: &ActiveSale, shard: u16, epoch: &NewestEpoch) -> Option<u16> {
+    let at = ShardEpoch { epoch: epoch.epoch, ..active.at(shard) };
+    let EpochStart { levels, switch } = epoch.begun.as_ref()?;
     let available: Vec<i64> = levels.iter().map(crate::order::SkuLevel::available).collect();
-    let sale = Sale { switch: *switch, ..offer.sale.as_ref().clone() };
-    offer.live.begin_load(shard);
+    let sale = Sale { switch: *switch, ..active.sale.as_ref().clone() };
+    active.runtime.begin_load(shard);
     let loaded = gate.load(at, &sale, &available, epoch.is_first()).await;
     // Only now: who is refused for the old epoch waits for the load instead of beginning another.
-    offer.live.set_epoch(shard, epoch.epoch);
+    active.runtime.set_epoch(shard, epoch.epoch);
     match loaded {
         Ok(()) => {
-            offer.live.set_in(shard);
+            active.runtime.end_bypass(shard);
             Some(shard)
         }
         Err(error) => {
-            offer.live.set_out(shard);
-            tracing::warn!(%error, sale = %offer.sale.id, shard, "load the gate");
+            active.runtime.bypass(shard);
+            tracing::warn!(%error, sale = %active.sale.id, shard, "load the gate");
             None
         }
     }

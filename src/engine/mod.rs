@@ -1,43 +1,43 @@
 //! The engine: walks an order from admission to the ledger's commit, and keeps gate and ledger together.
 //!
 //! `place.rs` is the path and reads top to bottom; `writer.rs` commits in groups; `refill.rs` moves units between
-//! shards by the rules of `moves.rs`; `load.rs` fills the gate, `ungated.rs` does without; `sweep.rs` completes what was left
-//! behind, `reconcile.rs` finds what does not fit; `probe.rs` finds out when a ledger in trouble is well again; `refresh.rs`
-//! learns what other engines did; `sales.rs` is what operators do; `tokens.rs` gives out purchase tokens; `reading.rs` only
-//! looks. After the order come `changes.rs` (pay, cancel, ship, refund), `deadlines.rs` (expire) and `giving_back.rs` (units
+//! shards by the rules of `moves.rs`; `load.rs` fills the gate, `bypass.rs` does without; `sweep.rs` completes what was left
+//! behind, `reconcile.rs` finds what does not fit; `probe.rs` finds out when a ledger in trouble is well again; `sync.rs`
+//! learns what other engines did; `sales.rs` is what operators do; `tokens.rs` gives out purchase tokens; `queries.rs` only
+//! looks. After the order come `lifecycle.rs` (pay, cancel, ship, refund), `expiry.rs` (expire) and `returns.rs` (units
 //! that came back go on sale again).
 //! The edges call it; it knows the ports, not the adapters.
 
-mod appending;
 mod batches;
-mod bells;
+mod bypass;
 mod catalog;
-mod changes;
-mod deadlines;
-mod giving_back;
-mod latch;
+mod expiry;
+mod lifecycle;
 mod load;
 mod moves;
 mod options;
 mod place;
 mod probe;
-mod reading;
+mod queries;
 mod reconcile;
 mod refill;
-mod refresh;
+mod returns;
 mod sales;
+mod sold_out;
+mod stall;
 mod sweep;
+mod sync;
 mod tokens;
-mod ungated;
+mod waiters;
 mod writer;
 
-pub use changes::{Heard, StepTaken, TakeStep};
+pub use bypass::OnGateFailure;
+pub use lifecycle::{ReportResult, StepTaken, TakeStep};
 pub use load::rebuild;
 pub use options::Options;
 pub use place::PlaceOrder;
 pub use sales::RestockSale;
 pub use tokens::PurchaseToken;
-pub use ungated::OnGateFailure;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -51,11 +51,11 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use self::appending::Appending;
-use self::bells::Bells;
 use self::catalog::Catalog;
-use self::changes::ChangeJob;
-use self::deadlines::Expiring;
+use self::expiry::ExpiryWatch;
+use self::lifecycle::LifecycleJob;
+use self::stall::StallWatch;
+use self::waiters::InFlightWaiters;
 use self::writer::Job;
 use crate::admission::Admission;
 use crate::clock::Clock;
@@ -72,27 +72,27 @@ pub struct Engine {
     clock: Clock,
     catalog: Catalog,
     admission: Admission,
-    bells: Bells,
+    waiters: InFlightWaiters,
     /// Orders on their way to the writer. It has a place for every seat, so a seated order is never turned away.
     queue: mpsc::Sender<Job>,
     /// One for each ledger transaction that may run at once.
-    appending: Vec<Appending>,
+    stall_watches: Vec<StallWatch>,
     options: Options,
     started: Instant,
     /// When the last look at the ledger's sales that succeeded was begun, in ms since `started`.
     refreshed_at: AtomicU64,
-    /// Changes of orders on their way to the ledger. It has a place for every permit of `changing`.
-    changes: mpsc::Sender<ChangeJob>,
-    changing: Arc<Semaphore>,
+    /// Changes of orders on their way to the ledger. It has a place for every permit of `lifecycle_permits`.
+    changes: mpsc::Sender<LifecycleJob>,
+    lifecycle_permits: Arc<Semaphore>,
     /// Places for batches of returned units of which a gate is being told.
-    giving_back: Arc<Semaphore>,
+    return_permits: Arc<Semaphore>,
     /// Whether orders expire, for the log.
-    expiring: Mutex<Expiring>,
+    expiry_watch: Mutex<ExpiryWatch>,
     /// Places for orders that go past the gate.
-    ungated: Arc<Semaphore>,
+    bypass: Arc<Semaphore>,
     /// Places for sweeps of one sale each.
     sweeps: Semaphore,
-    /// Numbers the asks of this engine, from a random start: see [`crate::gate::Ask::by`].
+    /// Numbers the asks of this engine, from a random start: see [`crate::gate::ReserveRequest::attempt_id`].
     asked: AtomicU64,
     metrics: Arc<Metrics>,
     tasks: TaskTracker,
@@ -114,7 +114,7 @@ impl Engine {
         let sales = ledger.sales(0).await?;
         let (queue, jobs) = mpsc::channel(limits::ORDERS_IN_FLIGHT_MAX);
         let (changes, change_jobs) = mpsc::channel(limits::CHANGES_QUEUED_MAX);
-        let appending = (0..ledger.appends_at_once().max(1)).map(|_| Appending::default()).collect();
+        let stall_watches = (0..ledger.appends_at_once().max(1)).map(|_| StallWatch::default()).collect();
         let first_ask =
             getrandom::u64().map_err(|error| ledger::Error::Unavailable(format!("no random numbers: {error}")))?;
         let engine = Arc::new(Engine {
@@ -123,17 +123,17 @@ impl Engine {
             clock,
             catalog: Catalog::default(),
             admission: Admission::default(),
-            bells: Bells::default(),
+            waiters: InFlightWaiters::default(),
             queue,
-            appending,
+            stall_watches,
             options: options.into(),
             started: Instant::now(),
             refreshed_at: AtomicU64::new(0),
             changes,
-            changing: Arc::new(Semaphore::new(limits::CHANGES_QUEUED_MAX)),
-            giving_back: Arc::new(Semaphore::new(limits::GIVE_BACKS_AT_ONCE)),
-            expiring: Mutex::new(Expiring::default()),
-            ungated: Arc::new(Semaphore::new(limits::UNGATED_IN_FLIGHT_MAX)),
+            lifecycle_permits: Arc::new(Semaphore::new(limits::CHANGES_QUEUED_MAX)),
+            return_permits: Arc::new(Semaphore::new(limits::GIVE_BACKS_AT_ONCE)),
+            expiry_watch: Mutex::new(ExpiryWatch::default()),
+            bypass: Arc::new(Semaphore::new(limits::UNGATED_IN_FLIGHT_MAX)),
             sweeps: Semaphore::new(limits::SALES_SWEPT_AT_ONCE),
             asked: AtomicU64::new(first_ask),
             metrics,
@@ -148,12 +148,12 @@ impl Engine {
         }
         engine.load_open_sales().await?;
         engine.keep(writer::run(engine.clone(), jobs));
-        engine.keep(changes::run(engine.clone(), change_jobs));
+        engine.keep(lifecycle::run(engine.clone(), change_jobs));
         engine.keep(sweep::run(engine.clone()));
         engine.keep(probe::run(engine.clone()));
-        engine.keep(deadlines::expire(engine.clone()));
-        engine.keep(deadlines::forget(engine.clone()));
-        engine.keep(refresh::run(engine.clone(), seen));
+        engine.keep(expiry::expire(engine.clone()));
+        engine.keep(expiry::forget(engine.clone()));
+        engine.keep(sync::run(engine.clone(), seen));
         Ok(engine)
     }
 
@@ -182,7 +182,7 @@ impl Engine {
     /// Whether the ledger takes orders and can be read. Cancel-safe.
     pub async fn is_ready(&self) -> bool {
         // No sale has this number: the answer is empty, and it is the cheapest one there is.
-        let stuck = self.appending.iter().any(Appending::is_stuck);
+        let stuck = self.stall_watches.iter().any(StallWatch::is_stuck);
         let writes = self.is_well() && !stuck && !self.failed.is_cancelled();
         writes && self.ledger.stock(SaleNo(0)).await.is_ok()
     }
@@ -195,7 +195,7 @@ impl Engine {
 
     /// Orders between reservation and answer, and requests that wait for one.
     pub fn depths(&self) -> (usize, usize) {
-        (self.admission.in_flight(), self.bells.waiting())
+        (self.admission.in_flight(), self.waiters.waiting())
     }
 
     /// What is counted.
@@ -212,7 +212,9 @@ impl Engine {
     /// request can come. Answers whether everything was finished by `deadline`.
     pub async fn drain(&self, deadline: Instant) -> bool {
         let finished = tokio::time::timeout_at(deadline, async {
-            while self.admission.in_flight() > 0 || self.changing.available_permits() < limits::CHANGES_QUEUED_MAX {
+            while self.admission.in_flight() > 0
+                || self.lifecycle_permits.available_permits() < limits::CHANGES_QUEUED_MAX
+            {
                 tokio::time::sleep(Duration::from_millis(2)).await;
             }
             self.stopping.cancel();

@@ -5,19 +5,19 @@ use std::sync::Arc;
 
 use tokio::sync::OwnedMutexGuard;
 
-use super::catalog::Offer;
+use super::catalog::ActiveSale;
 use super::{Engine, ledger_trouble};
-use crate::gate::At;
-use crate::ledger::{self, Restock, Restocked, Transfer};
+use crate::gate::ShardEpoch;
+use crate::ledger::{self, Restock, RestockOutcome, Transfer};
 use crate::order::{Code, Refusal};
 
 /// Whoever holds this moves the units of one sku. At most one move is unsettled, for nobody begins another before.
 #[derive(Default)]
-pub(super) struct Moving {
+pub(super) struct MoveState {
     unsettled: Option<Move>,
 }
 
-impl Moving {
+impl MoveState {
     pub(super) fn is_unsettled(&self) -> bool {
         self.unsettled.is_some()
     }
@@ -27,7 +27,7 @@ impl Moving {
 #[derive(Clone, Debug)]
 pub(super) enum Move {
     /// Between shards; the units have left the donor's gate.
-    Transfer { transfer: Transfer, from: At, to: At },
+    Transfer { transfer: Transfer, from: ShardEpoch, to: ShardEpoch },
     /// Into the sale, or out of it; units that are taken away have left the gates.
     Restock(Restock),
 }
@@ -37,32 +37,36 @@ const ATTEMPTS: usize = 3;
 
 impl Engine {
     /// The right to move units of a sku; taking it is cancel-safe.
-    pub(super) async fn right_to_move(&self, offer: &Offer, sku: u16) -> Result<OwnedMutexGuard<Moving>, Refusal> {
-        let live = offer.live.sku(sku).ok_or(Code::SkuNotFound)?;
-        Ok(live.moving.clone().lock_owned().await)
+    pub(super) async fn lock_moves(
+        &self,
+        active: &ActiveSale,
+        sku: u16,
+    ) -> Result<OwnedMutexGuard<MoveState>, Refusal> {
+        let runtime = active.runtime.sku(sku).ok_or(Code::SkuNotFound)?;
+        Ok(runtime.moving.clone().lock_owned().await)
     }
 
     /// Records a move and does its gate side. Begin no other move before [`Engine::settle_move`] said that the last
     /// one is settled. An error that is not [`Code::UnknownOutcome`] means that nothing was moved.
-    pub(super) async fn carry_out(
+    pub(super) async fn commit_move(
         &self,
-        offer: &Offer,
+        active: &ActiveSale,
         sku: u16,
-        moving: &mut Moving,
+        moving: &mut MoveState,
         change: Move,
-    ) -> Result<Restocked, Refusal> {
+    ) -> Result<RestockOutcome, Refusal> {
         match self.record_move(&change).await {
             Err(ledger::Error::Unknown(_)) => {
                 self.metrics.unsettled_moves.add(1);
                 moving.unsettled = Some(change);
-                self.settle_move(offer, sku, moving).await?.ok_or(Code::UnknownOutcome.into())
+                self.settle_move(active, sku, moving).await?.ok_or(Code::UnknownOutcome.into())
             }
             Ok(outcome) => {
-                self.apply(offer, sku, &change, outcome).await?;
+                self.apply(active, sku, &change, outcome).await?;
                 Ok(outcome)
             }
             Err(error) => {
-                self.undo(offer, sku, &change).await?;
+                self.undo(active, sku, &change).await?;
                 Err(ledger_trouble(&error).into())
             }
         }
@@ -72,22 +76,22 @@ impl Engine {
     /// Until the ledger has answered, nothing is put anywhere: that it cannot be asked *now* says nothing about then.
     pub(super) async fn settle_move(
         &self,
-        offer: &Offer,
+        active: &ActiveSale,
         sku: u16,
-        moving: &mut Moving,
-    ) -> Result<Option<Restocked>, Refusal> {
+        moving: &mut MoveState,
+    ) -> Result<Option<RestockOutcome>, Refusal> {
         let Some(change) = moving.unsettled.clone() else { return Ok(None) };
         for _ in 0..ATTEMPTS {
             let outcome = match self.record_move(&change).await {
                 // Found recorded, it was recorded by the attempt before.
-                Ok(Restocked::Before) => Restocked::Applied,
+                Ok(RestockOutcome::Before) => RestockOutcome::Applied,
                 Ok(outcome) => outcome,
                 Err(error) => {
-                    tracing::warn!(%error, sale = %offer.sale.id, "a move of units is still unsettled");
+                    tracing::warn!(%error, sale = %active.sale.id, "a move of units is still unsettled");
                     continue;
                 }
             };
-            self.apply(offer, sku, &change, outcome).await?;
+            self.apply(active, sku, &change, outcome).await?;
             moving.unsettled = None;
             return Ok(Some(outcome));
         }
@@ -95,71 +99,77 @@ impl Engine {
     }
 
     /// Settles what is unsettled in a sale, for the sweeper: a sku whose units are being moved is left alone.
-    pub(super) async fn settle_moves(&self, offer: &Offer) {
-        for (sku, live) in (0..).zip(offer.live.skus()) {
-            if let Ok(mut moving) = live.moving.clone().try_lock_owned() {
+    pub(super) async fn settle_moves(&self, active: &ActiveSale) {
+        for (sku, runtime) in (0..).zip(active.runtime.skus()) {
+            if let Ok(mut moving) = runtime.moving.clone().try_lock_owned() {
                 // It stays unsettled, and the next sweep tries again.
-                self.settle_move(offer, sku, &mut moving).await.unwrap_or_default();
+                self.settle_move(active, sku, &mut moving).await.unwrap_or_default();
             }
         }
     }
 
-    async fn record_move(&self, change: &Move) -> Result<Restocked, ledger::Error> {
+    async fn record_move(&self, change: &Move) -> Result<RestockOutcome, ledger::Error> {
         match change {
             Move::Restock(restock) => self.ledger.restock(restock.clone()).await,
             Move::Transfer { transfer, .. } => {
                 let moved = self.ledger.transfer(*transfer).await?;
-                Ok(if moved { Restocked::Applied } else { Restocked::NotPossible })
+                Ok(if moved { RestockOutcome::Applied } else { RestockOutcome::NotPossible })
             }
         }
     }
 
     /// The gate side of a move whose outcome is known.
-    async fn apply(&self, offer: &Offer, sku: u16, change: &Move, outcome: Restocked) -> Result<(), Refusal> {
+    async fn apply(
+        &self,
+        active: &ActiveSale,
+        sku: u16,
+        change: &Move,
+        outcome: RestockOutcome,
+    ) -> Result<(), Refusal> {
         match (change, outcome) {
-            (Move::Transfer { transfer, to, .. }, Restocked::Applied) => {
+            (Move::Transfer { transfer, to, .. }, RestockOutcome::Applied) => {
                 self.metrics.transfers.add(1);
-                self.put(offer, sku, &[(*to, transfer.units)]).await
+                self.put(active, sku, &[(*to, transfer.units)]).await
             }
             // The donor's gate had units that its ledger segment does not have: they are not put anywhere.
             (Move::Transfer { .. }, _) => Ok(()),
-            (Move::Restock(restock), Restocked::Applied) if restock.units > 0 => {
-                self.put(offer, sku, &at_shards(offer, restock, 1)).await
+            (Move::Restock(restock), RestockOutcome::Applied) if restock.units > 0 => {
+                self.put(active, sku, &at_shards(active, restock, 1)).await
             }
             // Applied, the units are gone for good; applied by another engine, they were in its gate.
-            (Move::Restock(restock), Restocked::Applied) if restock.units <= 0 => Ok(()),
-            (Move::Restock(_), _) => self.undo(offer, sku, change).await,
+            (Move::Restock(restock), RestockOutcome::Applied) if restock.units <= 0 => Ok(()),
+            (Move::Restock(_), _) => self.undo(active, sku, change).await,
         }
     }
 
     /// Puts the units of a move that surely did not happen back where they came from.
-    async fn undo(&self, offer: &Offer, sku: u16, change: &Move) -> Result<(), Refusal> {
+    async fn undo(&self, active: &ActiveSale, sku: u16, change: &Move) -> Result<(), Refusal> {
         match change {
-            Move::Transfer { transfer, from, .. } => self.put(offer, sku, &[(*from, transfer.units)]).await,
-            Move::Restock(restock) if restock.units < 0 => self.put(offer, sku, &at_shards(offer, restock, -1)).await,
+            Move::Transfer { transfer, from, .. } => self.put(active, sku, &[(*from, transfer.units)]).await,
+            Move::Restock(restock) if restock.units < 0 => self.put(active, sku, &at_shards(active, restock, -1)).await,
             Move::Restock(_) => Ok(()),
         }
     }
 
     /// Puts units on sale.
-    pub(super) async fn put(&self, offer: &Offer, sku: u16, units: &[(At, i64)]) -> Result<(), Refusal> {
+    pub(super) async fn put(&self, active: &ActiveSale, sku: u16, units: &[(ShardEpoch, i64)]) -> Result<(), Refusal> {
         for (at, units) in units {
             if let Err(error) = self.gate.adjust(*at, sku, *units).await {
                 // The ledger has them; the gate is counted from it before it is used again.
-                tracing::warn!(%error, sale = %offer.sale.id, shard = at.shard, "put units on sale");
-                offer.live.set_out(at.shard);
+                tracing::warn!(%error, sale = %active.sale.id, shard = at.shard, "put units on sale");
+                active.runtime.bypass(at.shard);
             }
         }
-        offer.live.stir();
-        offer.units_came_back(sku);
+        active.runtime.mark_dirty();
+        active.clear_sold_out(sku);
         Ok(())
     }
 }
 
 /// The units of a restock, times `sign`, by shard.
-fn at_shards(offer: &Offer, restock: &Restock, sign: i64) -> Vec<(At, i64)> {
-    restock.by_shard.iter().map(|(shard, units)| (offer.at(*shard), sign * units)).collect()
+fn at_shards(active: &ActiveSale, restock: &Restock, sign: i64) -> Vec<(ShardEpoch, i64)> {
+    restock.by_shard.iter().map(|(shard, units)| (active.at(*shard), sign * units)).collect()
 }
 
 /// A right to move, shared by whoever waits for it.
-pub(super) type SharedMoving = Arc<tokio::sync::Mutex<Moving>>;
+pub(super) type MoveLock = Arc<tokio::sync::Mutex<MoveState>>;

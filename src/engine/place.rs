@@ -10,20 +10,20 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::catalog::Offer;
-use super::refill::Refilled;
-use super::writer::{Job, Recorded};
+use super::catalog::ActiveSale;
+use super::refill::RefillOutcome;
+use super::writer::{Job, RecordOutcome};
 use super::{Engine, ledger_trouble};
-use crate::admission::{Admitted, Seat};
+use crate::admission::{Admitted, InFlightPermit};
 use crate::clock::UnixMs;
-use crate::gate::{self, Ask, At, Held, May, No};
-use crate::ledger::Appended;
+use crate::gate::{self, Denial, ReserveMode, ReserveOutcome, ReserveRequest, ShardEpoch};
+use crate::ledger::AppendDenial;
 use crate::limits;
 use crate::order::{
-    Code, Fingerprint, Hold, Identity, InvalidKey, Key, OnDuplicate, OrderNo, Outcome, Receipt, Refusal, SaleState,
-    UserId,
+    Code, Fingerprint, Identity, InvalidKey, Key, OnDuplicate, OrderNo, Outcome, Receipt, Refusal, Reservation,
+    SaleState, UserId,
 };
-use crate::token::Genuine;
+use crate::token::VerifiedToken;
 
 /// A parsed request for an order.
 #[derive(Debug)]
@@ -53,7 +53,7 @@ const TURNS_IN_HOPE: usize = 2;
 
 /// What the log line of a request tells beside its answer.
 #[derive(Default)]
-struct Trace {
+struct RequestLog {
     order_no: Option<OrderNo>,
     /// Whether the gate or the ledger knew the order already.
     hit: bool,
@@ -65,7 +65,7 @@ impl Engine {
     /// Cancel-safe: whatever was begun is finished by the engine, and the same request finds it.
     pub async fn place(self: &Arc<Self>, request: &PlaceOrder<'_>) -> Result<Outcome, Refusal> {
         let started = Instant::now();
-        let mut trace = Trace::default();
+        let mut trace = RequestLog::default();
         let answer = self.walk(request, &mut trace).await;
         self.metrics.place_seconds.observe(started.elapsed().as_secs_f64());
         match &answer {
@@ -78,57 +78,63 @@ impl Engine {
         answer
     }
 
-    async fn walk(self: &Arc<Self>, request: &PlaceOrder<'_>, trace: &mut Trace) -> Result<Outcome, Refusal> {
-        let offer = self.catalog.get(request.sale_id).ok_or(Code::SaleNotFound)?;
-        let (hold, token) = self.identify(&offer, request)?;
-        trace.order_no = Some(hold.order_no);
+    async fn walk(self: &Arc<Self>, request: &PlaceOrder<'_>, trace: &mut RequestLog) -> Result<Outcome, Refusal> {
+        let active = self.catalog.get(request.sale_id).ok_or(Code::SaleNotFound)?;
+        let (reservation, token) = self.identify(&active, request)?;
+        trace.order_no = Some(reservation.order_no);
         let deadline = Instant::now() + request.wait;
-        if let Some(token) = token.filter(|token| hold.created_at >= token.expires_at) {
-            return self.after_expiry(&offer, &hold, token.expires_at, deadline).await;
+        if let Some(token) = token.filter(|token| reservation.created_at >= token.expires_at) {
+            return self.after_expiry(&active, &reservation, token.expires_at, deadline).await;
         }
-        if offer.sale.skus.get(usize::from(hold.sku)).is_none() {
-            return Err(self.sku_not_found(&offer, &hold).await);
+        if active.sale.skus.get(usize::from(reservation.sku)).is_none() {
+            return Err(self.sku_not_found(&active, &reservation).await);
         }
 
         for turn in 0..TURNS_MAX {
-            let step = self.reserve(&offer, hold).await?;
+            let step = self.reserve(&active, reservation).await?;
             trace.hit |= step.is_hit();
             match step {
-                Step::Queued { recorded, gated } => match answer(recorded).await? {
-                    Recorded::Created { created_at, .. } => {
-                        return Ok(Outcome::Created(receipt(&offer, &hold, created_at)));
+                ReserveStep::Queued { recorded, gated } => match answer(recorded).await? {
+                    RecordOutcome::Created { created_at, .. } => {
+                        return Ok(Outcome::Created(receipt(&active, &reservation, created_at)));
                     }
-                    Recorded::Known { order, .. } => {
+                    RecordOutcome::Known { order, .. } => {
                         trace.hit = true;
-                        return repeat(&offer, &hold, order.fingerprint, order.created_at);
+                        return repeat(&active, &reservation, order.fingerprint, order.created_at);
                     }
                     // The gate believed in units that the ledger does not have; it has been told.
-                    Recorded::Refused(Appended::SoldOut) if gated => {}
-                    Recorded::Refused(Appended::SoldOut) => self.more_units(&offer, &hold, turn).await?,
-                    Recorded::Refused(Appended::Closed) => return Err(Code::SaleEnded.into()),
-                    Recorded::Refused(_) => return Err(limit_reached(&offer)),
-                    Recorded::Trouble(code) => return Err(code.into()),
+                    RecordOutcome::Denied(AppendDenial::SoldOut) if gated => {}
+                    RecordOutcome::Denied(AppendDenial::SoldOut) => {
+                        self.more_units(&active, &reservation, turn).await?
+                    }
+                    RecordOutcome::Denied(AppendDenial::Closed) => return Err(Code::SaleEnded.into()),
+                    RecordOutcome::Denied(_) => return Err(limit_reached(&active)),
+                    RecordOutcome::Trouble(code) => return Err(code.into()),
                 },
-                Step::Held(Held::Recorded { created_at }) => {
-                    return repeat(&offer, &hold, hold.fingerprint, created_at);
+                ReserveStep::Answered(ReserveOutcome::Recorded { created_at }) => {
+                    return repeat(&active, &reservation, reservation.fingerprint, created_at);
                 }
-                Step::Held(Held::OtherContent) => return Err(Code::IdempotencyKeyReused.into()),
-                Step::Held(Held::InFlight) => self.settled(&offer, &hold, deadline).await?,
-                Step::Held(Held::Refused { why, remembers_all }) => {
-                    let is_new = remembers_all && self.trusts_gate(&offer);
-                    if !is_new && let Some(known) = self.known_to_ledger(&offer, &hold).await? {
+                ReserveStep::Answered(ReserveOutcome::OtherContent) => return Err(Code::IdempotencyKeyReused.into()),
+                ReserveStep::Answered(ReserveOutcome::InFlight) => {
+                    self.settled(&active, &reservation, deadline).await?
+                }
+                ReserveStep::Answered(ReserveOutcome::Refused { why, remembers_all }) => {
+                    let is_new = remembers_all && self.trusts_gate(&active);
+                    if !is_new && let Some(known) = self.known_to_ledger(&active, &reservation).await? {
                         trace.hit = true;
                         return known;
                     }
                     match why {
-                        No::NotOpen(state) => return Err(not_open(state, self.clock.now_ms())),
-                        No::UserLimit => return Err(limit_reached(&offer)),
-                        No::SegmentEmpty => self.more_units(&offer, &hold, turn).await?,
+                        Denial::NotOpen(state) => return Err(not_open(state, self.clock.now_ms())),
+                        Denial::UserLimit => return Err(limit_reached(&active)),
+                        Denial::SegmentEmpty => self.more_units(&active, &reservation, turn).await?,
                     }
                 }
-                Step::Stale(at) => self.reload(&offer, at).await?,
-                Step::NoNew(code) => return Err(code.into()),
-                Step::Held(Held::Reserved { .. } | Held::Unfamiliar | Held::StaleEpoch) => {
+                ReserveStep::Stale(at) => self.reload(&active, at).await?,
+                ReserveStep::NoNew(code) => return Err(code.into()),
+                ReserveStep::Answered(
+                    ReserveOutcome::Reserved { .. } | ReserveOutcome::NotFound | ReserveOutcome::StaleEpoch,
+                ) => {
                     return Err(Code::Overloaded.into());
                 }
             }
@@ -137,8 +143,12 @@ impl Engine {
     }
 
     /// What the request wants and which operation it is: a token says so, whatever the sale's boundary and the key are.
-    fn identify(&self, offer: &Offer, request: &PlaceOrder<'_>) -> Result<(Hold, Option<Genuine>), Refusal> {
-        let sale = &offer.sale;
+    fn identify(
+        &self,
+        active: &ActiveSale,
+        request: &PlaceOrder<'_>,
+    ) -> Result<(Reservation, Option<VerifiedToken>), Refusal> {
+        let sale = &active.sale;
         let created_at = self.clock.now_ms();
         let token = self.token_of(sale, request.user, request.token)?;
         let identity = match (&token, &request.key) {
@@ -153,7 +163,7 @@ impl Engine {
         // A sku that is not there is a content like any other until it is known that the operation is a new one.
         let sku = sale.sku(request.sku_id).map_or(u16::MAX, |(sku, _)| sku);
         let (salt, id) = (&sale.salt, sale.id.as_str());
-        let hold = Hold {
+        let reservation = Reservation {
             order_no: OrderNo::derive(salt, id, request.user, identity),
             fingerprint: Fingerprint::of_place(salt, id, request.user, request.sku_id, request.quantity),
             user: request.user,
@@ -161,55 +171,60 @@ impl Engine {
             quantity: request.quantity,
             created_at,
         };
-        Ok((hold, token))
+        Ok((reservation, token))
     }
 
     /// Asks the gate, and hands what it reserved to the writer. Runs to completion: no reservation is left without
     /// somebody to record it because a client hung up.
-    async fn reserve(self: &Arc<Self>, offer: &Offer, hold: Hold) -> Result<Step, Refusal> {
-        let Admitted { seat, no_new } = self.admission.admit();
-        let work = self.clone().reserve_and_queue(offer.clone(), hold, seat, no_new);
+    async fn reserve(self: &Arc<Self>, active: &ActiveSale, reservation: Reservation) -> Result<ReserveStep, Refusal> {
+        let Admitted { permit, no_new } = self.admission.admit();
+        let work = self.clone().reserve_and_queue(active.clone(), reservation, permit, no_new);
         self.detached(work).await?
     }
 
     async fn reserve_and_queue(
         self: Arc<Self>,
-        offer: Offer,
-        hold: Hold,
-        seat: Option<Seat>,
+        active: ActiveSale,
+        reservation: Reservation,
+        permit: Option<InFlightPermit>,
         no_new: Option<Code>,
-    ) -> Result<Step, Refusal> {
-        let at = offer.at(hold.user.shard(offer.sale.rules.shards));
-        offer.live.stir();
-        if offer.live.is_out(at.shard) {
-            return self.without_gate(offer, at, hold, seat, no_new, None).await;
+    ) -> Result<ReserveStep, Refusal> {
+        let at = active.at(reservation.user.shard(active.sale.rules.shards));
+        active.runtime.mark_dirty();
+        if active.runtime.is_bypassed(at.shard) {
+            return self.bypass_gate(active, at, reservation, permit, no_new, None).await;
         }
-        let may = match (&no_new, &seat) {
-            (None, Some(_)) => May::Create,
-            (Some(_), Some(_)) => May::Resume,
-            (_, None) => May::Look,
+        let may = match (&no_new, &permit) {
+            (None, Some(_)) => ReserveMode::Create,
+            (Some(_), Some(_)) => ReserveMode::Resume,
+            (_, None) => ReserveMode::Look,
         };
-        let held = match self.ask(at, hold, may).await {
+        let held = match self.ask(at, reservation, may).await {
             Ok(held) => held,
             Err(gate::Error::Busy) => return Err(Code::Overloaded.into()),
-            Err(error) => return self.without_gate(offer, at, hold, seat, no_new, Some(error)).await,
+            Err(error) => return self.bypass_gate(active, at, reservation, permit, no_new, Some(error)).await,
         };
-        match (held, seat) {
-            (Held::Reserved { created_at, .. }, Some(seat)) => {
+        match (held, permit) {
+            (ReserveOutcome::Reserved { created_at, .. }, Some(permit)) => {
                 let (answer, recorded) = oneshot::channel();
-                let hold = Hold { created_at, ..hold };
-                self.queue(Job { offer, at, hold, seat, ungated: None, answer: Some(answer) })?;
-                Ok(Step::Queued { recorded, gated: true })
+                let reservation = Reservation { created_at, ..reservation };
+                self.queue(Job { active, at, reservation, permit, bypass: None, answer: Some(answer) })?;
+                Ok(ReserveStep::Queued { recorded, gated: true })
             }
-            (Held::StaleEpoch, _) => Ok(Step::Stale(at)),
-            (Held::Unfamiliar, _) => Ok(Step::NoNew(no_new.unwrap_or(Code::Overloaded))),
-            (held, _) => Ok(Step::Held(held)),
+            (ReserveOutcome::StaleEpoch, _) => Ok(ReserveStep::Stale(at)),
+            (ReserveOutcome::NotFound, _) => Ok(ReserveStep::NoNew(no_new.unwrap_or(Code::Overloaded))),
+            (held, _) => Ok(ReserveStep::Answered(held)),
         }
     }
 
     /// Asks the gate; if its answer is lost, once more: it knows who asks and answers the same.
-    async fn ask(&self, at: At, hold: Hold, may: May) -> Result<Held, gate::Error> {
-        let ask = [Ask { hold, may, by: self.asked.fetch_add(1, Ordering::Relaxed) }];
+    async fn ask(
+        &self,
+        at: ShardEpoch,
+        reservation: Reservation,
+        mode: ReserveMode,
+    ) -> Result<ReserveOutcome, gate::Error> {
+        let ask = [ReserveRequest { reservation, mode, attempt_id: self.asked.fetch_add(1, Ordering::Relaxed) }];
         let held = match self.gate.reserve(at, self.clock.now_ms(), &ask).await {
             Err(gate::Error::Unknown(_)) => self.gate.reserve(at, self.clock.now_ms(), &ask).await?,
             held => held?,
@@ -218,13 +233,18 @@ impl Engine {
     }
 
     /// Waits until the order in flight is settled; refuses when the client did not ask to wait, or waited in vain.
-    pub(super) async fn settled(&self, offer: &Offer, hold: &Hold, deadline: Instant) -> Result<(), Refusal> {
-        let _place = self.bells.place().ok_or(Code::IdempotencyInProgress)?;
+    pub(super) async fn settled(
+        &self,
+        active: &ActiveSale,
+        reservation: &Reservation,
+        deadline: Instant,
+    ) -> Result<(), Refusal> {
+        let _place = self.waiters.place().ok_or(Code::IdempotencyInProgress)?;
         loop {
-            let ring = self.bells.next_ring(&hold.order_no).ok_or(Code::IdempotencyInProgress)?;
-            tokio::pin!(ring);
-            ring.as_mut().enable();
-            if !self.is_in_flight(offer, hold).await {
+            let wake = self.waiters.next_wake(&reservation.order_no).ok_or(Code::IdempotencyInProgress)?;
+            tokio::pin!(wake);
+            wake.as_mut().enable();
+            if !self.is_in_flight(active, reservation).await {
                 return Ok(());
             }
             let now = Instant::now();
@@ -233,24 +253,28 @@ impl Engine {
             }
             let look_at = now + Duration::from_millis(limits::WAIT_POLL_MS);
             // Rung or not, the next turn looks again: a bell serves many orders.
-            timeout_at(deadline.min(look_at), ring).await.unwrap_or_default();
+            timeout_at(deadline.min(look_at), wake).await.unwrap_or_default();
         }
     }
 
     /// Whether somebody is getting the order recorded. Only looks: an order past its lease is not taken over. A gate
     /// that fails holds nobody up.
-    async fn is_in_flight(&self, offer: &Offer, hold: &Hold) -> bool {
-        self.look(offer, hold).await.is_ok_and(|held| held == Held::InFlight)
+    async fn is_in_flight(&self, active: &ActiveSale, reservation: &Reservation) -> bool {
+        self.look(active, reservation).await.is_ok_and(|held| held == ReserveOutcome::InFlight)
     }
 
-    pub(super) async fn look(&self, offer: &Offer, hold: &Hold) -> Result<Held, gate::Error> {
-        self.ask(offer.at(hold.user.shard(offer.sale.rules.shards)), *hold, May::Look).await
+    pub(super) async fn look(
+        &self,
+        active: &ActiveSale,
+        reservation: &Reservation,
+    ) -> Result<ReserveOutcome, gate::Error> {
+        self.ask(active.at(reservation.user.shard(active.sale.rules.shards)), *reservation, ReserveMode::Look).await
     }
 
     /// The answer to a sku that the sale does not have: a new operation fails for that, a known one for its content.
-    async fn sku_not_found(&self, offer: &Offer, hold: &Hold) -> Refusal {
-        let in_gate = self.look(offer, hold).await == Ok(Held::OtherContent);
-        match self.known_to_ledger(offer, hold).await {
+    async fn sku_not_found(&self, active: &ActiveSale, reservation: &Reservation) -> Refusal {
+        let in_gate = self.look(active, reservation).await == Ok(ReserveOutcome::OtherContent);
+        match self.known_to_ledger(active, reservation).await {
             _ if in_gate => Code::IdempotencyKeyReused.into(),
             Ok(Some(_)) => Code::IdempotencyKeyReused.into(),
             Ok(None) => Code::SkuNotFound.into(),
@@ -261,91 +285,106 @@ impl Engine {
     /// Asks the ledger whether the order exists, for a gate that does not remember every order.
     pub(super) async fn known_to_ledger(
         &self,
-        offer: &Offer,
-        hold: &Hold,
+        active: &ActiveSale,
+        reservation: &Reservation,
     ) -> Result<Option<Result<Outcome, Refusal>>, Refusal> {
-        let found = self.ledger.find(Some(hold.user), hold.order_no).await.map_err(|error| ledger_trouble(&error))?;
-        Ok(found.map(|order| repeat(offer, hold, order.fingerprint, order.created_at)))
+        let found = self
+            .ledger
+            .find(Some(reservation.user), reservation.order_no)
+            .await
+            .map_err(|error| ledger_trouble(&error))?;
+        Ok(found.map(|order| repeat(active, reservation, order.fingerprint, order.created_at)))
     }
 
     /// Brings units into the user's shard, or refuses because all shards together have too few.
-    async fn more_units(self: &Arc<Self>, offer: &Offer, hold: &Hold, turn: usize) -> Result<(), Refusal> {
-        let latch = offer.live.sku(hold.sku).map(|sku| &sku.latch);
-        if latch.is_some_and(|latch| latch.is_sold_out(hold.quantity, self.clock.now_ms())) {
+    async fn more_units(
+        self: &Arc<Self>,
+        active: &ActiveSale,
+        reservation: &Reservation,
+        turn: usize,
+    ) -> Result<(), Refusal> {
+        let sold_out = active.runtime.sku(reservation.sku).map(|sku| &sku.sold_out);
+        if sold_out.is_some_and(|sold_out| sold_out.is_sold_out(reservation.quantity, self.clock.now_ms())) {
             return Err(Code::SoldOut.into());
         }
-        let shard = hold.user.shard(offer.sale.rules.shards);
-        let live = offer.live.sku(hold.sku).ok_or(Code::SkuNotFound)?;
-        let refills = live.refills.load(Ordering::SeqCst);
+        let shard = reservation.user.shard(active.sale.rules.shards);
+        let runtime = active.runtime.sku(reservation.sku).ok_or(Code::SkuNotFound)?;
+        let refills = runtime.refills.load(Ordering::SeqCst);
         // The right is waited for here, where a client that hangs up leaves nothing behind.
         let patience = Duration::from_millis(limits::REFILL_WAIT_MS_MAX);
-        let moving = timeout(patience, self.right_to_move(offer, hold.sku)).await.map_err(|_| Code::Overloaded)??;
+        let moving =
+            timeout(patience, self.lock_moves(active, reservation.sku)).await.map_err(|_| Code::Overloaded)??;
         // Of a crowd that waited, the first has counted for all.
-        if live.latch.was_sold_out(hold.quantity) && live.refills.load(Ordering::SeqCst) != refills {
+        if runtime.sold_out.was_sold_out(reservation.quantity) && runtime.refills.load(Ordering::SeqCst) != refills {
             return Err(Code::SoldOut.into());
         }
         // Perhaps it has brought enough for all; whoever was too late for that sees to it themselves.
-        if turn < TURNS_IN_HOPE && live.refills.load(Ordering::SeqCst) != refills {
+        if turn < TURNS_IN_HOPE && runtime.refills.load(Ordering::SeqCst) != refills {
             return Ok(());
         }
-        let refill = self.clone().refill(offer.clone(), moving, shard, hold.sku, hold.quantity);
+        let refill = self.clone().refill(active.clone(), moving, shard, reservation.sku, reservation.quantity);
         match self.detached(refill).await?? {
-            Refilled::TryAgain => Ok(()),
-            Refilled::SoldOut => Err(Code::SoldOut.into()),
-            Refilled::Stranded => self.detached(self.clone().free_stranded(offer.clone())).await?,
+            RefillOutcome::TryAgain => Ok(()),
+            RefillOutcome::SoldOut => Err(Code::SoldOut.into()),
+            RefillOutcome::Stranded => self.detached(self.clone().free_stranded(active.clone())).await?,
         }
     }
 }
 
 /// Where the gate left the request.
-pub(super) enum Step {
+pub(super) enum ReserveStep {
     /// On its way to the ledger, reserved if a gate could be asked.
-    Queued { recorded: oneshot::Receiver<Recorded>, gated: bool },
+    Queued { recorded: oneshot::Receiver<RecordOutcome>, gated: bool },
     /// Not reserved by this request.
-    Held(Held),
+    Answered(ReserveOutcome),
     /// New orders are not taken now.
     NoNew(Code),
     /// The gate does not know this epoch.
-    Stale(At),
+    Stale(ShardEpoch),
 }
 
-impl Step {
+impl ReserveStep {
     fn is_hit(&self) -> bool {
-        matches!(self, Step::Held(Held::Recorded { .. } | Held::InFlight | Held::OtherContent))
+        matches!(
+            self,
+            ReserveStep::Answered(
+                ReserveOutcome::Recorded { .. } | ReserveOutcome::InFlight | ReserveOutcome::OtherContent
+            )
+        )
     }
 }
 
 /// What the writer says. A ledger that takes for ever is an unknown outcome, like one that broke: the order goes on.
-async fn answer(recorded: oneshot::Receiver<Recorded>) -> Result<Recorded, Refusal> {
+async fn answer(recorded: oneshot::Receiver<RecordOutcome>) -> Result<RecordOutcome, Refusal> {
     let answered = timeout(Duration::from_millis(limits::ANSWER_MS_MAX), recorded).await;
     answered.ok().and_then(Result::ok).ok_or(Code::UnknownOutcome.into())
 }
 
 /// The answer to an operation that has made its order.
 pub(super) fn repeat(
-    offer: &Offer,
-    hold: &Hold,
+    active: &ActiveSale,
+    reservation: &Reservation,
     fingerprint: Fingerprint,
     created_at: UnixMs,
 ) -> Result<Outcome, Refusal> {
-    if fingerprint != hold.fingerprint {
+    if fingerprint != reservation.fingerprint {
         return Err(Code::IdempotencyKeyReused.into());
     }
-    match offer.sale.rules.on_duplicate {
-        OnDuplicate::Replay => Ok(Outcome::Replayed(receipt(offer, hold, created_at))),
+    match active.sale.rules.on_duplicate {
+        OnDuplicate::Replay => Ok(Outcome::Replayed(receipt(active, reservation, created_at))),
         OnDuplicate::Conflict => {
-            Err(Refusal { order_no: Some(hold.order_no), ..Refusal::from(Code::IdempotencyConflict) })
+            Err(Refusal { order_no: Some(reservation.order_no), ..Refusal::from(Code::IdempotencyConflict) })
         }
     }
 }
 
-fn receipt(offer: &Offer, hold: &Hold, created_at: UnixMs) -> Receipt {
+fn receipt(active: &ActiveSale, reservation: &Reservation, created_at: UnixMs) -> Receipt {
     Receipt {
-        order_no: hold.order_no,
-        sale: offer.sale.clone(),
-        sku: hold.sku,
-        user: hold.user,
-        quantity: hold.quantity,
+        order_no: reservation.order_no,
+        sale: active.sale.clone(),
+        sku: reservation.sku,
+        user: reservation.user,
+        quantity: reservation.quantity,
         created_at,
     }
 }
@@ -363,14 +402,14 @@ fn not_open(state: SaleState, now_ms: UnixMs) -> Refusal {
     }
 }
 
-fn limit_reached(offer: &Offer) -> Refusal {
-    let limit = offer.sale.rules.user_limit.unwrap_or(0);
+fn limit_reached(active: &ActiveSale) -> Refusal {
+    let limit = active.sale.rules.user_limit.unwrap_or(0);
     Refusal::because(Code::LimitReached, format!("at most {limit} units of a sku per user"))
 }
 
 /// One line for each request that failed or that we turned away ourselves. A "no" of the sale is not trouble: it is
 /// counted, and told at debug level only.
-fn log(request: &PlaceOrder<'_>, trace: &Trace, refusal: &Refusal) {
+fn log(request: &PlaceOrder<'_>, trace: &RequestLog, refusal: &Refusal) {
     let key = request.key.as_ref().ok().and_then(Option::as_ref).map_or("", Key::as_str);
     let order_no = trace.order_no.map(|no| no.to_string()).unwrap_or_default();
     let (code, hit, user) = (refusal.code.as_str(), trace.hit, request.user.get());

@@ -7,15 +7,15 @@ use std::sync::atomic::Ordering;
 
 use tokio::sync::OwnedMutexGuard;
 
-use super::catalog::Offer;
-use super::moves::{Move, Moving};
+use super::catalog::ActiveSale;
+use super::moves::{Move, MoveState};
 use super::{Engine, OnGateFailure, gate_trouble, ledger_trouble};
-use crate::gate::At;
-use crate::ledger::{Restocked, Transfer};
+use crate::gate::ShardEpoch;
+use crate::ledger::{RestockOutcome, Transfer};
 use crate::order::{Code, Refusal, SkuNo};
 
 /// What a refill came to.
-pub(super) enum Refilled {
+pub(super) enum RefillOutcome {
     /// The shard has units again: ask it once more.
     TryAgain,
     /// All shards together have fewer units than were asked for.
@@ -28,37 +28,38 @@ impl Engine {
     /// Gathers at least `quantity` units of a sku in `shard`. Runs to completion when detached.
     pub(super) async fn refill(
         self: Arc<Self>,
-        offer: Offer,
-        mut moving: OwnedMutexGuard<Moving>,
+        active: ActiveSale,
+        mut moving: OwnedMutexGuard<MoveState>,
         shard: u16,
         sku: u16,
         quantity: u32,
-    ) -> Result<Refilled, Refusal> {
-        self.settle_move(&offer, sku, &mut moving).await?;
-        let (Some(live), Some(sku_no)) = (offer.live.sku(sku), offer.sale.skus.get(usize::from(sku)).map(|sku| sku.no))
+    ) -> Result<RefillOutcome, Refusal> {
+        self.settle_move(&active, sku, &mut moving).await?;
+        let (Some(runtime), Some(sku_no)) =
+            (active.runtime.sku(sku), active.sale.skus.get(usize::from(sku)).map(|sku| sku.no))
         else {
             return Err(Code::SkuNotFound.into());
         };
-        live.refills.fetch_add(1, Ordering::SeqCst);
-        let returns = live.latch.returns();
+        runtime.refills.fetch_add(1, Ordering::SeqCst);
+        let returns = runtime.sold_out.returns();
         let now_ms = self.clock.now_ms();
-        let Stock { mut donors, stranded } = self.stock_by_shard(&offer, sku).await?;
+        let Stock { mut donors, stranded } = self.stock_by_shard(&active, sku).await?;
         let quantity = i64::from(quantity);
         let total: i64 = donors.iter().map(|donor| donor.units).sum();
         let own = donors.iter().find(|donor| donor.at.shard == shard).map_or(0, |donor| donor.units);
         if own >= quantity {
-            return Ok(Refilled::TryAgain);
+            return Ok(RefillOutcome::TryAgain);
         }
         if total < quantity && total + stranded >= quantity {
-            return Ok(Refilled::Stranded);
+            return Ok(RefillOutcome::Stranded);
         }
         if total < quantity {
-            live.latch.set(total, returns, now_ms);
-            return Ok(Refilled::SoldOut);
+            runtime.sold_out.set(total, returns, now_ms);
+            return Ok(RefillOutcome::SoldOut);
         }
         // An even share, so that the next customers of this shard need no refill, but at least what is needed now.
         let needed = quantity - own;
-        let share = total / i64::from(offer.sale.rules.shards) - own;
+        let share = total / i64::from(active.sale.rules.shards) - own;
         donors.retain(|donor| donor.at.shard != shard && donor.units > 0);
         donors.sort_by_key(|donor| -donor.units);
         let mut plan = Plan { needed, wanted: needed.max(share) };
@@ -66,39 +67,39 @@ impl Engine {
             for donor in &mut donors {
                 let units = plan.ask_of(donor, half);
                 if units > 0 {
-                    let (from, to) = (donor.at, offer.at(shard));
+                    let (from, to) = (donor.at, active.at(shard));
                     donor.units -= units;
-                    plan.got(self.move_units(&offer, &mut moving, from, to, sku, sku_no, units).await?);
+                    plan.got(self.move_units(&active, &mut moving, from, to, sku, sku_no, units).await?);
                 }
             }
         }
-        Ok(Refilled::TryAgain)
+        Ok(RefillOutcome::TryAgain)
     }
 
     /// What every shard can still sell of a sku: by its gate, or by the ledger where the gate is out.
-    async fn stock_by_shard(&self, offer: &Offer, sku: u16) -> Result<Stock, Refusal> {
+    async fn stock_by_shard(&self, active: &ActiveSale, sku: u16) -> Result<Stock, Refusal> {
         // The gates first: what they hold and have not sold then is at most what the ledger still has now, unless
         // units are in no gate.
-        let levels = super::load::levels(self.gate.as_ref(), offer).await;
-        let ledger = self.ledger.stock(offer.sale.no).await.map_err(|error| ledger_trouble(&error))?;
+        let levels = super::load::levels(self.gate.as_ref(), active).await;
+        let ledger = self.ledger.stock(active.sale.no).await.map_err(|error| ledger_trouble(&error))?;
         let in_ledger = ledger.into_iter().nth(usize::from(sku)).unwrap_or_default();
         let mut stock = Stock::default();
-        for ((at, level), in_ledger) in offer.shards().zip(levels).zip(in_ledger) {
+        for ((at, level), in_ledger) in active.shards().zip(levels).zip(in_ledger) {
             let in_ledger = in_ledger.available();
             if level.is_err() {
                 // What moves from here on goes past its gate.
-                offer.live.set_out(at.shard);
+                active.runtime.bypass(at.shard);
             }
-            let is_out = offer.live.is_out(at.shard);
+            let is_bypassed = active.runtime.is_bypassed(at.shard);
             let units = match level {
-                Ok(level) if !is_out && level.epoch == at.epoch => {
+                Ok(level) if !is_bypassed && level.epoch == at.epoch => {
                     let of_sku = |units: &[i64]| units.get(usize::from(sku)).copied().unwrap_or(0);
-                    let (available, held) = (of_sku(&level.available), of_sku(&level.held));
+                    let (available, held) = (of_sku(&level.available), of_sku(&level.reserved));
                     stock.stranded += (in_ledger - available - held).max(0);
                     available
                 }
                 // It is being loaded, by this engine or another: until then nothing is known of it.
-                Ok(_) if !is_out => {
+                Ok(_) if !is_bypassed => {
                     stock.stranded += in_ledger;
                     0
                 }
@@ -115,16 +116,16 @@ impl Engine {
     #[allow(clippy::too_many_arguments, reason = "from, to and what are all there is to a move")]
     async fn move_units(
         &self,
-        offer: &Offer,
-        moving: &mut Moving,
-        from: At,
-        to: At,
+        active: &ActiveSale,
+        moving: &mut MoveState,
+        from: ShardEpoch,
+        to: ShardEpoch,
         sku: u16,
         sku_no: SkuNo,
         units: i64,
     ) -> Result<i64, Refusal> {
         let id = random_id()?;
-        let taken = if offer.live.is_out(from.shard) {
+        let taken = if active.runtime.is_bypassed(from.shard) {
             // Its gate is loaded anew before it sells again.
             units
         } else {
@@ -135,8 +136,8 @@ impl Engine {
         }
         let now_ms = self.clock.now_ms();
         let transfer = Transfer { id, sku: sku_no, from: from.shard, to: to.shard, units: taken, now_ms };
-        let outcome = self.carry_out(offer, sku, moving, Move::Transfer { transfer, from, to }).await?;
-        Ok(if outcome == Restocked::Applied { taken } else { 0 })
+        let outcome = self.commit_move(active, sku, moving, Move::Transfer { transfer, from, to }).await?;
+        Ok(if outcome == RestockOutcome::Applied { taken } else { 0 })
     }
 }
 
@@ -149,7 +150,7 @@ struct Stock {
 }
 
 struct Donor {
-    at: At,
+    at: ShardEpoch,
     units: i64,
 }
 

@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use futures_util::future::join_all;
 
-use super::catalog::Offer;
+use super::catalog::ActiveSale;
 use super::moves::Move;
 use super::{Engine, gate_trouble, ledger_trouble};
-use crate::gate::At;
-use crate::ledger::{Restock, Restocked, SaleCreated};
+use crate::gate::ShardEpoch;
+use crate::ledger::{CreateOutcome, Restock, RestockOutcome};
 use crate::limits;
 use crate::order::{Code, Name, NewSale, Refusal, SaleState, SaleView, Salt, Switch, even_split};
 
@@ -37,13 +37,13 @@ impl Engine {
                 .map_err(|error| Refusal::because(Code::Overloaded, format!("no random numbers: {error}")))?;
             let created = engine.ledger.create_sale(new, Salt::new(salt), engine.clock.now_ms()).await;
             let (is_new, sale) = match created.map_err(|error| ledger_trouble(&error))? {
-                SaleCreated::New(sale) => (true, sale),
-                SaleCreated::Same(sale) => (false, sale),
-                SaleCreated::Different => return Err(Code::SaleExists.into()),
+                CreateOutcome::New(sale) => (true, sale),
+                CreateOutcome::Same(sale) => (false, sale),
+                CreateOutcome::Different => return Err(Code::SaleExists.into()),
             };
-            let offer = engine.catalog.get(sale.id.as_str()).unwrap_or_else(|| engine.catalog.put(sale));
-            engine.load(&offer).await?;
-            Ok((is_new, engine.view_sale(&offer).await?))
+            let active = engine.catalog.get(sale.id.as_str()).unwrap_or_else(|| engine.catalog.put(sale));
+            engine.load(&active).await?;
+            Ok((is_new, engine.view_sale(&active).await?))
         })
         .await?
     }
@@ -51,13 +51,13 @@ impl Engine {
     /// Pauses, resumes or ends a sale. An ended sale can only be ended again. Runs to completion.
     pub async fn switch_sale(self: &Arc<Self>, sale_id: &str, switch: Switch) -> Result<SaleView, Refusal> {
         let engine = self.clone();
-        let offer = self.catalog.get(sale_id).ok_or(Code::SaleNotFound)?;
-        self.detached(async move { engine.switch(&offer, switch).await }).await?
+        let active = self.catalog.get(sale_id).ok_or(Code::SaleNotFound)?;
+        self.detached(async move { engine.switch(&active, switch).await }).await?
     }
 
-    async fn switch(&self, offer: &Offer, switch: Switch) -> Result<SaleView, Refusal> {
-        let _alone = offer.live.changing.lock().await;
-        let now = self.catalog.get(offer.sale.id.as_str()).ok_or(Code::SaleNotFound)?;
+    async fn switch(&self, active: &ActiveSale, switch: Switch) -> Result<SaleView, Refusal> {
+        let _alone = active.runtime.admin_lock.lock().await;
+        let now = self.catalog.get(active.sale.id.as_str()).ok_or(Code::SaleNotFound)?;
         let ended = || Refusal::because(Code::InvalidTransition, "the sale has ended, and an end is final");
         if switch != Switch::Ended && now.sale.state(self.clock.now_ms()) == SaleState::Ended {
             return Err(ended());
@@ -79,12 +79,12 @@ impl Engine {
     }
 
     /// Switches every gate shard. One that cannot be told is left aside until it is loaded anew, switch included.
-    pub(super) async fn switch_gates(&self, offer: &Offer, switch: Switch) {
-        let told = join_all(offer.shards().map(|at| async move { (at.shard, self.gate.switch(at, switch).await) }));
+    pub(super) async fn switch_gates(&self, active: &ActiveSale, switch: Switch) {
+        let told = join_all(active.shards().map(|at| async move { (at.shard, self.gate.switch(at, switch).await) }));
         for (shard, told) in told.await {
             if let Err(error) = told {
-                tracing::warn!(%error, sale = %offer.sale.id, shard, "switch the gate");
-                offer.live.set_out(shard);
+                tracing::warn!(%error, sale = %active.sale.id, shard, "switch the gate");
+                active.runtime.bypass(shard);
             }
         }
     }
@@ -92,29 +92,29 @@ impl Engine {
     /// Changes the stock of a sku, once per `change_id`. Runs to completion.
     pub async fn restock_sale(self: &Arc<Self>, sale_id: &str, change: RestockSale) -> Result<SaleView, Refusal> {
         let engine = self.clone();
-        let offer = self.catalog.get(sale_id).ok_or(Code::SaleNotFound)?;
+        let active = self.catalog.get(sale_id).ok_or(Code::SaleNotFound)?;
         self.detached(async move {
-            engine.restock(&offer, change).await?;
-            engine.view_sale(&offer).await
+            engine.restock(&active, change).await?;
+            engine.view_sale(&active).await
         })
         .await?
     }
 
-    async fn restock(&self, offer: &Offer, change: RestockSale) -> Result<(), Refusal> {
-        let Some((sku, found)) = offer.sale.sku(change.sku_id.as_str()) else {
+    async fn restock(&self, active: &ActiveSale, change: RestockSale) -> Result<(), Refusal> {
+        let Some((sku, found)) = active.sale.sku(change.sku_id.as_str()) else {
             // A used change_id is told of first, whatever the other change is.
-            let before = self.ledger.restocked(offer.sale.no, change.change_id).await;
+            let before = self.ledger.restocked(active.sale.no, change.change_id).await;
             let is_used = before.map_err(|error| ledger_trouble(&error))?.is_some();
             return Err(if is_used { Code::ChangeExists } else { Code::SkuNotFound }.into());
         };
         let sku_no = found.no;
-        let _alone = offer.live.changing.lock().await;
+        let _alone = active.runtime.admin_lock.lock().await;
         // A gate that has forgotten its units would seem to have none to take away.
-        self.load_stale(offer, &[]).await?;
-        let mut moving = self.right_to_move(offer, sku).await?;
-        self.settle_move(offer, sku, &mut moving).await?;
+        self.load_stale(active, &[]).await?;
+        let mut moving = self.lock_moves(active, sku).await?;
+        self.settle_move(active, sku, &mut moving).await?;
 
-        let before = self.ledger.restocked(offer.sale.no, change.change_id.clone()).await;
+        let before = self.ledger.restocked(active.sale.no, change.change_id.clone()).await;
         match before.map_err(|error| ledger_trouble(&error))? {
             Some(before) if before == (sku_no, change.units) => return Ok(()),
             Some(_) => return Err(Code::ChangeExists.into()),
@@ -122,35 +122,35 @@ impl Engine {
         }
         // Units leave the gate before the ledger and reach it after: the gate never sells what the ledger lacks.
         let by_shard = if change.units > 0 {
-            let split = even_split(change.units, offer.sale.rules.shards);
+            let split = even_split(change.units, active.sale.rules.shards);
             (0..).zip(split).filter(|(_, units)| *units != 0).collect()
         } else {
-            self.take_unsold(offer, sku, -change.units).await?
+            self.take_unsold(active, sku, -change.units).await?
         };
         let restock = Restock {
-            sale: offer.sale.no,
+            sale: active.sale.no,
             change_id: change.change_id,
             sku: sku_no,
             units: change.units,
             by_shard,
             now_ms: self.clock.now_ms(),
         };
-        match self.carry_out(offer, sku, &mut moving, Move::Restock(restock)).await? {
-            Restocked::Applied | Restocked::Before => Ok(()),
-            Restocked::Different => Err(Code::ChangeExists.into()),
-            Restocked::NotPossible if change.units > 0 => {
+        match self.commit_move(active, sku, &mut moving, Move::Restock(restock)).await? {
+            RestockOutcome::Applied | RestockOutcome::Before => Ok(()),
+            RestockOutcome::Different => Err(Code::ChangeExists.into()),
+            RestockOutcome::NotPossible if change.units > 0 => {
                 let detail = format!("a sku holds at most {} units", limits::STOCK_UNITS_MAX);
                 Err(Refusal::because(Code::MalformedRequest, detail))
             }
-            Restocked::NotPossible => Err(Code::NotEnoughStock.into()),
+            RestockOutcome::NotPossible => Err(Code::NotEnoughStock.into()),
         }
     }
 
     /// Takes `units` unsold units out of the gate, wherever they are; answers them by shard, as negative numbers.
-    async fn take_unsold(&self, offer: &Offer, sku: u16, units: i64) -> Result<Vec<(u16, i64)>, Refusal> {
+    async fn take_unsold(&self, active: &ActiveSale, sku: u16, units: i64) -> Result<Vec<(u16, i64)>, Refusal> {
         let mut taken = Vec::new();
         let (mut missing, mut trouble) = (units, None);
-        for at in offer.shards() {
+        for at in active.shards() {
             if missing == 0 {
                 return Ok(taken);
             }
@@ -167,8 +167,8 @@ impl Engine {
         if missing == 0 {
             return Ok(taken);
         }
-        let back: Vec<(At, i64)> = taken.iter().map(|(shard, units)| (offer.at(*shard), -units)).collect();
-        self.put(offer, sku, &back).await?;
+        let back: Vec<(ShardEpoch, i64)> = taken.iter().map(|(shard, units)| (active.at(*shard), -units)).collect();
+        self.put(active, sku, &back).await?;
         Err(trouble.unwrap_or(Code::NotEnoughStock).into())
     }
 }

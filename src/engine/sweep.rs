@@ -9,9 +9,9 @@ use std::time::Duration;
 use futures_util::stream::{self, StreamExt};
 
 use super::Engine;
-use super::catalog::Offer;
+use super::catalog::ActiveSale;
 use super::writer::Job;
-use crate::gate::At;
+use crate::gate::ShardEpoch;
 use crate::limits;
 use crate::order::SaleState;
 
@@ -34,47 +34,48 @@ impl Engine {
     /// Begins a sweep of every sale that needs one, each on its own: what holds one up holds up no other.
     fn sweep(self: &Arc<Self>, round: u64) {
         let (wide, compare) = (round.is_multiple_of(limits::SWEEPS_WIDE), round.is_multiple_of(limits::SWEEPS_COMPARE));
-        for offer in self.catalog.all() {
+        for active in self.catalog.all() {
             // Where this engine did nothing, another one may have died in the middle of something.
-            let needs_it = wide || offer.live.is_stirred() || offer.live.shards_out() > 0 || offer.live.has_moves();
-            if needs_it && !offer.live.sweeping.swap(true, Ordering::SeqCst) {
+            let needs_it =
+                wide || active.runtime.is_dirty() || active.runtime.shards_bypassed() > 0 || active.runtime.has_moves();
+            if needs_it && !active.runtime.sweeping.swap(true, Ordering::SeqCst) {
                 let engine = self.clone();
                 self.tasks.spawn(async move {
                     if let Ok(_place) = engine.sweeps.acquire().await {
-                        engine.sweep_sale(&offer, compare, wide).await;
+                        engine.sweep_sale(&active, compare, wide).await;
                     }
-                    offer.live.sweeping.store(false, Ordering::SeqCst);
+                    active.runtime.sweeping.store(false, Ordering::SeqCst);
                 });
             }
         }
     }
 
-    async fn sweep_sale(&self, offer: &Offer, compare: bool, wide: bool) {
-        self.bring_back(offer).await;
-        self.settle_moves(offer).await;
-        let idle = !offer.live.is_stirred();
-        if idle && !wide || self.forget_ended(offer).await {
+    async fn sweep_sale(&self, active: &ActiveSale, compare: bool, wide: bool) {
+        self.reload_bypassed(active).await;
+        self.settle_moves(active).await;
+        let idle = !active.runtime.is_dirty();
+        if idle && !wide || self.forget_ended(active).await {
             return;
         }
-        let shards = stream::iter(offer.shards()).map(|at| self.sweep_shard(offer, at));
+        let shards = stream::iter(active.shards()).map(|at| self.sweep_shard(active, at));
         shards.buffer_unordered(limits::SHARDS_SWEPT_AT_ONCE).collect::<()>().await;
         if compare || wide {
-            self.reconcile(offer).await;
+            self.reconcile(active).await;
         }
     }
 
-    async fn sweep_shard(&self, offer: &Offer, at: At) {
-        if at.epoch == 0 || offer.live.is_out(at.shard) {
+    async fn sweep_shard(&self, active: &ActiveSale, at: ShardEpoch) {
+        if at.epoch == 0 || active.runtime.is_bypassed(at.shard) {
             return;
         }
         let now_ms = self.clock.now_ms();
         // A gate that fails here fails orders too, and is told of there.
-        let Ok(holds) = self.gate.overdue(at, now_ms, limits::SWEEP_ORDERS_MAX).await else { return };
-        for hold in holds {
+        let Ok(reservations) = self.gate.overdue(at, now_ms, limits::SWEEP_ORDERS_MAX).await else { return };
+        for reservation in reservations {
             // Without a seat the reservation waits for its next lease to run out.
-            let Some(seat) = self.admission.seat() else { break };
+            let Some(permit) = self.admission.permit() else { break };
             self.metrics.rolled_forward.add(1);
-            let job = Job { offer: offer.clone(), at, hold, seat, ungated: None, answer: None };
+            let job = Job { active: active.clone(), at, reservation, permit, bypass: None, answer: None };
             if self.queue(job).is_err() {
                 break;
             }
@@ -83,24 +84,24 @@ impl Engine {
 
     /// Frees what the gate keeps of a sale that ended long ago: a new epoch remembers no order, and repeats ask the
     /// ledger. Answers whether there is nothing more to do for the sale.
-    async fn forget_ended(&self, offer: &Offer) -> bool {
+    async fn forget_ended(&self, active: &ActiveSale) -> bool {
         let now_ms = self.clock.now_ms();
-        if offer.sale.state(now_ms) != SaleState::Ended {
+        if active.sale.state(now_ms) != SaleState::Ended {
             return false;
         }
-        if !offer.is_loaded() {
+        if !active.is_loaded() {
             return true;
         }
-        match offer.live.ended_for_ms(now_ms) {
+        match active.runtime.ended_for_ms(now_ms) {
             None => true,
             Some(ended_ms) if ended_ms < limits::GATE_KEEPS_ENDED_MS => false,
             Some(_) => {
-                let every: Vec<u16> = offer.shards().map(|at| at.shard).collect();
-                let _alone = offer.live.changing.lock().await;
+                let every: Vec<u16> = active.shards().map(|at| at.shard).collect();
+                let _alone = active.runtime.admin_lock.lock().await;
                 // What fails is tried again at the next wide sweep.
-                let forgotten = self.load_stale(offer, &every).await.is_ok();
+                let forgotten = self.load_stale(active, &every).await.is_ok();
                 if forgotten {
-                    offer.live.set_forgotten();
+                    active.runtime.set_forgotten();
                 }
                 forgotten
             }
@@ -109,7 +110,7 @@ impl Engine {
 
     /// One line when gates are left aside, and one when all are in use again.
     fn tell_of_gates(&self, out_before: usize) -> usize {
-        let out = self.shards_out();
+        let out = self.shards_bypassed();
         match (out_before, out) {
             (0, 1..) => tracing::error!(shards = out, mode = ?self.options.on_gate_failure, "gate shards are out"),
             (1.., 0) => tracing::info!("every gate shard is in use again"),

@@ -4,14 +4,14 @@ use std::sync::atomic::Ordering;
 
 use tokio::time::Instant;
 
-use super::catalog::Offer;
+use super::catalog::ActiveSale;
 use super::place::{TURNS_MAX, repeat};
 use super::{Engine, gate_trouble};
 use crate::clock::UnixMs;
-use crate::gate::Held;
+use crate::gate::ReserveOutcome;
 use crate::limits;
-use crate::order::{Code, Hold, Outcome, Refusal, Sale, SaleState, UserId};
-use crate::token::Genuine;
+use crate::order::{Code, Outcome, Refusal, Reservation, Sale, SaleState, UserId};
+use crate::token::VerifiedToken;
 
 /// A purchase token that was given out.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,8 +25,8 @@ pub struct PurchaseToken {
 impl Engine {
     /// Gives a user a token for one order in a sale that has not ended. Each call draws another token; none is kept.
     pub fn purchase_token(&self, user: UserId, sale_id: &str) -> Result<PurchaseToken, Refusal> {
-        let offer = self.catalog.get(sale_id).ok_or(Code::SaleNotFound)?;
-        let (sale, now_ms) = (&offer.sale, self.clock.now_ms());
+        let active = self.catalog.get(sale_id).ok_or(Code::SaleNotFound)?;
+        let (sale, now_ms) = (&active.sale, self.clock.now_ms());
         if sale.state(now_ms) == SaleState::Ended {
             return Err(Code::SaleEnded.into());
         }
@@ -39,7 +39,12 @@ impl Engine {
     }
 
     /// The token of a request, if there is one. Neither gate nor ledger is asked: whoever has none costs nothing.
-    pub(super) fn token_of(&self, sale: &Sale, user: UserId, text: Option<&str>) -> Result<Option<Genuine>, Refusal> {
+    pub(super) fn token_of(
+        &self,
+        sale: &Sale,
+        user: UserId,
+        text: Option<&str>,
+    ) -> Result<Option<VerifiedToken>, Refusal> {
         match text {
             Some(text) => match self.options.tokens.verify(text, sale, user) {
                 Some(genuine) => Ok(Some(genuine)),
@@ -53,24 +58,26 @@ impl Engine {
     /// The answer to a token whose time is over: the order that it made, or no. Nothing is made any more.
     pub(super) async fn after_expiry(
         &self,
-        offer: &Offer,
-        hold: &Hold,
+        active: &ActiveSale,
+        reservation: &Reservation,
         expires_at: UnixMs,
         deadline: Instant,
     ) -> Result<Outcome, Refusal> {
         for _ in 0..TURNS_MAX {
-            let no = match self.look(offer, hold).await {
-                Ok(Held::Recorded { created_at }) => return repeat(offer, hold, hold.fingerprint, created_at),
-                Ok(Held::OtherContent) => return Err(Code::IdempotencyKeyReused.into()),
-                Ok(Held::InFlight) => {
-                    self.settled(offer, hold, deadline).await?;
+            let no = match self.look(active, reservation).await {
+                Ok(ReserveOutcome::Recorded { created_at }) => {
+                    return repeat(active, reservation, reservation.fingerprint, created_at);
+                }
+                Ok(ReserveOutcome::OtherContent) => return Err(Code::IdempotencyKeyReused.into()),
+                Ok(ReserveOutcome::InFlight) => {
+                    self.settled(active, reservation, deadline).await?;
                     continue;
                 }
-                Ok(Held::Unfamiliar) if self.gate_knows_all(offer, hold) => Code::TokenInvalid,
+                Ok(ReserveOutcome::NotFound) if self.gate_knows_all(active, reservation) => Code::TokenInvalid,
                 Ok(_) => Code::UnknownOutcome,
                 Err(error) => gate_trouble(&error),
             };
-            if let Some(known) = self.known_to_ledger(offer, hold).await? {
+            if let Some(known) = self.known_to_ledger(active, reservation).await? {
                 return known;
             }
             // An order that was sent in time may still be on its way, and only a gate that has seen all would know.
@@ -82,13 +89,13 @@ impl Engine {
 
     /// Whether no order of the hold's shard can be on its way without its gate knowing: it was never loaded anew, except by
     /// the start of the one engine that it lives in, before which nothing was on its way, and none went past it.
-    fn gate_knows_all(&self, offer: &Offer, hold: &Hold) -> bool {
-        let at = offer.at(hold.user.shard(offer.sale.rules.shards));
-        let forgot_nothing = at.epoch == 1 || (!self.gate.is_shared() && !offer.live.is_reloaded(at.shard));
+    fn gate_knows_all(&self, active: &ActiveSale, reservation: &Reservation) -> bool {
+        let at = active.at(reservation.user.shard(active.sale.rules.shards));
+        let forgot_nothing = at.epoch == 1 || (!self.gate.is_shared() && !active.runtime.is_reloaded(at.shard));
         forgot_nothing
-            && !offer.live.is_out(at.shard)
-            && !offer.live.is_ungated.load(Ordering::SeqCst)
-            && self.trusts_gate(offer)
+            && !active.runtime.is_bypassed(at.shard)
+            && !active.runtime.may_bypass.load(Ordering::SeqCst)
+            && self.trusts_gate(active)
     }
 }
 

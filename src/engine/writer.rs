@@ -10,40 +10,40 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::batches::{Batch, Batches, Shard};
-use super::catalog::Offer;
-use super::ungated::Ungated;
+use super::bypass::BypassPermit;
+use super::catalog::ActiveSale;
 use super::{Engine, ledger_trouble};
-use crate::admission::Seat;
+use crate::admission::InFlightPermit;
 use crate::clock::UnixMs;
-use crate::gate::{At, Settlement};
-use crate::ledger::{self, Appended, Entry};
+use crate::gate::{Settlement, ShardEpoch};
+use crate::ledger::{self, AppendDenial, AppendOutcome, Entry};
 use crate::limits;
-use crate::order::{Code, Hold, Order};
+use crate::order::{Code, Order, Reservation};
 
 /// A reserved order on its way to the ledger.
 pub(super) struct Job {
-    pub(super) offer: Offer,
+    pub(super) active: ActiveSale,
     /// Epoch 0: no gate holds its units.
-    pub(super) at: At,
-    pub(super) hold: Hold,
+    pub(super) at: ShardEpoch,
+    pub(super) reservation: Reservation,
     /// Given back when the order is answered.
-    pub(super) seat: Seat,
+    pub(super) permit: InFlightPermit,
     /// Given back as well, if the order goes to the ledger without a gate.
-    pub(super) ungated: Option<Ungated>,
+    pub(super) bypass: Option<BypassPermit>,
     /// Who waits for it; nobody, if the sweeper found it.
-    pub(super) answer: Option<oneshot::Sender<Recorded>>,
+    pub(super) answer: Option<oneshot::Sender<RecordOutcome>>,
 }
 
 /// What came of a [`Job`].
 #[derive(Debug)]
-pub(super) enum Recorded {
+pub(super) enum RecordOutcome {
     /// It was recorded by this attempt, when the shard's newest epoch was this.
     Created { created_at: UnixMs, epoch: i64 },
     /// It was recorded before: by an earlier attempt of this reservation, whose units are `spent` then, or before this
     /// reservation was made.
     Known { order: Order, spent: bool },
     /// The ledger said no.
-    Refused(Appended),
+    Denied(AppendDenial),
     /// The ledger did not say.
     Trouble(Code),
 }
@@ -51,8 +51,8 @@ pub(super) enum Recorded {
 /// Writes until the engine stops. How many transactions run beside each other is the ledger's choice: on SQLite, whose
 /// commits do not overlap, a second one was measured to cost a tenth more CPU per order.
 pub(super) async fn run(engine: Arc<Engine>, mut jobs: mpsc::Receiver<Job>) {
-    let mut batches = Batches::new(engine.appending.len());
-    let mut idle: Vec<usize> = (0..engine.appending.len()).collect();
+    let mut batches = Batches::new(engine.stall_watches.len());
+    let mut idle: Vec<usize> = (0..engine.stall_watches.len()).collect();
     let mut running = JoinSet::new();
     let mut fresh = Vec::with_capacity(limits::BATCH_ORDERS_MAX);
     loop {
@@ -75,7 +75,7 @@ pub(super) async fn run(engine: Arc<Engine>, mut jobs: mpsc::Receiver<Job>) {
             () = engine.stopping.cancelled() => return,
         }
         for job in fresh.drain(..) {
-            batches.add((job.at.sale, job.at.shard), job.hold.order_no, job);
+            batches.add((job.at.sale, job.at.shard), job.reservation.order_no, job);
         }
         while let Some(place) = idle.pop() {
             let Some(Batch { shards, orders }) = batches.begin(Instant::now()) else {
@@ -109,16 +109,16 @@ impl Engine {
     async fn record(self: &Arc<Self>, place: usize, jobs: Vec<Job>) {
         let entries = jobs.iter().map(Job::entry).collect();
         let started = Instant::now();
-        let appending = self.appending.get(place);
-        appending.inspect(|appending| appending.begin());
+        let stall_watches = self.stall_watches.get(place);
+        stall_watches.inspect(|stall_watches| stall_watches.begin());
         let appended = self.append(entries).await;
-        appending.inspect(|appending| appending.end());
+        stall_watches.inspect(|stall_watches| stall_watches.end());
         self.metrics.append_seconds.observe(started.elapsed().as_secs_f64());
         self.metrics.batch_orders.observe(f64::from(u32::try_from(jobs.len()).unwrap_or(u32::MAX)));
 
-        let recorded: Vec<Recorded> =
+        let recorded: Vec<RecordOutcome> =
             jobs.iter().zip(appended).map(|(job, appended)| job.recorded(&appended)).collect();
-        let created = recorded.iter().filter(|recorded| matches!(recorded, Recorded::Created { .. })).count();
+        let created = recorded.iter().filter(|recorded| matches!(recorded, RecordOutcome::Created { .. })).count();
         self.metrics.created.add(u64::try_from(created).unwrap_or(0));
         let mut finish = Box::pin(self.clone().finish(jobs, recorded));
         // A gate in memory settles at once.
@@ -128,23 +128,23 @@ impl Engine {
     }
 
     /// Tells the gate what became of a batch, then everyone in it: who repeats an answered order finds it settled.
-    async fn finish(self: Arc<Self>, jobs: Vec<Job>, mut recorded: Vec<Recorded>) {
+    async fn finish(self: Arc<Self>, jobs: Vec<Job>, mut recorded: Vec<RecordOutcome>) {
         let lost = self.settle(&jobs, &recorded).await;
         for (job, recorded) in jobs.iter().zip(&mut recorded) {
             // The gate still holds it, so the order is tried again when its lease is over, and the user's limit may have
             // room by then: that is no final "no".
-            if matches!(recorded, Recorded::Refused(Appended::LimitReached)) && lost.contains(&job.at) {
-                *recorded = Recorded::Trouble(Code::UnknownOutcome);
+            if matches!(recorded, RecordOutcome::Denied(AppendDenial::LimitReached)) && lost.contains(&job.at) {
+                *recorded = RecordOutcome::Trouble(Code::UnknownOutcome);
             }
         }
         let uncounted = uncounted(&jobs, &recorded);
         for (job, recorded) in jobs.into_iter().zip(recorded) {
-            self.bells.ring(&job.hold.order_no);
+            self.waiters.wake(&job.reservation.order_no);
             if let Some(answer) = job.answer {
                 // The client may have hung up; its order is recorded all the same.
                 drop(answer.send(recorded));
             }
-            drop((job.seat, job.ungated));
+            drop((job.permit, job.bypass));
         }
         let gate = &self.gate;
         let taken = uncounted.into_iter().map(|((at, sku), units)| async move {
@@ -155,7 +155,7 @@ impl Engine {
     }
 
     /// Appends the batch; if a row of it is rejected as a whole, halves it until the others are through.
-    async fn append(&self, mut entries: Vec<Entry>) -> Vec<Result<Appended, ledger::Error>> {
+    async fn append(&self, mut entries: Vec<Entry>) -> Vec<Result<AppendOutcome, ledger::Error>> {
         let count = entries.len();
         let error = match self.ledger.append(entries.clone()).await {
             Ok(appended) => {
@@ -182,8 +182,8 @@ impl Engine {
     }
 
     /// Tells the gate what became of each reservation; the shards that may not have heard.
-    async fn settle(&self, jobs: &[Job], recorded: &[Recorded]) -> Vec<At> {
-        let mut by_shard: HashMap<At, Vec<Settlement>> = HashMap::new();
+    async fn settle(&self, jobs: &[Job], recorded: &[RecordOutcome]) -> Vec<ShardEpoch> {
+        let mut by_shard: HashMap<ShardEpoch, Vec<Settlement>> = HashMap::new();
         for (job, recorded) in jobs.iter().zip(recorded).filter(|(job, _)| job.at.epoch > 0) {
             by_shard.entry(job.at).or_default().push(job.settlement(recorded));
         }
@@ -196,8 +196,8 @@ impl Engine {
         });
         let lost = join_all(settles).await.into_iter().flatten().collect();
         for (job, recorded) in jobs.iter().zip(recorded) {
-            if let Recorded::Known { spent: false, .. } | Recorded::Refused(_) = recorded {
-                job.offer.units_came_back(job.hold.sku);
+            if let RecordOutcome::Known { spent: false, .. } | RecordOutcome::Denied(_) = recorded {
+                job.active.clear_sold_out(job.reservation.sku);
             }
         }
         lost
@@ -206,14 +206,14 @@ impl Engine {
 
 /// Units of orders that were recorded after their shard's gate had been loaded anew, without them: the gate must not sell
 /// them again. A hint like any other: what it misses, the ledger refuses and reconciling finds.
-fn uncounted(jobs: &[Job], recorded: &[Recorded]) -> HashMap<(At, u16), i64> {
+fn uncounted(jobs: &[Job], recorded: &[RecordOutcome]) -> HashMap<(ShardEpoch, u16), i64> {
     let mut units = HashMap::new();
     for (job, recorded) in jobs.iter().zip(recorded) {
-        if let Recorded::Created { epoch, .. } = recorded
+        if let RecordOutcome::Created { epoch, .. } = recorded
             && *epoch > job.at.epoch
         {
-            let at = At { epoch: *epoch, ..job.at };
-            *units.entry((at, job.hold.sku)).or_default() += i64::from(job.hold.quantity);
+            let at = ShardEpoch { epoch: *epoch, ..job.at };
+            *units.entry((at, job.reservation.sku)).or_default() += i64::from(job.reservation.quantity);
         }
     }
     units
@@ -221,15 +221,22 @@ fn uncounted(jobs: &[Job], recorded: &[Recorded]) -> HashMap<(At, u16), i64> {
 
 impl Job {
     fn entry(&self) -> Entry {
-        Entry { sale: self.offer.sale.clone(), shard: self.at.shard, epoch: self.at.epoch, hold: self.hold }
+        Entry {
+            sale: self.active.sale.clone(),
+            shard: self.at.shard,
+            epoch: self.at.epoch,
+            reservation: self.reservation,
+        }
     }
 
-    fn recorded(&self, appended: &Result<Appended, ledger::Error>) -> Recorded {
+    fn recorded(&self, appended: &Result<AppendOutcome, ledger::Error>) -> RecordOutcome {
         match appended {
-            Ok(Appended::Created { epoch }) => Recorded::Created { created_at: self.hold.created_at, epoch: *epoch },
-            Ok(Appended::Exists(order)) => Recorded::Known { order: *order, spent: self.made(order) },
-            Ok(no) => Recorded::Refused(*no),
-            Err(error) => Recorded::Trouble(ledger_trouble(error)),
+            Ok(AppendOutcome::Created { epoch }) => {
+                RecordOutcome::Created { created_at: self.reservation.created_at, epoch: *epoch }
+            }
+            Ok(AppendOutcome::Exists(order)) => RecordOutcome::Known { order: *order, spent: self.made(order) },
+            Ok(AppendOutcome::Denied(denial)) => RecordOutcome::Denied(*denial),
+            Err(error) => RecordOutcome::Trouble(ledger_trouble(error)),
         }
     }
 
@@ -237,20 +244,22 @@ impl Job {
     /// loaded, or that the gate has forgotten since, was counted already: the units held a second time go back.
     fn made(&self, order: &Order) -> bool {
         (order.epoch, order.created_at, order.fingerprint)
-            == (self.at.epoch, self.hold.created_at, self.hold.fingerprint)
+            == (self.at.epoch, self.reservation.created_at, self.reservation.fingerprint)
     }
 
-    fn settlement(&self, recorded: &Recorded) -> Settlement {
-        let order_no = self.hold.order_no;
+    fn settlement(&self, recorded: &RecordOutcome) -> Settlement {
+        let order_no = self.reservation.order_no;
         match recorded {
-            Recorded::Created { created_at, .. } => Settlement::Recorded { order_no, created_at: *created_at },
-            Recorded::Known { order, spent: true } => Settlement::Recorded { order_no, created_at: order.created_at },
-            Recorded::Known { order, spent: false } => {
-                Settlement::KnownBefore { order_no, fingerprint: order.fingerprint, created_at: order.created_at }
+            RecordOutcome::Created { created_at, .. } => Settlement::Commit { order_no, created_at: *created_at },
+            RecordOutcome::Known { order, spent: true } => {
+                Settlement::Commit { order_no, created_at: order.created_at }
             }
-            Recorded::Refused(Appended::SoldOut) => Settlement::Void { order_no },
-            Recorded::Refused(_) => Settlement::Refused { order_no },
-            Recorded::Trouble(_) => Settlement::Abandoned { order_no },
+            RecordOutcome::Known { order, spent: false } => {
+                Settlement::CommitEarlier { order_no, fingerprint: order.fingerprint, created_at: order.created_at }
+            }
+            RecordOutcome::Denied(AppendDenial::SoldOut) => Settlement::WriteOff { order_no },
+            RecordOutcome::Denied(_) => Settlement::Release { order_no },
+            RecordOutcome::Trouble(_) => Settlement::Abandon { order_no },
         }
     }
 }

@@ -9,10 +9,12 @@ use futures_util::future::{BoxFuture, FutureExt};
 use parking_lot::{Mutex, RwLock};
 
 use super::records::{Record, Records};
-use super::{Ask, At, Error, Gate, Held, Level, May, No, Return, Settlement};
+use super::{
+    Denial, Error, Gate, Level, ReserveMode, ReserveOutcome, ReserveRequest, ReturnedUnits, Settlement, ShardEpoch,
+};
 use crate::clock::UnixMs;
 use crate::limits;
-use crate::order::{Hold, OrderNo, Rules, Sale, SaleNo, SaleState, Switch, UserId};
+use crate::order::{OrderNo, Reservation, Rules, Sale, SaleNo, SaleState, Switch, UserId};
 
 /// The embedded gate.
 pub struct MemoryGate {
@@ -35,7 +37,7 @@ impl MemoryGate {
     }
 
     /// Runs `work` on one shard; a shard that was never loaded is a stale epoch.
-    fn with<T>(&self, at: At, work: impl FnOnce(&mut Segment) -> T) -> Option<T> {
+    fn with<T>(&self, at: ShardEpoch, work: impl FnOnce(&mut Segment) -> T) -> Option<T> {
         let shards = self.sales.read().get(&at.sale).cloned()?;
         let segment = shards.get(usize::from(at.shard))?;
         Some(work(&mut segment.lock()))
@@ -45,18 +47,18 @@ impl MemoryGate {
 impl Gate for MemoryGate {
     fn load<'a>(
         &'a self,
-        at: At,
+        at: ShardEpoch,
         sale: &'a Sale,
         available: &'a [i64],
         remembers_all: bool,
     ) -> BoxFuture<'a, Result<(), Error>> {
         let segment = Segment {
             epoch: at.epoch,
-            held: vec![0; available.len()],
+            reserved: vec![0; available.len()],
             rules: sale.rules.clone(),
             switch: sale.switch,
             available: available.to_vec(),
-            holds: HashMap::default(),
+            reservations: HashMap::default(),
             records: Records::new(self.records_max),
             user_units: HashMap::default(),
             remembers_all,
@@ -76,16 +78,28 @@ impl Gate for MemoryGate {
         ready(Ok(())).boxed()
     }
 
-    fn reserve<'a>(&'a self, at: At, now_ms: UnixMs, asks: &'a [Ask]) -> BoxFuture<'a, Result<Vec<Held>, Error>> {
-        let held = self.with(at, |segment| {
-            asks.iter()
-                .map(|ask| if segment.epoch == at.epoch { segment.reserve(ask, now_ms) } else { Held::StaleEpoch })
+    fn reserve<'a>(
+        &'a self,
+        at: ShardEpoch,
+        now_ms: UnixMs,
+        requests: &'a [ReserveRequest],
+    ) -> BoxFuture<'a, Result<Vec<ReserveOutcome>, Error>> {
+        let reserved = self.with(at, |segment| {
+            requests
+                .iter()
+                .map(|request| {
+                    if segment.epoch == at.epoch {
+                        segment.reserve(request, now_ms)
+                    } else {
+                        ReserveOutcome::StaleEpoch
+                    }
+                })
                 .collect()
         });
-        ready(Ok(held.unwrap_or_else(|| vec![Held::StaleEpoch; asks.len()]))).boxed()
+        ready(Ok(reserved.unwrap_or_else(|| vec![ReserveOutcome::StaleEpoch; requests.len()]))).boxed()
     }
 
-    fn settle<'a>(&'a self, at: At, settlements: &'a [Settlement]) -> BoxFuture<'a, Result<(), Error>> {
+    fn settle<'a>(&'a self, at: ShardEpoch, settlements: &'a [Settlement]) -> BoxFuture<'a, Result<(), Error>> {
         self.with(at, |segment| {
             if segment.epoch == at.epoch {
                 settlements.iter().for_each(|settlement| segment.settle(*settlement));
@@ -94,12 +108,12 @@ impl Gate for MemoryGate {
         ready(Ok(())).boxed()
     }
 
-    fn switch<'a>(&'a self, at: At, switch: Switch) -> BoxFuture<'a, Result<(), Error>> {
+    fn switch<'a>(&'a self, at: ShardEpoch, switch: Switch) -> BoxFuture<'a, Result<(), Error>> {
         self.with(at, |segment| segment.switch = switch);
         ready(Ok(())).boxed()
     }
 
-    fn adjust<'a>(&'a self, at: At, sku: u16, units: i64) -> BoxFuture<'a, Result<i64, Error>> {
+    fn adjust<'a>(&'a self, at: ShardEpoch, sku: u16, units: i64) -> BoxFuture<'a, Result<i64, Error>> {
         let moved = self.with(at, |segment| match segment.available.get_mut(usize::from(sku)) {
             Some(available) if segment.epoch == at.epoch => {
                 let moved = units.max(-*available);
@@ -111,7 +125,7 @@ impl Gate for MemoryGate {
         ready(Ok(moved.unwrap_or(0))).boxed()
     }
 
-    fn give_back<'a>(&'a self, at: At, returns: &'a [Return]) -> BoxFuture<'a, Result<(), Error>> {
+    fn return_units<'a>(&'a self, at: ShardEpoch, returns: &'a [ReturnedUnits]) -> BoxFuture<'a, Result<(), Error>> {
         self.with(at, |segment| {
             if segment.epoch == at.epoch {
                 returns.iter().for_each(|back| segment.put_back(back.user, back.sku, back.units));
@@ -120,12 +134,12 @@ impl Gate for MemoryGate {
         ready(Ok(())).boxed()
     }
 
-    fn level<'a>(&'a self, at: At) -> BoxFuture<'a, Result<Level, Error>> {
+    fn level<'a>(&'a self, at: ShardEpoch) -> BoxFuture<'a, Result<Level, Error>> {
         let level = self.with(at, |segment| Level {
             epoch: segment.epoch,
             available: segment.available.clone(),
-            held: segment.held.clone(),
-            holds: segment.holds.len(),
+            reserved: segment.reserved.clone(),
+            reservations: segment.reservations.len(),
             switch: (segment.epoch > 0).then_some(segment.switch),
         });
         ready(Ok(level.unwrap_or_default())).boxed()
@@ -135,15 +149,20 @@ impl Gate for MemoryGate {
         false
     }
 
-    fn overdue<'a>(&'a self, at: At, now_ms: UnixMs, max: usize) -> BoxFuture<'a, Result<Vec<Hold>, Error>> {
-        let holds = self.with(at, |segment| {
+    fn overdue<'a>(
+        &'a self,
+        at: ShardEpoch,
+        now_ms: UnixMs,
+        max: usize,
+    ) -> BoxFuture<'a, Result<Vec<Reservation>, Error>> {
+        let reservations = self.with(at, |segment| {
             if segment.epoch != at.epoch {
                 return Vec::new();
             }
-            let overdue = segment.holds.values_mut().filter(|held| !held.is_leased(now_ms)).take(max);
-            overdue.map(|held| held.renew(held.by, now_ms)).collect()
+            let overdue = segment.reservations.values_mut().filter(|reserved| !reserved.is_leased(now_ms)).take(max);
+            overdue.map(|reserved| reserved.renew(reserved.attempt_id, now_ms)).collect()
         });
-        ready(Ok(holds.unwrap_or_default())).boxed()
+        ready(Ok(reservations.unwrap_or_default())).boxed()
     }
 }
 
@@ -153,9 +172,9 @@ struct Segment {
     rules: Rules,
     switch: Switch,
     available: Vec<i64>,
-    /// Units of `holds`, per sku.
-    held: Vec<i64>,
-    holds: HashMap<OrderNo, Leased, foldhash::fast::RandomState>,
+    /// Units of `reservations`, per sku.
+    reserved: Vec<i64>,
+    reservations: HashMap<OrderNo, Leased, foldhash::fast::RandomState>,
     records: Records,
     /// Units per user and sku, kept only where the sale has a limit.
     user_units: HashMap<(UserId, u16), u32, foldhash::fast::RandomState>,
@@ -164,27 +183,27 @@ struct Segment {
 
 /// A reservation under its lease.
 struct Leased {
-    hold: Hold,
-    /// Who asked for it: see [`Ask::by`].
-    by: u64,
+    reservation: Reservation,
+    /// Who asked for it: see [`ReserveRequest::attempt_id`].
+    attempt_id: u64,
     until_ms: UnixMs,
 }
 
 impl Leased {
-    fn new(hold: Hold, by: u64, now_ms: UnixMs) -> Self {
-        Leased { hold, by, until_ms: now_ms.saturating_add(limits::LEASE_MS) }
+    fn new(reservation: Reservation, attempt_id: u64, now_ms: UnixMs) -> Self {
+        Leased { reservation, attempt_id, until_ms: now_ms.saturating_add(limits::LEASE_MS) }
     }
 
-    /// A lease that ends further off than leases last, even by the clock of an engine that is ahead, was given before the
+    /// A lease that ends further off than leases last, even attempt_id the clock of an engine that is ahead, was given before the
     /// clock was set back: it counts as over.
     fn is_leased(&self, now_ms: UnixMs) -> bool {
         let left_ms = self.until_ms.saturating_sub(now_ms);
         0 < left_ms && left_ms <= limits::LEASE_MS + limits::CLOCKS_APART_MS
     }
 
-    fn renew(&mut self, by: u64, now_ms: UnixMs) -> Hold {
-        *self = Leased::new(self.hold, by, now_ms);
-        self.hold
+    fn renew(&mut self, attempt_id: u64, now_ms: UnixMs) -> Reservation {
+        *self = Leased::new(self.reservation, attempt_id, now_ms);
+        self.reservation
     }
 }
 
@@ -192,66 +211,71 @@ impl Segment {
     fn unloaded(sale: &Sale) -> CachePadded<Mutex<Segment>> {
         CachePadded::new(Mutex::new(Segment {
             epoch: 0,
-            held: Vec::new(),
+            reserved: Vec::new(),
             rules: sale.rules.clone(),
             switch: sale.switch,
             available: Vec::new(),
-            holds: HashMap::default(),
+            reservations: HashMap::default(),
             records: Records::new(1),
             user_units: HashMap::default(),
             remembers_all: false,
         }))
     }
 
-    fn reserve(&mut self, ask: &Ask, now_ms: UnixMs) -> Held {
-        let hold = &ask.hold;
-        if let Some(record) = self.records.get(&hold.order_no) {
-            return if record.fingerprint == hold.fingerprint {
-                Held::Recorded { created_at: record.created_at }
+    fn reserve(&mut self, request: &ReserveRequest, now_ms: UnixMs) -> ReserveOutcome {
+        let reservation = &request.reservation;
+        if let Some(record) = self.records.get(&reservation.order_no) {
+            return if record.fingerprint == reservation.fingerprint {
+                ReserveOutcome::Recorded { created_at: record.created_at }
             } else {
-                Held::OtherContent
+                ReserveOutcome::OtherContent
             };
         }
-        if let Some(held) = self.holds.get_mut(&hold.order_no) {
-            return if held.hold.fingerprint != hold.fingerprint {
-                Held::OtherContent
-            } else if ask.may != May::Look && held.by == ask.by {
+        if let Some(reserved) = self.reservations.get_mut(&reservation.order_no) {
+            return if reserved.reservation.fingerprint != reservation.fingerprint {
+                ReserveOutcome::OtherContent
+            } else if request.mode != ReserveMode::Look && reserved.attempt_id == request.attempt_id {
                 // Asked again, because the answer was lost on the way.
-                Held::Reserved { created_at: held.hold.created_at, resumed: false }
-            } else if ask.may == May::Look || held.is_leased(now_ms) {
-                Held::InFlight
+                ReserveOutcome::Reserved { created_at: reserved.reservation.created_at, resumed: false }
+            } else if request.mode == ReserveMode::Look || reserved.is_leased(now_ms) {
+                ReserveOutcome::InFlight
             } else {
-                Held::Reserved { created_at: held.renew(ask.by, now_ms).created_at, resumed: true }
+                ReserveOutcome::Reserved {
+                    created_at: reserved.renew(request.attempt_id, now_ms).created_at,
+                    resumed: true,
+                }
             };
         }
-        if ask.may != May::Create {
-            return Held::Unfamiliar;
+        if request.mode != ReserveMode::Create {
+            return ReserveOutcome::NotFound;
         }
-        match self.take(hold, now_ms) {
+        match self.take(reservation, now_ms) {
             Ok(()) => {
-                self.holds.insert(hold.order_no, Leased::new(*hold, ask.by, now_ms));
-                Held::Reserved { created_at: hold.created_at, resumed: false }
+                self.reservations.insert(reservation.order_no, Leased::new(*reservation, request.attempt_id, now_ms));
+                ReserveOutcome::Reserved { created_at: reservation.created_at, resumed: false }
             }
-            Err(why) => Held::Refused { why, remembers_all: self.remembers_all },
+            Err(why) => ReserveOutcome::Refused { why, remembers_all: self.remembers_all },
         }
     }
 
     /// Takes the units of a new reservation, or says why not and changes nothing.
-    fn take(&mut self, hold: &Hold, now_ms: UnixMs) -> Result<(), No> {
+    fn take(&mut self, reservation: &Reservation, now_ms: UnixMs) -> Result<(), Denial> {
         match self.rules.state(self.switch, now_ms) {
             SaleState::Open => {}
-            state => return Err(No::NotOpen(state)),
+            state => return Err(Denial::NotOpen(state)),
         }
-        let user = (hold.user, hold.sku);
-        let user_units = self.user_units.get(&user).copied().unwrap_or(0).saturating_add(hold.quantity);
+        let user = (reservation.user, reservation.sku);
+        let user_units = self.user_units.get(&user).copied().unwrap_or(0).saturating_add(reservation.quantity);
         if self.rules.user_limit.is_some_and(|limit| user_units > limit) {
-            return Err(No::UserLimit);
+            return Err(Denial::UserLimit);
         }
-        match self.available.get_mut(usize::from(hold.sku)) {
-            Some(available) if *available >= i64::from(hold.quantity) => *available -= i64::from(hold.quantity),
-            _ => return Err(No::SegmentEmpty),
+        match self.available.get_mut(usize::from(reservation.sku)) {
+            Some(available) if *available >= i64::from(reservation.quantity) => {
+                *available -= i64::from(reservation.quantity)
+            }
+            _ => return Err(Denial::SegmentEmpty),
         }
-        self.add_held(hold, 1);
+        self.add_held(reservation, 1);
         if self.rules.user_limit.is_some() {
             self.user_units.insert(user, user_units);
         }
@@ -260,38 +284,38 @@ impl Segment {
 
     fn settle(&mut self, settlement: Settlement) {
         match settlement {
-            Settlement::Recorded { order_no, created_at } => {
-                if let Some(held) = self.end_hold(&order_no) {
-                    self.remember(order_no, Record { fingerprint: held.hold.fingerprint, created_at });
+            Settlement::Commit { order_no, created_at } => {
+                if let Some(reserved) = self.end_hold(&order_no) {
+                    self.remember(order_no, Record { fingerprint: reserved.reservation.fingerprint, created_at });
                 }
             }
-            Settlement::KnownBefore { order_no, fingerprint, created_at } => {
-                self.give_back(&order_no);
+            Settlement::CommitEarlier { order_no, fingerprint, created_at } => {
+                self.return_units(&order_no);
                 self.remember(order_no, Record { fingerprint, created_at });
             }
-            Settlement::Refused { order_no } => self.give_back(&order_no),
-            Settlement::Void { order_no } => {
-                if let Some(Leased { hold, .. }) = self.end_hold(&order_no) {
-                    self.forget_user_units(hold.user, hold.sku, hold.quantity);
+            Settlement::Release { order_no } => self.return_units(&order_no),
+            Settlement::WriteOff { order_no } => {
+                if let Some(Leased { reservation, .. }) = self.end_hold(&order_no) {
+                    self.forget_user_units(reservation.user, reservation.sku, reservation.quantity);
                 }
             }
-            Settlement::Abandoned { order_no } => {
-                if let Some(held) = self.holds.get_mut(&order_no) {
-                    held.until_ms = UnixMs::MIN;
+            Settlement::Abandon { order_no } => {
+                if let Some(reserved) = self.reservations.get_mut(&order_no) {
+                    reserved.until_ms = UnixMs::MIN;
                 }
             }
         }
     }
 
     fn end_hold(&mut self, order_no: &OrderNo) -> Option<Leased> {
-        let held = self.holds.remove(order_no)?;
-        self.add_held(&held.hold, -1);
-        Some(held)
+        let reserved = self.reservations.remove(order_no)?;
+        self.add_held(&reserved.reservation, -1);
+        Some(reserved)
     }
 
-    fn add_held(&mut self, hold: &Hold, sign: i64) {
-        if let Some(held) = self.held.get_mut(usize::from(hold.sku)) {
-            *held += sign * i64::from(hold.quantity);
+    fn add_held(&mut self, reservation: &Reservation, sign: i64) {
+        if let Some(reserved) = self.reserved.get_mut(usize::from(reservation.sku)) {
+            *reserved += sign * i64::from(reservation.quantity);
         }
     }
 
@@ -302,9 +326,9 @@ impl Segment {
     }
 
     /// Ends a reservation and puts its units back on sale.
-    fn give_back(&mut self, order_no: &OrderNo) {
-        if let Some(Leased { hold, .. }) = self.end_hold(order_no) {
-            self.put_back(hold.user, hold.sku, hold.quantity);
+    fn return_units(&mut self, order_no: &OrderNo) {
+        if let Some(Leased { reservation, .. }) = self.end_hold(order_no) {
+            self.put_back(reservation.user, reservation.sku, reservation.quantity);
         }
     }
 

@@ -13,33 +13,33 @@ pub use memory::MemoryGate;
 use futures_util::future::BoxFuture;
 
 use crate::clock::UnixMs;
-use crate::order::{Fingerprint, Hold, OrderNo, Sale, SaleNo, SaleState, Switch, UserId};
+use crate::order::{Fingerprint, OrderNo, Reservation, Sale, SaleNo, SaleState, Switch, UserId};
 
 /// One shard of one sale, as the ledger last numbered it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct At {
+pub struct ShardEpoch {
     /// The sale.
     pub sale: SaleNo,
     /// 0..shards of the sale.
     pub shard: u16,
-    /// The epoch the caller believes in; the gate answers [`Held::StaleEpoch`] to any other.
+    /// The epoch the caller believes in; the gate answers [`ReserveOutcome::StaleEpoch`] to any other.
     pub epoch: i64,
 }
 
 /// A wish to hold units for an order.
 #[derive(Clone, Copy, Debug)]
-pub struct Ask {
+pub struct ReserveRequest {
     /// What to hold, and what completes it later.
-    pub hold: Hold,
+    pub reservation: Reservation,
     /// How far the gate may go.
-    pub may: May,
+    pub mode: ReserveMode,
     /// Drawn by whoever asks. Who asks again because the answer was lost is recognised by it, and gets the same answer.
-    pub by: u64,
+    pub attempt_id: u64,
 }
 
-/// How far the gate may go for an [`Ask`].
+/// How far the gate may go for an [`ReserveRequest`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum May {
+pub enum ReserveMode {
     /// Make a new reservation.
     Create,
     /// Take over a known one whose lease ran out.
@@ -48,9 +48,9 @@ pub enum May {
     Look,
 }
 
-/// What the gate says to an [`Ask`]. Asking twice gives the same answer.
+/// What the gate says to an [`ReserveRequest`]. Asking twice gives the same answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Held {
+pub enum ReserveOutcome {
     /// The units are held and the caller must get the order recorded.
     Reserved {
         /// When the order was *first* reserved, which is earlier than now if its lease had run out.
@@ -67,12 +67,12 @@ pub enum Held {
     InFlight,
     /// The order is known with another fingerprint.
     OtherContent,
-    /// The order is not known and [`May::Create`] was not given.
-    Unfamiliar,
+    /// The order is not known and [`ReserveMode::Create`] was not given.
+    NotFound,
     /// The order is not known and cannot be reserved.
     Refused {
         /// Why not.
-        why: No,
+        why: Denial,
         /// Whether this shard remembers every order it ever recorded. If not, the ledger must be asked whether the
         /// order exists before anyone is told `why`.
         remembers_all: bool,
@@ -83,7 +83,7 @@ pub enum Held {
 
 /// Why nothing can be reserved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum No {
+pub enum Denial {
     /// This segment has fewer units than were asked for; others may have some.
     SegmentEmpty,
     /// The user would get more units than the sale allows.
@@ -96,14 +96,14 @@ pub enum No {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Settlement {
     /// The ledger recorded it: the units are gone, the record stays.
-    Recorded {
+    Commit {
         /// The order.
         order_no: OrderNo,
         /// When it was first reserved.
         created_at: UnixMs,
     },
     /// The ledger had it from before this epoch, its units already counted: the held ones go back.
-    KnownBefore {
+    CommitEarlier {
         /// The order.
         order_no: OrderNo,
         /// The recorded fingerprint.
@@ -112,17 +112,17 @@ pub enum Settlement {
         created_at: UnixMs,
     },
     /// The ledger refused it: the units go back, nothing is remembered.
-    Refused {
+    Release {
         /// The order.
         order_no: OrderNo,
     },
     /// The ledger has no such units: they do *not* go back.
-    Void {
+    WriteOff {
         /// The order.
         order_no: OrderNo,
     },
     /// The ledger could not say: the lease ends now, and whoever comes next completes it.
-    Abandoned {
+    Abandon {
         /// The order.
         order_no: OrderNo,
     },
@@ -130,7 +130,7 @@ pub enum Settlement {
 
 /// Units of a recorded order that came back in the ledger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Return {
+pub struct ReturnedUnits {
     /// Whose order it was.
     pub user: UserId,
     /// Position of the sku in [`Sale::skus`].
@@ -147,9 +147,9 @@ pub struct Level {
     /// Units for sale per sku, in the order of [`Sale::skus`]; empty if the shard is not loaded.
     pub available: Vec<i64>,
     /// Units of reservations that are not settled, per sku.
-    pub held: Vec<i64>,
+    pub reserved: Vec<i64>,
     /// Reservations that are not settled.
-    pub holds: usize,
+    pub reservations: usize,
     /// Whether it sells; `None` if the shard is not loaded.
     pub switch: Option<Switch>,
 }
@@ -175,32 +175,37 @@ pub trait Gate: Send + Sync {
     /// shard yet, so nothing is forgotten.
     fn load<'a>(
         &'a self,
-        at: At,
+        at: ShardEpoch,
         sale: &'a Sale,
         available: &'a [i64],
         remembers_all: bool,
     ) -> BoxFuture<'a, Result<(), Error>>;
 
-    /// Decides each ask, in order. Known orders are recognised before the window, the limits and the stock are looked
+    /// Decides each request, in order. Known orders are recognised before the window, the limits and the stock are looked
     /// at. No two asks are for the same order.
-    fn reserve<'a>(&'a self, at: At, now_ms: UnixMs, asks: &'a [Ask]) -> BoxFuture<'a, Result<Vec<Held>, Error>>;
+    fn reserve<'a>(
+        &'a self,
+        at: ShardEpoch,
+        now_ms: UnixMs,
+        requests: &'a [ReserveRequest],
+    ) -> BoxFuture<'a, Result<Vec<ReserveOutcome>, Error>>;
 
     /// Says what became of reservations. A settlement of an unknown reservation or a stale epoch changes nothing.
-    fn settle<'a>(&'a self, at: At, settlements: &'a [Settlement]) -> BoxFuture<'a, Result<(), Error>>;
+    fn settle<'a>(&'a self, at: ShardEpoch, settlements: &'a [Settlement]) -> BoxFuture<'a, Result<(), Error>>;
 
     /// Opens, pauses or ends one shard, whatever its epoch.
-    fn switch<'a>(&'a self, at: At, switch: Switch) -> BoxFuture<'a, Result<(), Error>>;
+    fn switch<'a>(&'a self, at: ShardEpoch, switch: Switch) -> BoxFuture<'a, Result<(), Error>>;
 
     /// Puts `units` of one sku on sale, or takes up to `-units` away; answers how many were moved (0..=|units|).
-    fn adjust<'a>(&'a self, at: At, sku: u16, units: i64) -> BoxFuture<'a, Result<i64, Error>>;
+    fn adjust<'a>(&'a self, at: ShardEpoch, sku: u16, units: i64) -> BoxFuture<'a, Result<i64, Error>>;
 
     /// Puts units on sale again that came back in the ledger, and takes them from what their users have, but no more
     /// than this epoch counted. Does nothing in any other epoch, and nothing for a sku that is not there. To be called
     /// once per return: what is lost on the way is found by reconciling.
-    fn give_back<'a>(&'a self, at: At, returns: &'a [Return]) -> BoxFuture<'a, Result<(), Error>>;
+    fn return_units<'a>(&'a self, at: ShardEpoch, returns: &'a [ReturnedUnits]) -> BoxFuture<'a, Result<(), Error>>;
 
     /// What the shard holds, in whatever epoch.
-    fn level<'a>(&'a self, at: At) -> BoxFuture<'a, Result<Level, Error>>;
+    fn level<'a>(&'a self, at: ShardEpoch) -> BoxFuture<'a, Result<Level, Error>>;
 
     /// Whether other engines may load and use it.
     fn is_shared(&self) -> bool {
@@ -213,5 +218,10 @@ pub trait Gate: Send + Sync {
     }
 
     /// Up to `max` reservations past their lease, with their lease renewed: the caller must get them recorded.
-    fn overdue<'a>(&'a self, at: At, now_ms: UnixMs, max: usize) -> BoxFuture<'a, Result<Vec<Hold>, Error>>;
+    fn overdue<'a>(
+        &'a self,
+        at: ShardEpoch,
+        now_ms: UnixMs,
+        max: usize,
+    ) -> BoxFuture<'a, Result<Vec<Reservation>, Error>>;
 }

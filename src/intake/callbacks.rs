@@ -8,7 +8,7 @@ use http::header::HeaderMap;
 use hyper::body::Incoming;
 
 use super::Parts;
-use crate::engine::{Engine, Heard};
+use crate::engine::{Engine, ReportResult};
 use crate::order::{Code, Note, Provider, Refusal, Report};
 use crate::payment::{NotVerified, Providers};
 use crate::reply::{self, Answer};
@@ -20,10 +20,10 @@ pub(super) async fn callback(
     provider: &str,
     request: Request<Incoming>,
 ) -> Result<Answer, Refusal> {
-    let Parts { engine, entrance, providers } = parts;
+    let Parts { engine, guard, providers } = parts;
     let (head, body) = request.into_parts();
     // What no provider has signed counts for its address. That it may be one too many changes no answer: the next one is told.
-    let count = || entrance.pass(peer, &head.headers).unwrap_or_default();
+    let count = || guard.charge(peer, &head.headers).unwrap_or_default();
     // One that is not set up is as unknown as one that nobody has heard of.
     let Some(provider) = Provider::parse(provider).filter(|provider| providers.has(*provider)) else {
         count();
@@ -33,8 +33,8 @@ pub(super) async fn callback(
         Ok(body) => verify(engine, providers, provider, &head.headers, &body),
         Err(refusal) => Err(NotTaken { refusal, is_signed: false }),
     };
-    let heard = match report {
-        Ok(report) => hear(engine, report).await,
+    let acknowledge = match report {
+        Ok(report) => record_report(engine, report).await,
         Err(NotTaken { refusal, is_signed }) => {
             let (provider, code, why) = (provider.as_str(), refusal.code.as_str(), refusal.detail.as_deref());
             if is_signed && refusal.code == Code::OrderNotFound {
@@ -50,11 +50,11 @@ pub(super) async fn callback(
             Err(refusal)
         }
     };
-    Ok(match heard {
-        Ok(()) => reply::heard(provider),
+    Ok(match acknowledge {
+        Ok(()) => reply::acknowledge(provider),
         Err(refusal) => {
             engine.metrics().refuse(refusal.code);
-            reply::not_heard(provider, &refusal)
+            reply::reject(provider, &refusal)
         }
     })
 }
@@ -86,11 +86,11 @@ fn verify(
 }
 
 /// Hands a report on, and says in the log what became of it: nothing of it but what an operator looks orders up by.
-async fn hear(engine: &Arc<Engine>, report: Report) -> Result<(), Refusal> {
+async fn record_report(engine: &Arc<Engine>, report: Report) -> Result<(), Refusal> {
     let (provider, event_type) = (report.provider.as_str(), report.event_type.to_string());
     let order_no = report.order_no().map(|order_no| order_no.to_string());
-    match engine.hear(report).await {
-        Ok(Heard { note, waited, is_new }) => {
+    match engine.record_report(report).await {
+        Ok(ReportResult { note, waited, is_new }) => {
             let is_for_a_look = needs_a_look(note) || waited.is_some_and(needs_a_look);
             let (note, waited) = (note.as_str(), waited.map(|waited| waited.as_str()));
             // Also of one that is known: the first answer may have been lost, and with it this line.

@@ -2,13 +2,13 @@
 //! be finished is handed to the engine.
 
 mod callbacks;
-mod entrance;
+mod guard;
 mod place;
 mod reading;
 mod steps;
 mod tokens;
 
-pub use entrance::{Entrance, Rates};
+pub use guard::{Rates, RequestGuard};
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -16,12 +16,12 @@ use std::sync::Arc;
 use http::{Method, Request};
 use hyper::body::Incoming;
 
-use self::entrance::Guest;
+use self::guard::Principal;
 use crate::engine::Engine;
 use crate::order::{Code, Refusal};
 use crate::payment::Providers;
 use crate::reply::{self, Answer};
-use crate::server::{Found, Handle, Repeat, Route, Router, discard, plain_path};
+use crate::server::{Found, Handle, IdempotencyPolicy, Route, Router, discard, plain_path};
 
 /// The contract, word by word.
 pub const OPENAPI: &str = include_str!("../../openapi.yaml");
@@ -43,18 +43,23 @@ enum Call {
 }
 
 const CALLS: &[Route<Call>] = &[
-    Route::new(Method::POST, "/v1/orders", Call::PlaceOrder, Repeat::Derived),
-    Route::new(Method::GET, "/v1/orders", Call::Orders, Repeat::Reads),
-    Route::new(Method::GET, "/v1/orders/{order_no}", Call::Order, Repeat::Reads),
-    Route::new(Method::POST, "/v1/orders/{order_no}/cancel", Call::Cancel, Repeat::Keyed),
-    Route::new(Method::POST, "/v1/payments/callbacks/{provider}", Call::PaymentCallback, Repeat::Named("event_id")),
-    Route::new(Method::GET, "/v1/sales/{sale_id}", Call::Sale, Repeat::Reads),
+    Route::new(Method::POST, "/v1/orders", Call::PlaceOrder, IdempotencyPolicy::DerivedId),
+    Route::new(Method::GET, "/v1/orders", Call::Orders, IdempotencyPolicy::Read),
+    Route::new(Method::GET, "/v1/orders/{order_no}", Call::Order, IdempotencyPolicy::Read),
+    Route::new(Method::POST, "/v1/orders/{order_no}/cancel", Call::Cancel, IdempotencyPolicy::Key),
+    Route::new(
+        Method::POST,
+        "/v1/payments/callbacks/{provider}",
+        Call::PaymentCallback,
+        IdempotencyPolicy::BusinessId("event_id"),
+    ),
+    Route::new(Method::GET, "/v1/sales/{sale_id}", Call::Sale, IdempotencyPolicy::Read),
     // Each call draws another token, and none of them is kept: nothing is changed by it.
-    Route::new(Method::POST, "/v1/sales/{sale_id}/tokens", Call::NewToken, Repeat::Absolute),
-    Route::new(Method::GET, "/api/token", Call::Token, Repeat::Reads),
-    Route::new(Method::GET, "/v1/capabilities", Call::Capabilities, Repeat::Reads),
-    Route::new(Method::GET, "/problems/{code}", Call::Problem, Repeat::Reads),
-    Route::new(Method::GET, "/openapi.yaml", Call::OpenApi, Repeat::Reads),
+    Route::new(Method::POST, "/v1/sales/{sale_id}/tokens", Call::NewToken, IdempotencyPolicy::Declarative),
+    Route::new(Method::GET, "/api/token", Call::Token, IdempotencyPolicy::Read),
+    Route::new(Method::GET, "/v1/capabilities", Call::Capabilities, IdempotencyPolicy::Read),
+    Route::new(Method::GET, "/problems/{code}", Call::Problem, IdempotencyPolicy::Read),
+    Route::new(Method::GET, "/openapi.yaml", Call::OpenApi, IdempotencyPolicy::Read),
 ];
 
 /// Serves the public listener.
@@ -68,20 +73,20 @@ pub struct Parts {
     /// What answers.
     pub engine: Arc<Engine>,
     /// Who may ask, and how often.
-    pub entrance: Entrance,
+    pub guard: RequestGuard,
     /// Whose payment reports are heard.
     pub providers: Providers,
 }
 
 /// A request that may be answered.
-struct Admitted<'e, 'p> {
+struct RoutedRequest<'e, 'p> {
     call: Call,
     /// The variable part of its path, or nothing.
     variable: &'p str,
     /// Where it came from.
     peer: IpAddr,
     /// Who is asking, where the call needs to know.
-    guest: Option<Guest<'e>>,
+    principal: Option<Principal<'e>>,
 }
 
 impl Intake {
@@ -96,14 +101,14 @@ impl Intake {
         peer: IpAddr,
         request: &Request<Incoming>,
         path: &'p str,
-    ) -> Result<Admitted<'_, 'p>, Box<Answer>> {
-        let Parts { engine, entrance, .. } = &self.parts;
+    ) -> Result<RoutedRequest<'_, 'p>, Box<Answer>> {
+        let Parts { engine, guard, .. } = &self.parts;
         let refused = |refusal| Box::new(self.refused(&refusal, path));
         let found = self.router.find(request.method(), path);
         let passed = match found {
             // Providers have few addresses and, after a rush, much to report: only what they did not sign is counted.
-            Found::Call(Call::PaymentCallback, _) => entrance.peek(peer, request.headers()),
-            _ => entrance.pass(peer, request.headers()),
+            Found::Call(Call::PaymentCallback, _) => guard.check(peer, request.headers()),
+            _ => guard.charge(peer, request.headers()),
         };
         passed.map_err(refused)?;
         let (call, variable) = match found {
@@ -114,28 +119,28 @@ impl Intake {
             }
             Found::Nothing => return Err(refused(Code::NotFound.into())),
         };
-        let guest = match call {
+        let principal = match call {
             Call::PlaceOrder | Call::Orders | Call::Order | Call::Cancel | Call::NewToken | Call::Token => {
-                Some(entrance.guest(peer, request.headers()).map_err(refused)?)
+                Some(guard.principal(peer, request.headers()).map_err(refused)?)
             }
             Call::PaymentCallback | Call::Sale | Call::Capabilities | Call::Problem | Call::OpenApi => None,
         };
-        Ok(Admitted { call, variable, peer, guest })
+        Ok(RoutedRequest { call, variable, peer, principal })
     }
 
-    async fn call(&self, admitted: Admitted<'_, '_>, request: Request<Incoming>) -> Result<Answer, Refusal> {
+    async fn call(&self, admitted: RoutedRequest<'_, '_>, request: Request<Incoming>) -> Result<Answer, Refusal> {
         let engine = &self.parts.engine;
-        let Admitted { call, variable, peer, guest } = admitted;
-        let guest = || guest.ok_or(Code::Unauthenticated);
+        let RoutedRequest { call, variable, peer, principal } = admitted;
+        let principal = || principal.ok_or(Code::Unauthenticated);
         match call {
-            Call::PlaceOrder => place::place(engine, guest()?, request).await,
-            Call::Orders => reading::orders(engine, guest()?, request).await,
-            Call::Order => reading::order(engine, guest()?, variable).await,
-            Call::Cancel => steps::cancel(engine, guest()?, variable, request).await,
+            Call::PlaceOrder => place::place(engine, principal()?, request).await,
+            Call::Orders => reading::orders(engine, principal()?, request).await,
+            Call::Order => reading::order(engine, principal()?, variable).await,
+            Call::Cancel => steps::cancel(engine, principal()?, variable, request).await,
             Call::PaymentCallback => callbacks::callback(&self.parts, peer, variable, request).await,
             Call::Sale => reading::sale(engine, variable).await,
-            Call::NewToken => tokens::post(engine, guest()?, variable, request).await,
-            Call::Token => tokens::get(engine, guest()?, &request),
+            Call::NewToken => tokens::post(engine, principal()?, variable, request).await,
+            Call::Token => tokens::get(engine, principal()?, &request),
             Call::Capabilities => Ok(reading::capabilities()),
             Call::Problem => reply::problem_page(variable).ok_or(Code::NotFound.into()),
             Call::OpenApi => Ok(reply::ok_document("application/yaml; charset=utf-8", OPENAPI)),

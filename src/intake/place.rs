@@ -9,7 +9,7 @@ use http::header::{HeaderMap, HeaderValue};
 use hyper::body::Incoming;
 use serde::Deserialize;
 
-use super::entrance::Guest;
+use super::guard::Principal;
 use crate::engine::{Engine, PlaceOrder};
 use crate::limits;
 use crate::order::{Code, Name, Refusal};
@@ -32,13 +32,13 @@ struct Body<'a> {
 
 pub(super) async fn place(
     engine: &Arc<Engine>,
-    guest: Guest<'_>,
+    principal: Principal<'_>,
     request: Request<Incoming>,
 ) -> Result<Answer, Refusal> {
     let (head, body) = request.into_parts();
     let body = read_json(&head.headers, body, MediaType::Json).await?;
     let body: Body<'_> = parse(&body)?;
-    let user = guest.user(body.user_id)?;
+    let user = principal.user(body.user_id)?;
     let quantity = u32::try_from(body.quantity).ok().filter(|quantity| (1..=limits::QUANTITY_MAX).contains(quantity));
     let malformed = |detail: &'static str| Refusal::because(Code::MalformedRequest, detail);
     let quantity = quantity.ok_or_else(|| malformed("quantity must be an integer from 1 to 1000000"))?;

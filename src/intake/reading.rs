@@ -4,7 +4,7 @@ use http::Request;
 use hyper::body::Incoming;
 use serde_json::json;
 
-use super::entrance::Guest;
+use super::guard::Principal;
 use crate::engine::Engine;
 use crate::limits;
 use crate::order::{Boundary, Code, Key, OrderNo, Refusal, UserId};
@@ -12,15 +12,19 @@ use crate::reply::{self, Answer};
 use crate::server::Query;
 
 /// `GET /v1/orders/{order_no}`: another user's order does not exist.
-pub(super) async fn order(engine: &Engine, guest: Guest<'_>, order_no: &str) -> Result<Answer, Refusal> {
-    let user = guest.user(None)?;
+pub(super) async fn order(engine: &Engine, principal: Principal<'_>, order_no: &str) -> Result<Answer, Refusal> {
+    let user = principal.user(None)?;
     let order_no = OrderNo::parse(order_no).ok_or(Code::OrderNotFound)?;
     Ok(reply::ok_json(reply::order(&engine.order(Some(user), order_no).await?)))
 }
 
 /// `GET /v1/orders`: by key, or a page of the user's own.
-pub(super) async fn orders(engine: &Engine, guest: Guest<'_>, request: Request<Incoming>) -> Result<Answer, Refusal> {
-    let user = guest.user(None)?;
+pub(super) async fn orders(
+    engine: &Engine,
+    principal: Principal<'_>,
+    request: Request<Incoming>,
+) -> Result<Answer, Refusal> {
+    let user = principal.user(None)?;
     let query = Query::parse(request.uri().query());
     let sale_id = query.need("sale_id")?;
     if let Some(key) = query.get("idempotency_key")? {

@@ -6,7 +6,7 @@ use http::Request;
 use hyper::body::Incoming;
 use serde::Deserialize;
 
-use super::entrance::Guest;
+use super::guard::Principal;
 use crate::engine::{Engine, TakeStep};
 use crate::order::{Code, OrderNo, Refusal, Step};
 use crate::reply::{self, Answer};
@@ -23,14 +23,14 @@ struct Body<'a> {
 
 pub(super) async fn cancel(
     engine: &Engine,
-    guest: Guest<'_>,
+    principal: Principal<'_>,
     order_no: &str,
     request: Request<Incoming>,
 ) -> Result<Answer, Refusal> {
     let (head, body) = request.into_parts();
     let body = read_json(&head.headers, body, MediaType::JsonOrEmpty).await?;
     let body: Body<'_> = parse(&body)?;
-    let user = guest.user(body.user_id)?;
+    let user = principal.user(body.user_id)?;
     let key = need_key(&head.headers, body.idempotency_key.as_deref())?;
     let order_no = OrderNo::parse(order_no).ok_or(Code::OrderNotFound)?;
     let ask = TakeStep { order_no, user: Some(user), step: Step::Cancel, restock: false, key };

@@ -4,7 +4,7 @@ use http::Request;
 use hyper::body::Incoming;
 use serde::Deserialize;
 
-use super::entrance::Guest;
+use super::guard::Principal;
 use crate::engine::Engine;
 use crate::order::{Refusal, UserId};
 use crate::reply::{self, Answer};
@@ -19,18 +19,18 @@ struct Body {
 
 pub(super) async fn post(
     engine: &Engine,
-    guest: Guest<'_>,
+    principal: Principal<'_>,
     sale_id: &str,
     request: Request<Incoming>,
 ) -> Result<Answer, Refusal> {
     let (head, body) = request.into_parts();
     let body = read_json(&head.headers, body, MediaType::JsonOrEmpty).await?;
     let body: Body = parse(&body)?;
-    token(engine, guest.user(body.user_id)?, sale_id)
+    token(engine, principal.user(body.user_id)?, sale_id)
 }
 
-pub(super) fn get(engine: &Engine, guest: Guest<'_>, request: &Request<Incoming>) -> Result<Answer, Refusal> {
-    let user = guest.user(None)?;
+pub(super) fn get(engine: &Engine, principal: Principal<'_>, request: &Request<Incoming>) -> Result<Answer, Refusal> {
+    let user = principal.user(None)?;
     token(engine, user, Query::parse(request.uri().query()).need("sale_id")?)
 }
 

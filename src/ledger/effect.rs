@@ -49,12 +49,12 @@ fn counted(order: &Order) -> (i64, i64) {
 }
 
 /// What is kept of an order under the key of a step: all that steps change of it.
-pub(super) fn kept(order: &Order) -> String {
+pub(super) fn encode_snapshot(order: &Order) -> String {
     format!("{} {} {} {}", order.state.as_str(), order.state_version, order.updated_at, order.returned)
 }
 
-/// `order` as it stood when `body` was [`kept`] of it; `None` if that never was.
-pub(super) fn as_kept(order: &Order, body: &[u8]) -> Option<Order> {
+/// `order` as it stood when `body` was [`encode_snapshot`] of it; `None` if that never was.
+pub(super) fn decode_snapshot(order: &Order, body: &[u8]) -> Option<Order> {
     let mut words = std::str::from_utf8(body).ok()?.split(' ');
     let state = words.next()?;
     Some(Order {
@@ -131,18 +131,18 @@ mod tests {
             for returned in [false, true] {
                 let then = Order { state_version: 7, updated_at: -1, ..order(state, returned) };
                 let now = order(State::Paid, !returned);
-                assert_eq!(as_kept(&now, kept(&then).as_bytes()), Some(then));
+                assert_eq!(decode_snapshot(&now, encode_snapshot(&then).as_bytes()), Some(then));
             }
         }
         assert_eq!(
-            kept(&order(State::Cancelled, true)),
+            encode_snapshot(&order(State::Cancelled, true)),
             "cancelled 4 20 true",
             "it stands in ledgers: never to be changed"
         );
         for body in
             [&b""[..], b"paid", b"paid 2 3", b"paid 2 3 1", b"gone 2 3 true", b"paid -2 3 true", b"\xff 2 3 true"]
         {
-            assert_eq!(as_kept(&order(State::Paid, false), body), None, "{body:?}");
+            assert_eq!(decode_snapshot(&order(State::Paid, false), body), None, "{body:?}");
         }
     }
 }

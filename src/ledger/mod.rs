@@ -4,15 +4,15 @@
 //! checks stock, user limits and the end of the sale itself, inside the transaction that records the order. The
 //! engine writes it; reads and the audit ask it.
 
+mod columns;
 mod effect;
 pub mod idempotency;
 mod postgres;
-mod rows;
-mod set_aside;
+mod quarantine;
 mod sqlite;
 
 pub use postgres::{PostgresLedger, PostgresOpenError};
-pub use sqlite::{OpenError, SqliteLedger};
+pub use sqlite::{SqliteLedger, SqliteOpenError};
 
 use std::sync::Arc;
 
@@ -20,8 +20,8 @@ use futures_util::future::BoxFuture;
 
 use crate::clock::UnixMs;
 use crate::order::{
-    By, History, Hold, Name, NewSale, Note, Order, OrderNo, Report, Sale, SaleNo, Salt, SkuLevel, SkuNo, State, Step,
-    Switch, UserId,
+    Actor, History, Name, NewSale, Note, Order, OrderNo, Report, Reservation, Sale, SaleNo, Salt, SkuLevel, SkuNo,
+    State, Step, Switch, UserId,
 };
 use idempotency::Operation;
 
@@ -35,12 +35,12 @@ pub struct Entry {
     /// The gate epoch under which the units are held; 0 if no gate holds them.
     pub epoch: i64,
     /// The order.
-    pub hold: Hold,
+    pub reservation: Reservation,
 }
 
 /// What the ledger says to an [`Entry`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Appended {
+pub enum AppendOutcome {
     /// It is recorded, and will be found after any crash.
     Created {
         /// The shard's epoch at that moment. If it is not the entry's, the gate was loaded without these units.
@@ -48,6 +48,13 @@ pub enum Appended {
     },
     /// It was recorded before; here is the row.
     Exists(Order),
+    /// It is not recorded.
+    Denied(AppendDenial),
+}
+
+/// Why the ledger does not record an [`Entry`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AppendDenial {
     /// The segment has fewer units.
     SoldOut,
     /// The user would get more units than the sale allows.
@@ -58,7 +65,7 @@ pub enum Appended {
 
 /// What came of creating a sale.
 #[derive(Clone, Debug)]
-pub enum SaleCreated {
+pub enum CreateOutcome {
     /// It is new.
     New(Sale),
     /// It exists with the same content.
@@ -69,7 +76,7 @@ pub enum SaleCreated {
 
 /// How a sale stands after it was switched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Switched {
+pub struct SwitchOutcome {
     /// What an operator did to it last.
     pub switch: Switch,
     /// Its [`Sale::revision`] now.
@@ -95,7 +102,7 @@ pub struct Restock {
 
 /// What came of a [`Restock`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Restocked {
+pub enum RestockOutcome {
     /// Done now.
     Applied,
     /// Done before.
@@ -125,7 +132,7 @@ pub struct Transfer {
 
 /// A wish for a new gate epoch in one shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Begin {
+pub struct EpochRequest {
     /// The shard.
     pub shard: u16,
     /// Begin one only if this is still the newest epoch, 0 meaning none yet: of several engines that find a shard
@@ -135,23 +142,23 @@ pub struct Begin {
 
 /// The newest gate epoch of one shard.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Epoch {
+pub struct NewestEpoch {
     /// Its number, from 1; higher than every epoch before it.
     pub epoch: i64,
     /// What to load it with, if it was begun just now; `None`: it was begun by somebody else, who loads it.
-    pub begun: Option<Begun>,
+    pub begun: Option<EpochStart>,
 }
 
 /// What the ledger knows of a shard at the moment an epoch begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Begun {
+pub struct EpochStart {
     /// Stock per sku, in the order of [`Sale::skus`].
     pub levels: Vec<SkuLevel>,
     /// The sale's switch.
     pub switch: Switch,
 }
 
-impl Epoch {
+impl NewestEpoch {
     /// Whether this is the first epoch of the shard, before which no order can exist.
     pub fn is_first(&self) -> bool {
         self.epoch == 1
@@ -162,7 +169,7 @@ impl Epoch {
 #[derive(Clone, Debug)]
 pub enum Change {
     /// Somebody asks for a step.
-    Step(AskedStep),
+    Step(StepRequest),
     /// A payment provider reports something.
     Report(Report),
 }
@@ -179,7 +186,7 @@ impl Change {
 
 /// A step that somebody asks for, under a key.
 #[derive(Clone, Debug)]
-pub struct AskedStep {
+pub struct StepRequest {
     /// The order.
     pub order_no: OrderNo,
     /// Whose it must be; `None`: anybody's.
@@ -189,10 +196,10 @@ pub struct AskedStep {
     /// Whether the units of a refunded order go back on sale; those of a cancelled one always do.
     pub restock: bool,
     /// Who asks.
-    pub by: By,
+    pub by: Actor,
     /// The operation that the step is, whose answer is kept until `keep_until`.
     pub operation: Operation,
-    /// See [`AskedStep::operation`].
+    /// See [`StepRequest::operation`].
     pub keep_until: UnixMs,
 }
 
@@ -211,7 +218,7 @@ pub enum Changed {
     Before(Order),
     /// The report is kept, now or before. One whose id another report had before, which said something else, is kept under
     /// [`Report::reused_id`] and changes nothing.
-    Heard {
+    Reported {
         /// What became of it.
         note: Note,
         /// The steps that its order took because of it, in their order; none if it was kept before.
@@ -231,7 +238,7 @@ pub enum Changed {
 
 /// An order that expired just now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Expired {
+pub struct ExpiredOrder {
     /// How it stands.
     pub order: Order,
     /// See [`Changed::Done`].
@@ -240,7 +247,7 @@ pub struct Expired {
 
 /// A page of one user's orders.
 #[derive(Clone, Copy, Debug)]
-pub struct PageOf {
+pub struct PageRequest {
     /// The buyer.
     pub user: UserId,
     /// The sale.
@@ -282,18 +289,18 @@ pub enum Error {
 /// A ledger. Writes run to completion even if their future is dropped.
 pub trait Ledger: Send + Sync {
     /// Records a batch in one transaction and answers per entry, in order, after the commit is on disk. No two
-    /// entries have the same `order_no`. Appending an order again is harmless: it answers [`Appended::Exists`].
-    fn append(&self, batch: Vec<Entry>) -> BoxFuture<'_, Result<Vec<Appended>, Error>>;
+    /// entries have the same `order_no`. Appending an order again is harmless: it answers [`AppendOutcome::Exists`].
+    fn append(&self, batch: Vec<Entry>) -> BoxFuture<'_, Result<Vec<AppendOutcome>, Error>>;
 
     /// Carries out changes of orders in one transaction and answers per change, in order. The same change again is
-    /// harmless: it answers [`Changed::Before`] or [`Changed::Heard`]. Units come back on sale here first, in the gate after.
+    /// harmless: it answers [`Changed::Before`] or [`Changed::Reported`]. Units come back on sale here first, in the gate after.
     fn change(&self, changes: Vec<Change>, now_ms: UnixMs) -> BoxFuture<'_, Result<Vec<Changed>, Error>>;
 
     /// Expires up to `max` orders whose time to pay is over at `now_ms`: the one with the oldest deadline of all is among
     /// them, and of each sale the oldest are. Orders that another engine is changing just now are left to it, and so are, for
     /// [`crate::limits::SET_ASIDE_MS`], those whose rows do not fit: each is told of in the log, and the others behind it
     /// expire.
-    fn expire(&self, now_ms: UnixMs, max: u32) -> BoxFuture<'_, Result<Vec<Expired>, Error>>;
+    fn expire(&self, now_ms: UnixMs, max: u32) -> BoxFuture<'_, Result<Vec<ExpiredOrder>, Error>>;
 
     /// What happened to an order of `user` after it was made; empty for one that does not exist.
     fn history(&self, user: UserId, order_no: OrderNo) -> BoxFuture<'_, Result<History, Error>>;
@@ -306,7 +313,7 @@ pub trait Ledger: Send + Sync {
     fn find(&self, user: Option<UserId>, order_no: OrderNo) -> BoxFuture<'_, Result<Option<Order>, Error>>;
 
     /// A page of a user's orders, newest first.
-    fn list(&self, page: PageOf) -> BoxFuture<'_, Result<Vec<Order>, Error>>;
+    fn list(&self, page: PageRequest) -> BoxFuture<'_, Result<Vec<Order>, Error>>;
 
     /// A random number that this ledger has drawn once and keeps: what gates tell two ledgers apart by.
     fn id(&self) -> BoxFuture<'_, Result<u64, Error>>;
@@ -318,16 +325,16 @@ pub trait Ledger: Send + Sync {
     fn sales(&self, after: i64) -> BoxFuture<'_, Result<Vec<Sale>, Error>>;
 
     /// Makes a sale with its stock spread evenly over its shards. `salt` is used only if it is new.
-    fn create_sale(&self, new: NewSale, salt: Salt, now_ms: UnixMs) -> BoxFuture<'_, Result<SaleCreated, Error>>;
+    fn create_sale(&self, new: NewSale, salt: Salt, now_ms: UnixMs) -> BoxFuture<'_, Result<CreateOutcome, Error>>;
 
     /// Pauses, resumes or ends a sale and answers how it stands then: an ended one stays ended, whoever ended it.
-    fn switch(&self, sale: SaleNo, switch: Switch) -> BoxFuture<'_, Result<Switched, Error>>;
+    fn switch(&self, sale: SaleNo, switch: Switch) -> BoxFuture<'_, Result<SwitchOutcome, Error>>;
 
-    /// Notes that orders of a sale go past its gate from now on: [`Sale::ungated`].
-    fn mark_ungated(&self, sale: SaleNo) -> BoxFuture<'_, Result<(), Error>>;
+    /// Notes that orders of a sale go past its gate from now on: [`Sale::bypassed`].
+    fn mark_bypassed(&self, sale: SaleNo) -> BoxFuture<'_, Result<(), Error>>;
 
     /// Changes the stock of a sku.
-    fn restock(&self, restock: Restock) -> BoxFuture<'_, Result<Restocked, Error>>;
+    fn restock(&self, restock: Restock) -> BoxFuture<'_, Result<RestockOutcome, Error>>;
 
     /// The sku and units of a change that was applied.
     fn restocked(&self, sale: SaleNo, change_id: Name) -> BoxFuture<'_, Result<Option<(SkuNo, i64)>, Error>>;
@@ -337,7 +344,7 @@ pub trait Ledger: Send + Sync {
 
     /// Begins gate epochs and answers the newest one of each shard, in order. No order of such a shard is recorded
     /// between the levels it answers and the epoch's beginning.
-    fn begin_epochs(&self, sale: SaleNo, shards: Vec<Begin>) -> BoxFuture<'_, Result<Vec<Epoch>, Error>>;
+    fn begin_epochs(&self, sale: SaleNo, shards: Vec<EpochRequest>) -> BoxFuture<'_, Result<Vec<NewestEpoch>, Error>>;
 
     /// Writes what is there already, the way an order is written, and answers after the commit is on disk: whether the
     /// ledger records anything just now.

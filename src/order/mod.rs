@@ -1,12 +1,12 @@
 //! The ground: what an order, a sale and an answer *are*. No I/O, no clock, no lock, no wire format.
 
 #[macro_use]
-mod words;
+mod text_enum;
 
 mod answer;
 mod fingerprint;
 mod id;
-mod life;
+mod lifecycle;
 mod number;
 mod payment;
 mod sale;
@@ -16,9 +16,9 @@ mod zone;
 pub use answer::{Code, Outcome, Receipt, Refusal};
 pub use fingerprint::Fingerprint;
 pub use id::{Currency, InvalidId, InvalidKey, Key, Name, UserId};
-pub use life::{InvalidTransition, State, Step};
+pub use lifecycle::{InvalidTransition, State, Step};
 pub use number::{DERIVATION, Identity, OrderNo, Salt};
-pub use payment::{Fact, Money, Note, Past, Provider, Reference, Report, Verdict, judge};
+pub use payment::{Decision, Money, Note, PaymentEvent, PriorReport, Provider, ProviderId, Report, judge};
 pub use sale::{
     Boundary, NewSale, NewSku, OnDuplicate, Rules, Sale, SaleNo, SaleState, Sku, SkuLevel, SkuNo, Switch, even_split,
 };
@@ -29,7 +29,7 @@ use crate::clock::UnixMs;
 
 /// What a reservation holds and what completes it: everything the ledger needs to record the order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Hold {
+pub struct Reservation {
     /// The order's derived number.
     pub order_no: OrderNo,
     /// Hash of the typed command: the same `order_no` with another fingerprint is a misuse.
@@ -77,7 +77,7 @@ pub struct Order {
 
 /// A step that an order took.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Taken {
+pub struct StepRecord {
     /// The [`Order::state_version`] it led to, from 2.
     pub state_version: u32,
     /// The step.
@@ -87,14 +87,14 @@ pub struct Taken {
     /// Where it led to.
     pub to: State,
     /// Who took it.
-    pub by: By,
+    pub by: Actor,
     /// When.
     pub at: UnixMs,
 }
 
 /// Who takes a step.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum By {
+pub enum Actor {
     /// The buyer.
     Buyer,
     /// The seller.
@@ -102,32 +102,32 @@ pub enum By {
     /// The deadline.
     Deadline,
     /// A payment provider, by the report with this id.
-    Report(Provider, Reference),
+    Report(Provider, ProviderId),
 }
 
-impl By {
+impl Actor {
     /// The word in the ledger and in operators' views.
     pub fn as_str(&self) -> &'static str {
         match self {
-            By::Buyer => "buyer",
-            By::Operator => "operator",
-            By::Deadline => "deadline",
-            By::Report(provider, _) => provider.as_str(),
+            Actor::Buyer => "buyer",
+            Actor::Operator => "operator",
+            Actor::Deadline => "deadline",
+            Actor::Report(provider, _) => provider.as_str(),
         }
     }
 
     /// The report by which it was taken.
-    pub fn event_id(&self) -> Option<&Reference> {
+    pub fn event_id(&self) -> Option<&ProviderId> {
         match self {
-            By::Report(_, event_id) => Some(event_id),
-            By::Buyer | By::Operator | By::Deadline => None,
+            Actor::Report(_, event_id) => Some(event_id),
+            Actor::Buyer | Actor::Operator | Actor::Deadline => None,
         }
     }
 }
 
 /// A report of a payment provider as it was kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Kept {
+pub struct StoredReport {
     /// The report.
     pub report: Report,
     /// What became of it.
@@ -140,7 +140,7 @@ pub struct Kept {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct History {
     /// Its steps, oldest first.
-    pub steps: Vec<Taken>,
+    pub steps: Vec<StepRecord>,
     /// What payment providers reported of it, oldest first.
-    pub reports: Vec<Kept>,
+    pub reports: Vec<StoredReport>,
 }

@@ -2,7 +2,7 @@
 
 mod judge;
 
-pub use judge::{Verdict, judge};
+pub use judge::{Decision, judge};
 
 use std::fmt;
 
@@ -22,14 +22,14 @@ pub enum Provider {
 
 /// A provider's id of a report, a payment or a refund: 1..=[`limits::REFERENCE_BYTES_MAX`] bytes, no control character.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Reference(Box<str>);
+pub struct ProviderId(Box<str>);
 
-impl Reference {
+impl ProviderId {
     /// Checks length and characters.
     pub fn parse(text: &str) -> Result<Self, InvalidId> {
         let is_valid =
             !text.is_empty() && text.len() <= limits::REFERENCE_BYTES_MAX && !text.contains(char::is_control);
-        if is_valid { Ok(Reference(text.into())) } else { Err(InvalidId) }
+        if is_valid { Ok(ProviderId(text.into())) } else { Err(InvalidId) }
     }
 
     /// The text.
@@ -38,7 +38,7 @@ impl Reference {
     }
 }
 
-impl fmt::Display for Reference {
+impl fmt::Display for ProviderId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
@@ -50,16 +50,16 @@ pub struct Report {
     /// Who reports.
     pub provider: Provider,
     /// The provider's id of this report; the same over its retries.
-    pub event_id: Reference,
+    pub event_id: ProviderId,
     /// What it calls the event, such as `payment.succeeded`.
-    pub event_type: Reference,
+    pub event_type: ProviderId,
     /// What it says.
-    pub fact: Fact,
+    pub fact: PaymentEvent,
 }
 
 /// What a report says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Fact {
+pub enum PaymentEvent {
     /// The order was paid.
     Succeeded(Money),
     /// A payment failed; the buyer may try again.
@@ -80,7 +80,7 @@ pub struct Money {
     /// The order.
     pub order_no: OrderNo,
     /// The provider's id of the payment or the refund.
-    pub payment_id: Reference,
+    pub payment_id: ProviderId,
     /// Minor units.
     pub amount: i64,
     /// Its currency.
@@ -99,7 +99,7 @@ impl Report {
 
     /// The id that it is kept under when its own was used before by a report that says something else: `evt_1#0123abcd`,
     /// by what this one says, so that it is known when it comes again. A long id is cut.
-    pub fn reused_id(&self) -> Reference {
+    pub fn reused_id(&self) -> ProviderId {
         let fact = self.fact.as_str();
         let order_no = self.order_no().map(|order_no| *order_no.as_bytes()).unwrap_or_default();
         let hash = match self.fact.sum() {
@@ -114,7 +114,7 @@ impl Report {
         let room = limits::REFERENCE_BYTES_MAX - "#01234567".len();
         let cut = id.char_indices().map(|(at, one)| at + one.len_utf8()).take_while(|end| *end <= room).last();
         let kept = id.get(..cut.unwrap_or_default()).unwrap_or_default();
-        Reference(format!("{kept}#{hash}").into())
+        ProviderId(format!("{kept}#{hash}").into())
     }
 }
 
@@ -147,17 +147,17 @@ pub enum Note {
 
 /// A report of an order that was heard before.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Past {
+pub struct PriorReport {
     /// Who reported it.
     pub provider: Provider,
     /// What it said.
-    pub fact: Fact,
+    pub fact: PaymentEvent,
     /// What became of it.
     pub note: Note,
 }
 
-words!(Provider { Standard = "standard", Alipay = "alipay", Wechatpay = "wechatpay", });
-words!(Note {
+text_enum!(Provider { Standard = "standard", Alipay = "alipay", Wechatpay = "wechatpay", });
+text_enum!(Note {
     Applied = "applied",
     Parked = "parked",
     Counted = "counted",
@@ -171,43 +171,48 @@ words!(Note {
     IdReused = "id_reused",
 });
 
-impl Fact {
+impl PaymentEvent {
     /// Whether another report says the same of the same money. What the provider calls it is left out, and so is whose
     /// merchant it went to, which the settings say.
-    pub fn says_the_same(&self, other: &Fact) -> bool {
+    pub fn says_the_same(&self, other: &PaymentEvent) -> bool {
         (self.as_str(), self.order_no(), self.sum()) == (other.as_str(), other.order_no(), other.sum())
     }
 
-    fn sum(&self) -> Option<(&Reference, i64, Currency)> {
+    fn sum(&self) -> Option<(&ProviderId, i64, Currency)> {
         self.money().map(|money| (&money.payment_id, money.amount, money.currency))
     }
 
     /// The word that stands in the ledger.
     pub fn as_str(&self) -> &'static str {
         match self {
-            Fact::Succeeded(_) => "succeeded",
-            Fact::Failed(_) => "failed",
-            Fact::Refunded(_) => "refunded",
-            Fact::RefundFailed(_) => "refund_failed",
-            Fact::Closed(_) => "closed",
-            Fact::Unknown => "unknown",
+            PaymentEvent::Succeeded(_) => "succeeded",
+            PaymentEvent::Failed(_) => "failed",
+            PaymentEvent::Refunded(_) => "refunded",
+            PaymentEvent::RefundFailed(_) => "refund_failed",
+            PaymentEvent::Closed(_) => "closed",
+            PaymentEvent::Unknown => "unknown",
         }
     }
 
     /// The order that it is about.
     pub fn order_no(&self) -> Option<OrderNo> {
         match self {
-            Fact::Succeeded(money) | Fact::Refunded(money) => Some(money.order_no),
-            Fact::Failed(order_no) | Fact::RefundFailed(order_no) | Fact::Closed(order_no) => Some(*order_no),
-            Fact::Unknown => None,
+            PaymentEvent::Succeeded(money) | PaymentEvent::Refunded(money) => Some(money.order_no),
+            PaymentEvent::Failed(order_no) | PaymentEvent::RefundFailed(order_no) | PaymentEvent::Closed(order_no) => {
+                Some(*order_no)
+            }
+            PaymentEvent::Unknown => None,
         }
     }
 
     /// The money that moved.
     pub fn money(&self) -> Option<&Money> {
         match self {
-            Fact::Succeeded(money) | Fact::Refunded(money) => Some(money),
-            Fact::Failed(_) | Fact::RefundFailed(_) | Fact::Closed(_) | Fact::Unknown => None,
+            PaymentEvent::Succeeded(money) | PaymentEvent::Refunded(money) => Some(money),
+            PaymentEvent::Failed(_)
+            | PaymentEvent::RefundFailed(_)
+            | PaymentEvent::Closed(_)
+            | PaymentEvent::Unknown => None,
         }
     }
 }

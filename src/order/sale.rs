@@ -31,7 +31,7 @@ pub struct Sale {
     /// Grows, over all sales of the ledger, with every change of a sale or of its stock by an operator.
     pub revision: i64,
     /// Whether orders ever went past its gate: then no gate knows every order of it.
-    pub ungated: bool,
+    pub bypassed: bool,
 }
 
 /// One item of a sale.
@@ -255,9 +255,9 @@ impl SaleState {
     }
 }
 
-words!(Boundary { Request = "request", UserSku = "user_sku", UserSale = "user_sale", UserSkuDay = "user_sku_day", });
-words!(OnDuplicate { Replay = "replay", Conflict = "conflict", });
-words!(Switch { Running = "running", Paused = "paused", Ended = "ended", });
+text_enum!(Boundary { Request = "request", UserSku = "user_sku", UserSale = "user_sale", UserSkuDay = "user_sku_day", });
+text_enum!(OnDuplicate { Replay = "replay", Conflict = "conflict", });
+text_enum!(Switch { Running = "running", Paused = "paused", Ended = "ended", });
 
 impl Boundary {
     /// Whether an order in such a sale needs a key; where it does not, a key is ignored.

@@ -8,10 +8,10 @@ use std::collections::BTreeMap;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use super::key::{PublicKey, any_has_signed};
+use super::rsa_key::{PublicKey, any_has_signed};
 use super::{NotVerified, order_no, plausible, reference};
 use crate::limits;
-use crate::order::{Currency, Fact, Money, Provider, Report};
+use crate::order::{Currency, Money, PaymentEvent, Provider, Report};
 
 /// Verifies Alipay's notifications.
 pub struct Alipay {
@@ -47,15 +47,15 @@ impl Alipay {
             ("TRADE_SUCCESS" | "TRADE_FINISHED" | "TRADE_CLOSED", Some(amount)) => {
                 // Every request for a refund has its own number; `amount` is what all of them come to.
                 let refund = form.get("out_biz_no").or_else(|| form.get("trade_no"));
-                Fact::Refunded(self.money(form, refund, amount)?)
+                PaymentEvent::Refunded(self.money(form, refund, amount)?)
             }
             ("TRADE_SUCCESS" | "TRADE_FINISHED", None) => {
                 let amount = form.amount("total_amount")?;
                 let amount = amount.ok_or(NotVerified::Malformed("total_amount is missing"))?;
-                Fact::Succeeded(self.money(form, form.get("trade_no"), amount)?)
+                PaymentEvent::Succeeded(self.money(form, form.get("trade_no"), amount)?)
             }
-            ("TRADE_CLOSED", None) => Fact::Closed(order_no(form.need_order()?)?),
-            _ => Fact::Unknown,
+            ("TRADE_CLOSED", None) => PaymentEvent::Closed(order_no(form.need_order()?)?),
+            _ => PaymentEvent::Unknown,
         };
         let event_id = form.get("notify_id").ok_or(NotVerified::Malformed("notify_id is missing"))?;
         let event_type = form.get("trade_status").or_else(|| form.get("notify_type")).unwrap_or("notification");

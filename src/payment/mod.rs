@@ -5,12 +5,12 @@
 //! No type here shows a key or a secret, and no reason says anything of what was sent.
 
 mod alipay;
-mod key;
+mod rsa_key;
 mod standard;
 mod wechatpay;
 
 pub use alipay::Alipay;
-pub use key::{InvalidKey, PublicKey};
+pub use rsa_key::{InvalidKey, PublicKey};
 pub use standard::{InvalidSecret, Standard};
 pub use wechatpay::{InvalidApiKey, Wechatpay};
 
@@ -18,7 +18,7 @@ use http::header::HeaderMap;
 
 use crate::clock::UnixMs;
 use crate::limits;
-use crate::order::{Money, OrderNo, Provider, Reference, Report};
+use crate::order::{Money, OrderNo, Provider, ProviderId, Report};
 
 /// The providers that are set up; those that are not do not exist to the outside.
 #[derive(Default)]
@@ -92,9 +92,9 @@ fn is_fresh(timestamp: &str, now_ms: UnixMs) -> bool {
 }
 
 /// A provider's id, which must be one that can be kept.
-fn reference(text: &str) -> Result<Reference, NotVerified> {
+fn reference(text: &str) -> Result<ProviderId, NotVerified> {
     let detail = "an id or the name of the event is empty, longer than 128 bytes or holds a control character";
-    Reference::parse(text).map_err(|_| NotVerified::Malformed(detail))
+    ProviderId::parse(text).map_err(|_| NotVerified::Malformed(detail))
 }
 
 /// A number of ours. One that cannot be ours is an order of somebody else's, who may share the provider's account.

@@ -13,7 +13,7 @@ use super::{NotVerified, is_fresh, only, order_no, plausible, reference};
 use crate::clock::UnixMs;
 use crate::limits;
 use crate::object::Object;
-use crate::order::{Currency, Fact, Money, Provider, Report};
+use crate::order::{Currency, Money, PaymentEvent, Provider, Report};
 
 /// Verifies callbacks that are signed as Standard Webhooks are.
 pub struct Standard {
@@ -112,10 +112,10 @@ struct FailedData<'a> {
 fn read(id: &str, body: &[u8]) -> Result<Report, NotVerified> {
     let event: Event<'_> = parse(body)?;
     let fact = match event.r#type.as_ref() {
-        "payment.succeeded" => Fact::Succeeded(money(body)?),
-        "payment.refunded" => Fact::Refunded(money(body)?),
-        "payment.failed" => Fact::Failed(order_no(&parse::<Failed<'_>>(body)?.data.0.order_no)?),
-        _ => Fact::Unknown,
+        "payment.succeeded" => PaymentEvent::Succeeded(money(body)?),
+        "payment.refunded" => PaymentEvent::Refunded(money(body)?),
+        "payment.failed" => PaymentEvent::Failed(order_no(&parse::<Failed<'_>>(body)?.data.0.order_no)?),
+        _ => PaymentEvent::Unknown,
     };
     let (event_id, event_type) = (reference(id)?, reference(&event.r#type)?);
     Ok(Report { provider: Provider::Standard, event_id, event_type, fact })

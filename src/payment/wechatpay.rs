@@ -8,12 +8,12 @@ use http::header::HeaderMap;
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use serde::Deserialize;
 
-use super::key::{PublicKey, any_has_signed};
+use super::rsa_key::{PublicKey, any_has_signed};
 use super::{NotVerified, is_fresh, only, order_no, plausible, reference};
 use crate::clock::UnixMs;
 use crate::limits;
 use crate::object::Object;
-use crate::order::{Currency, Fact, Money, Provider, Report};
+use crate::order::{Currency, Money, PaymentEvent, Provider, Report};
 
 /// Verifies WeChat Pay's notifications.
 pub struct Wechatpay {
@@ -79,7 +79,7 @@ impl Wechatpay {
             "TRANSACTION.SUCCESS" => self.payment(&self.open(body)?)?,
             "REFUND.SUCCESS" => self.refund(&self.open(body)?)?,
             "REFUND.ABNORMAL" | "REFUND.CLOSED" => refund_failed(&self.open(body)?)?,
-            _ => Fact::Unknown,
+            _ => PaymentEvent::Unknown,
         };
         let (event_id, event_type) = (reference(&event.id)?, reference(&event.event_type)?);
         Ok(Report { provider: Provider::Wechatpay, event_id, event_type, fact })
@@ -105,10 +105,10 @@ impl Wechatpay {
         Err(NotVerified::Sealed("resource cannot be decrypted with any of wechatpay_api_v3_keys"))
     }
 
-    fn payment(&self, plain: &[u8]) -> Result<Fact, NotVerified> {
+    fn payment(&self, plain: &[u8]) -> Result<PaymentEvent, NotVerified> {
         let paid: Payment<'_> = parse(plain)?;
         if paid.trade_state != "SUCCESS" {
-            return Ok(Fact::Unknown);
+            return Ok(PaymentEvent::Unknown);
         }
         let is_app = self.appid.as_deref().is_none_or(|appid| paid.appid.as_deref() == Some(appid));
         let Object(sum) = &paid.amount;
@@ -121,15 +121,15 @@ impl Wechatpay {
             is_total: false,
             is_ours: is_app && self.is_merchant(paid.mchid.as_deref()),
         });
-        money.map(Fact::Succeeded)
+        money.map(PaymentEvent::Succeeded)
     }
 
-    fn refund(&self, plain: &[u8]) -> Result<Fact, NotVerified> {
+    fn refund(&self, plain: &[u8]) -> Result<PaymentEvent, NotVerified> {
         let back: Refund<'_> = parse(plain)?;
         match back.refund_status.as_ref() {
             "SUCCESS" => {}
             "ABNORMAL" | "CLOSED" => return refund_failed(plain),
-            _ => return Ok(Fact::Unknown),
+            _ => return Ok(PaymentEvent::Unknown),
         }
         let Object(sum) = &back.amount;
         let money = plausible(Money {
@@ -141,7 +141,7 @@ impl Wechatpay {
             is_total: false,
             is_ours: self.is_merchant(back.mchid.as_deref()),
         });
-        money.map(Fact::Refunded)
+        money.map(PaymentEvent::Refunded)
     }
 
     fn is_merchant(&self, mchid: Option<&str>) -> bool {
@@ -150,9 +150,9 @@ impl Wechatpay {
 }
 
 /// The money of a refund did not reach the buyer, or was never sent: somebody has to see to it.
-fn refund_failed(plain: &[u8]) -> Result<Fact, NotVerified> {
+fn refund_failed(plain: &[u8]) -> Result<PaymentEvent, NotVerified> {
     let back: RefundFailed<'_> = parse(plain)?;
-    order_no(&back.out_trade_no).map(Fact::RefundFailed)
+    order_no(&back.out_trade_no).map(PaymentEvent::RefundFailed)
 }
 
 /// What every event has.

@@ -12,7 +12,7 @@ use crate::order::{Provider, Refusal};
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 
 /// A report is kept, now or before: the provider need not send it again.
-pub fn heard(provider: Provider) -> Answer {
+pub fn acknowledge(provider: Provider) -> Answer {
     match provider {
         Provider::Standard => ok_json(b"{}".to_vec()),
         // These seven bytes and no other.
@@ -26,7 +26,7 @@ pub fn heard(provider: Provider) -> Answer {
 }
 
 /// A report is not taken in, in the provider's words and with the status of the refusal: it sends the report again later.
-pub fn not_heard(provider: Provider, why: &Refusal) -> Answer {
+pub fn reject(provider: Provider, why: &Refusal) -> Answer {
     let mut answer = refusal(why);
     // A signature is no credential that another could be sent for.
     answer.headers_mut().remove(header::WWW_AUTHENTICATE);
@@ -69,31 +69,31 @@ mod tests {
 
     #[test]
     fn each_provider_reads_its_own_success() {
-        assert_eq!(read(heard(Provider::Standard)), (200, Some("application/json".to_owned()), "{}".to_owned()));
+        assert_eq!(read(acknowledge(Provider::Standard)), (200, Some("application/json".to_owned()), "{}".to_owned()));
         let text = Some("text/plain; charset=utf-8".to_owned());
-        assert_eq!(read(heard(Provider::Alipay)), (200, text, "success".to_owned()));
-        assert_eq!(read(heard(Provider::Wechatpay)), (204, None, String::new()));
+        assert_eq!(read(acknowledge(Provider::Alipay)), (200, text, "success".to_owned()));
+        assert_eq!(read(acknowledge(Provider::Wechatpay)), (204, None, String::new()));
     }
 
     #[test]
     fn each_provider_reads_its_own_failure() {
         let busy = Refusal::from(Code::LedgerUnavailable);
-        let (status, content_type, body) = read(not_heard(Provider::Standard, &busy));
+        let (status, content_type, body) = read(reject(Provider::Standard, &busy));
         assert_eq!((status, content_type.as_deref()), (503, Some("application/problem+json")));
         assert!(body.contains("ledger_unavailable"));
         let text = Some("text/plain; charset=utf-8".to_owned());
-        assert_eq!(read(not_heard(Provider::Alipay, &busy)), (503, text, "failure".to_owned()));
-        assert_eq!(not_heard(Provider::Alipay, &busy).headers()[header::RETRY_AFTER], "1");
+        assert_eq!(read(reject(Provider::Alipay, &busy)), (503, text, "failure".to_owned()));
+        assert_eq!(reject(Provider::Alipay, &busy).headers()[header::RETRY_AFTER], "1");
         for provider in Provider::ALL {
-            let unsigned = not_heard(*provider, &Code::Unauthenticated.into());
+            let unsigned = reject(*provider, &Code::Unauthenticated.into());
             assert_eq!((unsigned.status().as_u16(), unsigned.headers().get(header::WWW_AUTHENTICATE)), (401, None));
         }
         let quoted = Refusal::because(Code::MalformedRequest, "a \"detail\"");
         let json = Some("application/json".to_owned());
         let failure = "{\"code\":\"FAIL\",\"message\":\"a \\\"detail\\\"\"}".to_owned();
-        assert_eq!(read(not_heard(Provider::Wechatpay, &quoted)), (400, json, failure));
+        assert_eq!(read(reject(Provider::Wechatpay, &quoted)), (400, json, failure));
         let unknown = Refusal::from(Code::OrderNotFound);
-        let (status, _, body) = read(not_heard(Provider::Wechatpay, &unknown));
+        let (status, _, body) = read(reject(Provider::Wechatpay, &unknown));
         assert_eq!((status, body.as_str()), (404, "{\"code\":\"FAIL\",\"message\":\"There is no such order\"}"));
     }
 }

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::json::{rfc3339, write_members};
-use crate::order::{HistoryView, Kept, Reference, Taken};
+use crate::order::{HistoryView, ProviderId, StepRecord, StoredReport};
 
 #[derive(Serialize)]
 struct StepOut<'a> {
@@ -48,19 +48,19 @@ pub fn history(view: &HistoryView) -> Vec<u8> {
     body
 }
 
-fn step(taken: &Taken) -> StepOut<'_> {
+fn step(taken: &StepRecord) -> StepOut<'_> {
     StepOut {
         state_version: taken.state_version,
         step: taken.step.as_str(),
         from: taken.from.as_str(),
         to: taken.to.as_str(),
         by: taken.by.as_str(),
-        event_id: taken.by.event_id().map(Reference::as_str),
+        event_id: taken.by.event_id().map(ProviderId::as_str),
         at: rfc3339(taken.at),
     }
 }
 
-fn report(kept: &Kept) -> ReportOut<'_> {
+fn report(kept: &StoredReport) -> ReportOut<'_> {
     let money = kept.report.fact.money();
     ReportOut {
         provider: kept.report.provider.as_str(),

@@ -354,7 +354,7 @@ mod tests {
             derivation: 1,
             switch: Switch::Running,
             revision: 1,
-            ungated: false,
+            bypassed: false,
             skus: vec![sku],
         };
         Receipt {

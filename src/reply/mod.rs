@@ -6,7 +6,7 @@ mod history;
 mod json;
 mod pages;
 
-pub use callbacks::{heard, not_heard};
+pub use callbacks::{acknowledge, reject};
 pub use history::history;
 pub use json::{created, order, orders, public_sale, purchase_token, sale, sales};
 pub use pages::problem_page;

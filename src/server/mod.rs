@@ -10,7 +10,7 @@ mod router;
 pub use body::{MediaType, discard, parse, read_body, read_json};
 pub use key::{key_of, need_key};
 pub use query::Query;
-pub use router::{Found, Repeat, Route, Router, plain_path};
+pub use router::{Found, IdempotencyPolicy, Route, Router, plain_path};
 
 use std::convert::Infallible;
 use std::future::Future;

@@ -12,22 +12,22 @@ pub struct Route<C> {
     /// The call.
     pub call: C,
     /// Why it does no harm to send it twice.
-    pub repeat: Repeat,
+    pub repeat: IdempotencyPolicy,
 }
 
 /// Why it does no harm to send a call twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Repeat {
+pub enum IdempotencyPolicy {
     /// It changes nothing.
-    Reads,
+    Read,
     /// What it makes has a number that is derived from the request: the same request finds it.
-    Derived,
+    DerivedId,
     /// It carries an idempotency key, whose answer is kept in the transaction of its effect.
-    Keyed,
+    Key,
     /// It carries an id of its own, this member or part of the path, that its effect is unique by.
-    Named(&'static str),
+    BusinessId(&'static str),
     /// It says what is to be so, not what is to be done.
-    Absolute,
+    Declarative,
 }
 
 /// The calls of one listener by path and method.
@@ -48,13 +48,13 @@ pub enum Found<'p, C> {
 
 impl<C> Route<C> {
     /// A line of the table.
-    pub const fn new(method: Method, path: &'static str, call: C, repeat: Repeat) -> Self {
+    pub const fn new(method: Method, path: &'static str, call: C, repeat: IdempotencyPolicy) -> Self {
         Route { method, path, call, repeat }
     }
 
     /// Whether what is said of repeats can be true: a read is asked for with GET, and with nothing else.
     pub fn is_sound(&self) -> bool {
-        (self.method == Method::GET) == (self.repeat == Repeat::Reads)
+        (self.method == Method::GET) == (self.repeat == IdempotencyPolicy::Read)
     }
 }
 
@@ -146,9 +146,9 @@ mod tests {
     #[test]
     fn a_path_is_a_call_other_methods_or_nothing() {
         let table = [
-            Route::new(Method::GET, "/orders", 1, Repeat::Reads),
-            Route::new(Method::POST, "/orders", 2, Repeat::Derived),
-            Route::new(Method::GET, "/orders/{no}", 3, Repeat::Reads),
+            Route::new(Method::GET, "/orders", 1, IdempotencyPolicy::Read),
+            Route::new(Method::POST, "/orders", 2, IdempotencyPolicy::DerivedId),
+            Route::new(Method::GET, "/orders/{no}", 3, IdempotencyPolicy::Read),
         ];
         let router = Router::new(&table).unwrap();
         assert_eq!(router.find(&Method::GET, "/orders"), Found::Call(1, None));

@@ -32,7 +32,7 @@ pub struct PurchaseTokens {
 
 /// What a token that we issued to this user for this sale says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Genuine {
+pub struct VerifiedToken {
     /// The number that was drawn for it: it identifies the operation.
     pub id: [u8; 16],
     /// From then on it makes no new order. The one that it made is still answered.
@@ -60,7 +60,7 @@ impl PurchaseTokens {
     }
 
     /// What `text` says, if it is a token that was issued to this user for this sale, expired or not.
-    pub fn verify(&self, text: &str, sale: &Sale, user: UserId) -> Option<Genuine> {
+    pub fn verify(&self, text: &str, sale: &Sale, user: UserId) -> Option<VerifiedToken> {
         // Before any work: who sends nonsense costs next to nothing.
         if text.len() > limits::PURCHASE_TOKEN_CHARS_MAX {
             return None;
@@ -83,7 +83,7 @@ impl PurchaseTokens {
         let (id, sale_id) = rest.split_first_chunk::<16>()?;
         let is_for_this =
             *version == VERSION && i64::from_be_bytes(*whose) == user.get() && sale_id == sale.id.as_str().as_bytes();
-        is_for_this.then_some(Genuine { id: *id, expires_at: UnixMs::from_be_bytes(*expires_at) })
+        is_for_this.then_some(VerifiedToken { id: *id, expires_at: UnixMs::from_be_bytes(*expires_at) })
     }
 }
 

@@ -16,7 +16,7 @@ fn sale(id: &str, salt: u8) -> Sale {
         switch: Switch::Running,
         skus: Vec::new(),
         revision: 1,
-        ungated: false,
+        bypassed: false,
     }
 }
 
@@ -37,7 +37,7 @@ fn a_token_is_read_back_by_whoever_it_is_for() {
             let text = tokens.issue(&sale, user(i64::MAX as u64), EXPIRES_AT, ID);
             assert!(text.len() <= limits::PURCHASE_TOKEN_CHARS_MAX, "{} characters", text.len());
             assert!(text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_'), "{text}");
-            let genuine = Genuine { id: ID, expires_at: EXPIRES_AT };
+            let genuine = VerifiedToken { id: ID, expires_at: EXPIRES_AT };
             assert_eq!(tokens.verify(&text, &sale, user(i64::MAX as u64)), Some(genuine));
         }
     }
@@ -135,7 +135,7 @@ fn a_secret_can_be_replaced_while_tokens_are_about() {
     let after = PurchaseTokens::new(&[new]);
     let first = before.issue(&sale, user(1), EXPIRES_AT, ID);
     let second = between.issue(&sale, user(1), EXPIRES_AT, ID);
-    let genuine = Some(Genuine { id: ID, expires_at: EXPIRES_AT });
+    let genuine = Some(VerifiedToken { id: ID, expires_at: EXPIRES_AT });
     assert_ne!(first, second);
     assert_eq!(between.verify(&first, &sale, user(1)), genuine, "both name one operation");
     assert_eq!(between.verify(&second, &sale, user(1)), genuine);

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rushgate::clock::Clock;
 use rushgate::engine::{Engine, OnGateFailure, rebuild};
-use rushgate::gate::{At, Gate};
+use rushgate::gate::{Gate, ShardEpoch};
 use rushgate::ledger::{Ledger, PostgresLedger};
 use rushgate::limits::{GATE_KEEPS_ENDED_MS, LATCH_MS, SWEEP_MS, SWEEPS_WIDE};
 use rushgate::metrics::Metrics;
@@ -192,8 +192,8 @@ async fn without_a_gate_orders_go_to_the_ledger_and_the_gate_comes_back() {
     let orders = buy_all(engines.clone(), 50, &mut random).await;
     switcher.await.unwrap();
     assert_sold(&shop, &engines, &orders, 1_500).await;
-    assert_eq!(engines.iter().map(|engine| engine.shards_out()).sum::<usize>(), 0, "every gate is in use again");
-    assert!(engines.iter().map(|engine| engine.metrics().ungated.get()).sum::<u64>() > 0);
+    assert_eq!(engines.iter().map(|engine| engine.shards_bypassed()).sum::<usize>(), 0, "every gate is in use again");
+    assert!(engines.iter().map(|engine| engine.metrics().bypassed_orders.get()).sum::<u64>() > 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -240,7 +240,7 @@ async fn a_lost_answer_of_the_gate_is_asked_for_again() {
         assert_eq!(word(&place(&engine, "s", 1, "k", "a", 2).await).0, "replayed", "{fault:?}");
         let view = engine.sale("s").await.unwrap();
         assert_eq!(view.skus[0].sum().available(), 3, "{fault:?}: taken once");
-        assert_eq!(engine.metrics().ungated.get(), 0, "{fault:?}");
+        assert_eq!(engine.metrics().bypassed_orders.get(), 0, "{fault:?}");
     }
 }
 
@@ -344,7 +344,7 @@ async fn an_ended_sale_is_kept_in_the_gate_for_an_hour_and_repeats_are_answered_
     assert_eq!(word(&place(&engine, "s", 1, "k", "a", 1).await).0, "created");
     engine.switch_sale("s", Switch::Ended).await.unwrap();
     let epoch = async || {
-        let at = At { sale: engine.sale("s").await.unwrap().sale.no, shard: 0, epoch: 0 };
+        let at = ShardEpoch { sale: engine.sale("s").await.unwrap().sale.no, shard: 0, epoch: 0 };
         shop.gate.level(at).await.unwrap().epoch
     };
     let before = epoch().await;

@@ -8,9 +8,9 @@ use std::time::Duration;
 use futures_util::future::{BoxFuture, FutureExt, join_all};
 use rushgate::clock::UnixMs;
 use rushgate::engine::{Engine, OnGateFailure};
-use rushgate::gate::{Ask, At, Error, Gate, Held, Level, Return, Settlement};
+use rushgate::gate::{Error, Gate, Level, ReserveOutcome, ReserveRequest, ReturnedUnits, Settlement, ShardEpoch};
 use rushgate::metrics::Metrics;
-use rushgate::order::{Hold, Sale, Switch};
+use rushgate::order::{Reservation, Sale, Switch};
 
 use crate::engines::{Shop, until};
 use crate::faulty_gate::{Call, FaultyGate};
@@ -32,35 +32,51 @@ impl Line {
 }
 
 impl Gate for Line {
-    fn load<'a>(&'a self, at: At, sale: &'a Sale, units: &'a [i64], all: bool) -> BoxFuture<'a, Result<(), Error>> {
+    fn load<'a>(
+        &'a self,
+        at: ShardEpoch,
+        sale: &'a Sale,
+        units: &'a [i64],
+        all: bool,
+    ) -> BoxFuture<'a, Result<(), Error>> {
         self.or_cut(self.gate.load(at, sale, units, all))
     }
 
-    fn reserve<'a>(&'a self, at: At, now_ms: UnixMs, asks: &'a [Ask]) -> BoxFuture<'a, Result<Vec<Held>, Error>> {
+    fn reserve<'a>(
+        &'a self,
+        at: ShardEpoch,
+        now_ms: UnixMs,
+        asks: &'a [ReserveRequest],
+    ) -> BoxFuture<'a, Result<Vec<ReserveOutcome>, Error>> {
         self.or_cut(self.gate.reserve(at, now_ms, asks))
     }
 
-    fn settle<'a>(&'a self, at: At, settlements: &'a [Settlement]) -> BoxFuture<'a, Result<(), Error>> {
+    fn settle<'a>(&'a self, at: ShardEpoch, settlements: &'a [Settlement]) -> BoxFuture<'a, Result<(), Error>> {
         self.or_cut(self.gate.settle(at, settlements))
     }
 
-    fn switch<'a>(&'a self, at: At, switch: Switch) -> BoxFuture<'a, Result<(), Error>> {
+    fn switch<'a>(&'a self, at: ShardEpoch, switch: Switch) -> BoxFuture<'a, Result<(), Error>> {
         self.or_cut(self.gate.switch(at, switch))
     }
 
-    fn adjust<'a>(&'a self, at: At, sku: u16, units: i64) -> BoxFuture<'a, Result<i64, Error>> {
+    fn adjust<'a>(&'a self, at: ShardEpoch, sku: u16, units: i64) -> BoxFuture<'a, Result<i64, Error>> {
         self.or_cut(self.gate.adjust(at, sku, units))
     }
 
-    fn give_back<'a>(&'a self, at: At, returns: &'a [Return]) -> BoxFuture<'a, Result<(), Error>> {
-        self.or_cut(self.gate.give_back(at, returns))
+    fn return_units<'a>(&'a self, at: ShardEpoch, returns: &'a [ReturnedUnits]) -> BoxFuture<'a, Result<(), Error>> {
+        self.or_cut(self.gate.return_units(at, returns))
     }
 
-    fn level<'a>(&'a self, at: At) -> BoxFuture<'a, Result<Level, Error>> {
+    fn level<'a>(&'a self, at: ShardEpoch) -> BoxFuture<'a, Result<Level, Error>> {
         self.or_cut(self.gate.level(at))
     }
 
-    fn overdue<'a>(&'a self, at: At, now_ms: UnixMs, max: usize) -> BoxFuture<'a, Result<Vec<Hold>, Error>> {
+    fn overdue<'a>(
+        &'a self,
+        at: ShardEpoch,
+        now_ms: UnixMs,
+        max: usize,
+    ) -> BoxFuture<'a, Result<Vec<Reservation>, Error>> {
         self.or_cut(self.gate.overdue(at, now_ms, max))
     }
 }
@@ -81,7 +97,7 @@ async fn all_know(engines: &[Arc<Engine>]) {
 
 async fn epoch(shop: &Shop, engine: &Engine) -> i64 {
     let sale = engine.sale("s").await.unwrap().sale.no;
-    shop.gate.level(At { sale, shard: 0, epoch: 0 }).await.unwrap().epoch
+    shop.gate.level(ShardEpoch { sale, shard: 0, epoch: 0 }).await.unwrap().epoch
 }
 
 /// Orders on every engine, for a while.
@@ -121,10 +137,10 @@ async fn an_outage_is_one_epoch_for_all_engines() {
     let before = epoch(&shop, &engines[0]).await;
     shop.gate.set_down(true);
     trade(&engines, "down", Duration::from_millis(1_500)).await;
-    assert!(engines.iter().all(|engine| engine.metrics().ungated.get() > 0));
+    assert!(engines.iter().all(|engine| engine.metrics().bypassed_orders.get() > 0));
     shop.gate.set_down(false);
     trade(&engines, "up", Duration::from_millis(3_000)).await;
-    assert!(engines.iter().all(|engine| engine.shards_out() == 0));
+    assert!(engines.iter().all(|engine| engine.shards_bypassed() == 0));
     let epochs = epoch(&shop, &engines[0]).await - before;
     // One for the outage; one more where orders that were on their way past the gate were not counted in it.
     assert!((1..=2).contains(&epochs), "{epochs} epochs");
@@ -149,7 +165,7 @@ async fn an_order_that_went_past_the_gate_is_replayed_by_a_gate_that_is_new() {
     engine.create_sale(new_sale("s", rules(1), &[("a", 1)])).await.unwrap();
     assert_eq!(word(&place(&engine, "s", 1, "k", "a", 1).await).0, "created");
     shop.gate.set_down(false);
-    until(async || engine.shards_out() == 0).await;
+    until(async || engine.shards_bypassed() == 0).await;
     assert_eq!(word(&place(&engine, "s", 1, "k", "a", 1).await).0, "replayed", "not sold out");
     engine.switch_sale("s", Switch::Paused).await.unwrap();
     assert_eq!(word(&place(&engine, "s", 1, "k", "a", 1).await).0, "replayed", "not paused");
@@ -168,7 +184,7 @@ async fn an_order_that_went_past_the_gate_here_is_replayed_there() {
     there.switch_sale("s", Switch::Running).await.unwrap();
     line.is_cut.store(true, Ordering::SeqCst);
     assert_eq!(word(&place(&here, "s", 1, "k", "a", 1).await).0, "created");
-    assert_eq!(here.metrics().ungated.get(), 1);
+    assert_eq!(here.metrics().bypassed_orders.get(), 1);
     there.switch_sale("s", Switch::Paused).await.unwrap();
     assert_eq!(word(&place(&there, "s", 1, "k", "a", 1).await).0, "replayed", "not paused");
     there.switch_sale("s", Switch::Ended).await.unwrap();
@@ -201,7 +217,7 @@ async fn a_gate_that_stands_otherwise_than_its_sale_is_put_right() {
     engine.create_sale(new_sale("s", rules(2), &[("a", 9)])).await.unwrap();
     let sale = engine.sale("s").await.unwrap().sale.no;
     // As if another engine had read "paused" before a resume, and told the gate after it.
-    shop.gate.switch(At { sale, shard: 1, epoch: 0 }, Switch::Paused).await.unwrap();
+    shop.gate.switch(ShardEpoch { sale, shard: 1, epoch: 0 }, Switch::Paused).await.unwrap();
     assert_eq!(word(&place(&engine, "s", 1, "k", "a", 1).await).0, "sale_paused");
     until(async || word(&place(&engine, "s", 1, "k", "a", 1).await).0 == "created").await;
     assert_eq!(epoch(&shop, &engine).await, 1, "without a new epoch");

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex};
 use futures_util::future::{BoxFuture, FutureExt};
 use rushgate::clock::UnixMs;
 use rushgate::ledger::{
-    Appended, Begin, Change, Changed, Check, Entry, Epoch, Error, Expired, Ledger, PageOf, Restock, Restocked,
-    SaleCreated, Switched, Transfer,
+    AppendOutcome, Change, Changed, Check, CreateOutcome, Entry, EpochRequest, Error, ExpiredOrder, Ledger,
+    NewestEpoch, PageRequest, Restock, RestockOutcome, SwitchOutcome, Transfer,
 };
 use rushgate::order::{History, Name, NewSale, Order, OrderNo, Sale, SaleNo, Salt, SkuLevel, SkuNo, Switch, UserId};
 
@@ -135,8 +135,8 @@ fn meet<T: Send + 'static>(
 }
 
 impl Ledger for FaultyLedger {
-    fn append(&self, batch: Vec<Entry>) -> BoxFuture<'_, Result<Vec<Appended>, Error>> {
-        let numbers: HashSet<_> = batch.iter().map(|entry| entry.hold.order_no).collect();
+    fn append(&self, batch: Vec<Entry>) -> BoxFuture<'_, Result<Vec<AppendOutcome>, Error>> {
+        let numbers: HashSet<_> = batch.iter().map(|entry| entry.reservation.order_no).collect();
         assert_eq!(numbers.len(), batch.len(), "an order stands twice in a batch");
         self.asked.fetch_add(1, Ordering::SeqCst);
         let inner = self.inner.clone();
@@ -148,7 +148,7 @@ impl Ledger for FaultyLedger {
         meet(&self.moves, async move { inner.transfer(transfer).await }.boxed())
     }
 
-    fn restock(&self, restock: Restock) -> BoxFuture<'_, Result<Restocked, Error>> {
+    fn restock(&self, restock: Restock) -> BoxFuture<'_, Result<RestockOutcome, Error>> {
         let inner = self.inner.clone();
         meet(&self.moves, async move { inner.restock(restock).await }.boxed())
     }
@@ -158,7 +158,7 @@ impl Ledger for FaultyLedger {
         meet(&self.changes, async move { inner.change(changes, now_ms).await }.boxed())
     }
 
-    fn expire(&self, now_ms: UnixMs, max: u32) -> BoxFuture<'_, Result<Vec<Expired>, Error>> {
+    fn expire(&self, now_ms: UnixMs, max: u32) -> BoxFuture<'_, Result<Vec<ExpiredOrder>, Error>> {
         let inner = self.inner.clone();
         async move { inner.expire(now_ms, max).await }.boxed()
     }
@@ -184,7 +184,7 @@ impl Ledger for FaultyLedger {
         self.inner.find(user, order_no)
     }
 
-    fn list(&self, page: PageOf) -> BoxFuture<'_, Result<Vec<Order>, Error>> {
+    fn list(&self, page: PageRequest) -> BoxFuture<'_, Result<Vec<Order>, Error>> {
         self.inner.list(page)
     }
 
@@ -200,23 +200,23 @@ impl Ledger for FaultyLedger {
         self.inner.sales(after)
     }
 
-    fn create_sale(&self, new: NewSale, salt: Salt, now_ms: UnixMs) -> BoxFuture<'_, Result<SaleCreated, Error>> {
+    fn create_sale(&self, new: NewSale, salt: Salt, now_ms: UnixMs) -> BoxFuture<'_, Result<CreateOutcome, Error>> {
         self.inner.create_sale(new, salt, now_ms)
     }
 
-    fn switch(&self, sale: SaleNo, switch: Switch) -> BoxFuture<'_, Result<Switched, Error>> {
+    fn switch(&self, sale: SaleNo, switch: Switch) -> BoxFuture<'_, Result<SwitchOutcome, Error>> {
         self.inner.switch(sale, switch)
     }
 
-    fn mark_ungated(&self, sale: SaleNo) -> BoxFuture<'_, Result<(), Error>> {
-        self.inner.mark_ungated(sale)
+    fn mark_bypassed(&self, sale: SaleNo) -> BoxFuture<'_, Result<(), Error>> {
+        self.inner.mark_bypassed(sale)
     }
 
     fn restocked(&self, sale: SaleNo, change_id: Name) -> BoxFuture<'_, Result<Option<(SkuNo, i64)>, Error>> {
         self.inner.restocked(sale, change_id)
     }
 
-    fn begin_epochs(&self, sale: SaleNo, shards: Vec<Begin>) -> BoxFuture<'_, Result<Vec<Epoch>, Error>> {
+    fn begin_epochs(&self, sale: SaleNo, shards: Vec<EpochRequest>) -> BoxFuture<'_, Result<Vec<NewestEpoch>, Error>> {
         self.inner.begin_epochs(sale, shards)
     }
 

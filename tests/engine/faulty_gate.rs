@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt};
 use rushgate::clock::UnixMs;
-use rushgate::gate::{Ask, At, Error, Gate, Held, Level, MemoryGate, Return, Settlement};
-use rushgate::order::{Hold, Sale, Switch};
+use rushgate::gate::{
+    Error, Gate, Level, MemoryGate, ReserveOutcome, ReserveRequest, ReturnedUnits, Settlement, ShardEpoch,
+};
+use rushgate::order::{Reservation, Sale, Switch};
 
 use crate::faults::Fault;
 
@@ -115,7 +117,7 @@ where
 impl Gate for FaultyGate {
     fn load<'a>(
         &'a self,
-        at: At,
+        at: ShardEpoch,
         sale: &'a Sale,
         available: &'a [i64],
         remembers_all: bool,
@@ -125,34 +127,46 @@ impl Gate for FaultyGate {
         })
     }
 
-    fn reserve<'a>(&'a self, at: At, now_ms: UnixMs, asks: &'a [Ask]) -> BoxFuture<'a, Result<Vec<Held>, Error>> {
+    fn reserve<'a>(
+        &'a self,
+        at: ShardEpoch,
+        now_ms: UnixMs,
+        asks: &'a [ReserveRequest],
+    ) -> BoxFuture<'a, Result<Vec<ReserveOutcome>, Error>> {
         self.meet(Call::Reserve, move |gate: Arc<MemoryGate>| {
             async move { gate.reserve(at, now_ms, asks).await }.boxed()
         })
     }
 
-    fn settle<'a>(&'a self, at: At, settlements: &'a [Settlement]) -> BoxFuture<'a, Result<(), Error>> {
+    fn settle<'a>(&'a self, at: ShardEpoch, settlements: &'a [Settlement]) -> BoxFuture<'a, Result<(), Error>> {
         self.meet(Call::Settle, move |gate: Arc<MemoryGate>| async move { gate.settle(at, settlements).await }.boxed())
     }
 
-    fn switch<'a>(&'a self, at: At, switch: Switch) -> BoxFuture<'a, Result<(), Error>> {
+    fn switch<'a>(&'a self, at: ShardEpoch, switch: Switch) -> BoxFuture<'a, Result<(), Error>> {
         self.meet(Call::Other, move |gate: Arc<MemoryGate>| async move { gate.switch(at, switch).await }.boxed())
     }
 
-    fn adjust<'a>(&'a self, at: At, sku: u16, units: i64) -> BoxFuture<'a, Result<i64, Error>> {
+    fn adjust<'a>(&'a self, at: ShardEpoch, sku: u16, units: i64) -> BoxFuture<'a, Result<i64, Error>> {
         let call = if units < 0 { Call::Debit } else { Call::Credit };
         self.meet(call, move |gate: Arc<MemoryGate>| async move { gate.adjust(at, sku, units).await }.boxed())
     }
 
-    fn give_back<'a>(&'a self, at: At, returns: &'a [Return]) -> BoxFuture<'a, Result<(), Error>> {
-        self.meet(Call::GiveBack, move |gate: Arc<MemoryGate>| async move { gate.give_back(at, returns).await }.boxed())
+    fn return_units<'a>(&'a self, at: ShardEpoch, returns: &'a [ReturnedUnits]) -> BoxFuture<'a, Result<(), Error>> {
+        self.meet(Call::GiveBack, move |gate: Arc<MemoryGate>| {
+            async move { gate.return_units(at, returns).await }.boxed()
+        })
     }
 
-    fn level<'a>(&'a self, at: At) -> BoxFuture<'a, Result<Level, Error>> {
+    fn level<'a>(&'a self, at: ShardEpoch) -> BoxFuture<'a, Result<Level, Error>> {
         self.meet(Call::Level, move |gate: Arc<MemoryGate>| async move { gate.level(at).await }.boxed())
     }
 
-    fn overdue<'a>(&'a self, at: At, now_ms: UnixMs, max: usize) -> BoxFuture<'a, Result<Vec<Hold>, Error>> {
+    fn overdue<'a>(
+        &'a self,
+        at: ShardEpoch,
+        now_ms: UnixMs,
+        max: usize,
+    ) -> BoxFuture<'a, Result<Vec<Reservation>, Error>> {
         self.meet(Call::Other, move |gate: Arc<MemoryGate>| async move { gate.overdue(at, now_ms, max).await }.boxed())
     }
 }

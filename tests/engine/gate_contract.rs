@@ -3,12 +3,15 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use rushgate::gate::{Ask, At, Gate, Held, Level, May, MemoryGate, No, Nodes, RedisGate, Return, Settlement};
+use rushgate::gate::{
+    Denial, Gate, Level, MemoryGate, Nodes, RedisGate, ReserveMode, ReserveOutcome, ReserveRequest, ReturnedUnits,
+    Settlement, ShardEpoch,
+};
 use rushgate::limits::{GATE_BATCH_MAX, LEASE_MS};
-use rushgate::order::{Hold, Rules, Sale, SaleNo, SaleState, Salt, Sku, SkuNo, Switch, UserId};
+use rushgate::order::{Reservation, Rules, Sale, SaleNo, SaleState, Salt, Sku, SkuNo, Switch, UserId};
 
 use crate::redis_server::servers;
-use crate::world::{NOON, SALT, hold, new_sale, rules};
+use crate::world::{NOON, SALT, new_sale, reservation, rules};
 
 async fn gates() -> Vec<(&'static str, Arc<dyn Gate>)> {
     let servers = servers();
@@ -46,18 +49,18 @@ pub(crate) fn sale(rules: Rules) -> Sale {
         switch: Switch::Running,
         skus: skus.collect(),
         revision: 1,
-        ungated: false,
+        bypassed: false,
     }
 }
 
-fn at(epoch: i64) -> At {
-    At { sale: SaleNo(1), shard: 0, epoch }
+fn at(epoch: i64) -> ShardEpoch {
+    ShardEpoch { sale: SaleNo(1), shard: 0, epoch }
 }
 
 /// An ask by somebody who has not asked before.
-pub(crate) fn asked(hold: Hold, may: May) -> Ask {
+pub(crate) fn asked(reservation: Reservation, mode: ReserveMode) -> ReserveRequest {
     static BY: AtomicU64 = AtomicU64::new(1);
-    Ask { hold, may, by: BY.fetch_add(1, Ordering::Relaxed) }
+    ReserveRequest { reservation, mode, attempt_id: BY.fetch_add(1, Ordering::Relaxed) }
 }
 
 /// A gate with one loaded shard, and short words for asking it.
@@ -73,16 +76,16 @@ impl Loaded {
         Loaded { gate: gate.clone(), sale }
     }
 
-    fn hold(&self, user: u64, key: &str, quantity: u32) -> Hold {
-        hold(&self.sale, user, key, 0, quantity)
+    fn reservation(&self, user: u64, key: &str, quantity: u32) -> Reservation {
+        reservation(&self.sale, user, key, 0, quantity)
     }
 
-    async fn ask(&self, now_ms: i64, hold: Hold, may: May) -> Held {
-        self.gate.reserve(at(1), now_ms, &[asked(hold, may)]).await.unwrap()[0]
+    async fn ask(&self, now_ms: i64, reservation: Reservation, mode: ReserveMode) -> ReserveOutcome {
+        self.gate.reserve(at(1), now_ms, &[asked(reservation, mode)]).await.unwrap()[0]
     }
 
-    async fn reserve(&self, hold: Hold) -> Held {
-        self.ask(NOON, hold, May::Create).await
+    async fn reserve(&self, reservation: Reservation) -> ReserveOutcome {
+        self.ask(NOON, reservation, ReserveMode::Create).await
     }
 
     async fn settle(&self, settlement: Settlement) {
@@ -94,25 +97,25 @@ impl Loaded {
     }
 }
 
-const RESERVED: Held = Held::Reserved { created_at: NOON, resumed: false };
+const RESERVED: ReserveOutcome = ReserveOutcome::Reserved { created_at: NOON, resumed: false };
 
-fn refused(why: No) -> Held {
-    Held::Refused { why, remembers_all: true }
+fn refused(why: Denial) -> ReserveOutcome {
+    ReserveOutcome::Refused { why, remembers_all: true }
 }
 
 #[tokio::test]
 async fn an_order_is_reserved_once_and_recognised_in_every_phase() {
     for (name, gate) in gates().await {
         let shard = Loaded::new(&gate, rules(1), [10, 0]).await;
-        let (mine, other) = (shard.hold(1, "k", 3), shard.hold(1, "k", 4));
+        let (mine, other) = (shard.reservation(1, "k", 3), shard.reservation(1, "k", 4));
         assert_eq!(shard.reserve(mine).await, RESERVED, "{name}");
         assert_eq!(shard.left().await, 7, "{name}");
-        assert_eq!(shard.reserve(mine).await, Held::InFlight, "{name}");
-        assert_eq!(shard.reserve(other).await, Held::OtherContent, "{name}: in flight");
-        shard.settle(Settlement::Recorded { order_no: mine.order_no, created_at: NOON }).await;
-        let later = Hold { created_at: NOON + 77, ..mine };
-        assert_eq!(shard.reserve(later).await, Held::Recorded { created_at: NOON }, "{name}");
-        assert_eq!(shard.reserve(other).await, Held::OtherContent, "{name}: recorded");
+        assert_eq!(shard.reserve(mine).await, ReserveOutcome::InFlight, "{name}");
+        assert_eq!(shard.reserve(other).await, ReserveOutcome::OtherContent, "{name}: in flight");
+        shard.settle(Settlement::Commit { order_no: mine.order_no, created_at: NOON }).await;
+        let later = Reservation { created_at: NOON + 77, ..mine };
+        assert_eq!(shard.reserve(later).await, ReserveOutcome::Recorded { created_at: NOON }, "{name}");
+        assert_eq!(shard.reserve(other).await, ReserveOutcome::OtherContent, "{name}: recorded");
         assert_eq!(shard.left().await, 7, "{name}");
     }
 }
@@ -122,11 +125,15 @@ async fn a_repeat_is_recognised_before_window_limit_and_stock() {
     for (name, gate) in gates().await {
         let limited = Rules { user_limit: Some(1), ends_at: Some(NOON + 10), ..rules(1) };
         let shard = Loaded::new(&gate, limited, [1, 0]).await;
-        let mine = shard.hold(1, "k", 1);
+        let mine = shard.reservation(1, "k", 1);
         assert_eq!(shard.reserve(mine).await, RESERVED, "{name}");
-        shard.settle(Settlement::Recorded { order_no: mine.order_no, created_at: NOON }).await;
+        shard.settle(Settlement::Commit { order_no: mine.order_no, created_at: NOON }).await;
         shard.gate.switch(at(1), Switch::Paused).await.unwrap();
-        assert_eq!(shard.ask(NOON + 11, mine, May::Create).await, Held::Recorded { created_at: NOON }, "{name}");
+        assert_eq!(
+            shard.ask(NOON + 11, mine, ReserveMode::Create).await,
+            ReserveOutcome::Recorded { created_at: NOON },
+            "{name}"
+        );
     }
 }
 
@@ -134,10 +141,10 @@ async fn a_repeat_is_recognised_before_window_limit_and_stock() {
 async fn nothing_is_sold_that_is_not_there() {
     for (name, gate) in gates().await {
         let shard = Loaded::new(&gate, rules(1), [2, 5]).await;
-        assert_eq!(shard.reserve(shard.hold(1, "a", 3)).await, refused(No::SegmentEmpty), "{name}");
-        assert_eq!(shard.reserve(shard.hold(1, "b", 2)).await, RESERVED, "{name}");
-        assert_eq!(shard.reserve(shard.hold(2, "c", 1)).await, refused(No::SegmentEmpty), "{name}");
-        let other_sku = hold(&shard.sale, 2, "d", 1, 5);
+        assert_eq!(shard.reserve(shard.reservation(1, "a", 3)).await, refused(Denial::SegmentEmpty), "{name}");
+        assert_eq!(shard.reserve(shard.reservation(1, "b", 2)).await, RESERVED, "{name}");
+        assert_eq!(shard.reserve(shard.reservation(2, "c", 1)).await, refused(Denial::SegmentEmpty), "{name}");
+        let other_sku = reservation(&shard.sale, 2, "d", 1, 5);
         assert_eq!(shard.reserve(other_sku).await, RESERVED, "{name}: skus are apart");
     }
 }
@@ -146,10 +153,10 @@ async fn nothing_is_sold_that_is_not_there() {
 async fn a_batch_is_decided_in_order() {
     for (name, gate) in gates().await {
         let shard = Loaded::new(&gate, rules(1), [2, 0]).await;
-        let (a, b) = (shard.hold(1, "a", 1), shard.hold(2, "b", 2));
-        let asks = [a, b, shard.hold(3, "c", 1)].map(|hold| asked(hold, May::Create));
+        let (a, b) = (shard.reservation(1, "a", 1), shard.reservation(2, "b", 2));
+        let asks = [a, b, shard.reservation(3, "c", 1)].map(|reservation| asked(reservation, ReserveMode::Create));
         let held = gate.reserve(at(1), NOON, &asks).await.unwrap();
-        assert_eq!(held, [RESERVED, refused(No::SegmentEmpty), RESERVED], "{name}");
+        assert_eq!(held, [RESERVED, refused(Denial::SegmentEmpty), RESERVED], "{name}");
     }
 }
 
@@ -157,14 +164,14 @@ async fn a_batch_is_decided_in_order() {
 async fn who_asks_again_gets_the_same_answer_and_nobody_else_does() {
     for (name, gate) in gates().await {
         let shard = Loaded::new(&gate, rules(1), [5, 0]).await;
-        let mine = [asked(shard.hold(1, "k", 2), May::Create)];
+        let mine = [asked(shard.reservation(1, "k", 2), ReserveMode::Create)];
         for _ in 0..3 {
             assert_eq!(gate.reserve(at(1), NOON + 9, &mine).await.unwrap(), [RESERVED], "{name}");
         }
         assert_eq!(shard.left().await, 3, "{name}: reserved once");
-        assert_eq!(shard.reserve(mine[0].hold).await, Held::InFlight, "{name}");
-        let look = [Ask { may: May::Look, ..mine[0] }];
-        assert_eq!(gate.reserve(at(1), NOON, &look).await.unwrap(), [Held::InFlight], "{name}");
+        assert_eq!(shard.reserve(mine[0].reservation).await, ReserveOutcome::InFlight, "{name}");
+        let look = [ReserveRequest { mode: ReserveMode::Look, ..mine[0] }];
+        assert_eq!(gate.reserve(at(1), NOON, &look).await.unwrap(), [ReserveOutcome::InFlight], "{name}");
     }
 }
 
@@ -172,16 +179,16 @@ async fn who_asks_again_gets_the_same_answer_and_nobody_else_does() {
 async fn a_level_tells_epoch_stock_and_what_is_held() {
     for (name, gate) in gates().await {
         let shard = Loaded::new(&gate, rules(1), [5, 7]).await;
-        let (mine, other) = (shard.hold(1, "k", 2), hold(&shard.sale, 2, "l", 1, 3));
+        let (mine, other) = (shard.reservation(1, "k", 2), reservation(&shard.sale, 2, "l", 1, 3));
         assert_eq!(shard.reserve(mine).await, RESERVED, "{name}");
         assert_eq!(shard.reserve(other).await, RESERVED, "{name}");
         let level = async || gate.level(at(1)).await.unwrap();
         let switch = Some(Switch::Running);
-        let both = Level { epoch: 1, available: vec![3, 4], held: vec![2, 3], holds: 2, switch };
+        let both = Level { epoch: 1, available: vec![3, 4], reserved: vec![2, 3], reservations: 2, switch };
         assert_eq!(level().await, both, "{name}");
-        shard.settle(Settlement::Recorded { order_no: mine.order_no, created_at: NOON }).await;
-        shard.settle(Settlement::Refused { order_no: other.order_no }).await;
-        let settled = Level { epoch: 1, available: vec![3, 7], held: vec![0, 0], holds: 0, switch };
+        shard.settle(Settlement::Commit { order_no: mine.order_no, created_at: NOON }).await;
+        shard.settle(Settlement::Release { order_no: other.order_no }).await;
+        let settled = Level { epoch: 1, available: vec![3, 7], reserved: vec![0, 0], reservations: 0, switch };
         assert_eq!(level().await, settled, "{name}");
         for switch in [Switch::Paused, Switch::Ended, Switch::Running] {
             gate.switch(at(1), switch).await.unwrap();
@@ -190,7 +197,7 @@ async fn a_level_tells_epoch_stock_and_what_is_held() {
         let paused = Sale { switch: Switch::Paused, ..shard.sale.clone() };
         gate.load(at(2), &paused, &[0, 0], true).await.unwrap();
         assert_eq!(level().await.switch, Some(Switch::Paused), "{name}: as it was loaded");
-        let elsewhere = At { sale: SaleNo(77), ..at(1) };
+        let elsewhere = ShardEpoch { sale: SaleNo(77), ..at(1) };
         assert_eq!(gate.level(elsewhere).await.unwrap(), Level::default(), "{name}: never loaded");
     }
 }
@@ -212,14 +219,26 @@ async fn an_older_load_or_the_same_again_changes_nothing() {
 async fn a_reservation_past_its_lease_is_taken_over_once() {
     for (name, gate) in gates().await {
         let shard = Loaded::new(&gate, rules(1), [10, 0]).await;
-        let mine = shard.hold(1, "k", 1);
-        let retry = Hold { created_at: NOON + LEASE_MS, ..mine };
-        let resumed = Held::Reserved { created_at: NOON, resumed: true };
+        let mine = shard.reservation(1, "k", 1);
+        let retry = Reservation { created_at: NOON + LEASE_MS, ..mine };
+        let resumed = ReserveOutcome::Reserved { created_at: NOON, resumed: true };
         assert_eq!(shard.reserve(mine).await, RESERVED, "{name}");
-        assert_eq!(shard.ask(NOON + LEASE_MS - 1, retry, May::Create).await, Held::InFlight, "{name}");
-        assert_eq!(shard.ask(NOON + LEASE_MS, retry, May::Look).await, Held::InFlight, "{name}: only looked");
-        assert_eq!(shard.ask(NOON + LEASE_MS, retry, May::Resume).await, resumed, "{name}");
-        assert_eq!(shard.ask(NOON + LEASE_MS, retry, May::Resume).await, Held::InFlight, "{name}: leased again");
+        assert_eq!(
+            shard.ask(NOON + LEASE_MS - 1, retry, ReserveMode::Create).await,
+            ReserveOutcome::InFlight,
+            "{name}"
+        );
+        assert_eq!(
+            shard.ask(NOON + LEASE_MS, retry, ReserveMode::Look).await,
+            ReserveOutcome::InFlight,
+            "{name}: only looked"
+        );
+        assert_eq!(shard.ask(NOON + LEASE_MS, retry, ReserveMode::Resume).await, resumed, "{name}");
+        assert_eq!(
+            shard.ask(NOON + LEASE_MS, retry, ReserveMode::Resume).await,
+            ReserveOutcome::InFlight,
+            "{name}: leased again"
+        );
         assert_eq!(shard.left().await, 9, "{name}: its unit is taken once");
     }
 }
@@ -228,11 +247,14 @@ async fn a_reservation_past_its_lease_is_taken_over_once() {
 async fn a_clock_set_back_does_not_prolong_a_lease() {
     for (name, gate) in gates().await {
         let shard = Loaded::new(&gate, rules(1), [10, 0]).await;
-        let mine = shard.hold(1, "k", 1);
+        let mine = shard.reservation(1, "k", 1);
         assert_eq!(shard.reserve(mine).await, RESERVED, "{name}");
         let day_before = NOON - 24 * 3600 * 1000;
         assert!(
-            matches!(shard.ask(day_before, mine, May::Create).await, Held::Reserved { resumed: true, .. }),
+            matches!(
+                shard.ask(day_before, mine, ReserveMode::Create).await,
+                ReserveOutcome::Reserved { resumed: true, .. }
+            ),
             "{name}"
         );
     }
@@ -242,9 +264,9 @@ async fn a_clock_set_back_does_not_prolong_a_lease() {
 async fn overdue_reservations_are_handed_out_with_a_new_lease() {
     for (name, gate) in gates().await {
         let shard = Loaded::new(&gate, rules(1), [10, 0]).await;
-        let holds = [shard.hold(1, "a", 1), shard.hold(2, "b", 1), shard.hold(3, "c", 1)];
-        for hold in holds {
-            assert_eq!(shard.reserve(hold).await, RESERVED, "{name}");
+        let reservations = [shard.reservation(1, "a", 1), shard.reservation(2, "b", 1), shard.reservation(3, "c", 1)];
+        for reservation in reservations {
+            assert_eq!(shard.reserve(reservation).await, RESERVED, "{name}");
         }
         let overdue = async |now_ms, max| gate.overdue(at(1), now_ms, max).await.unwrap();
         assert_eq!(overdue(NOON + LEASE_MS - 1, 9).await, [], "{name}");
@@ -252,9 +274,12 @@ async fn overdue_reservations_are_handed_out_with_a_new_lease() {
         assert_eq!(first.len(), 2, "{name}: bounded");
         let second = overdue(NOON + LEASE_MS, 9).await;
         assert_eq!(second.len(), 1, "{name}: each is handed out once");
-        assert!(holds.iter().all(|hold| first.contains(hold) || second.contains(hold)), "{name}");
-        shard.settle(Settlement::Abandoned { order_no: holds[0].order_no }).await;
-        assert_eq!(overdue(NOON + LEASE_MS, 9).await, [holds[0]], "{name}: abandoned is overdue at once");
+        assert!(
+            reservations.iter().all(|reservation| first.contains(reservation) || second.contains(reservation)),
+            "{name}"
+        );
+        shard.settle(Settlement::Abandon { order_no: reservations[0].order_no }).await;
+        assert_eq!(overdue(NOON + LEASE_MS, 9).await, [reservations[0]], "{name}: abandoned is overdue at once");
     }
 }
 
@@ -263,23 +288,23 @@ async fn units_go_back_exactly_when_the_settlement_says_so() {
     for (name, gate) in gates().await {
         let limited = Rules { user_limit: Some(2), ..rules(1) };
         let shard = Loaded::new(&gate, limited, [2, 0]).await;
-        let mine = shard.hold(1, "k", 2);
+        let mine = shard.reservation(1, "k", 2);
         let order_no = mine.order_no;
 
         assert_eq!(shard.reserve(mine).await, RESERVED, "{name}");
-        shard.settle(Settlement::Refused { order_no }).await;
+        shard.settle(Settlement::Release { order_no }).await;
         assert_eq!((shard.left().await, shard.reserve(mine).await), (2, RESERVED), "{name}: limit and stock are back");
 
-        shard.settle(Settlement::KnownBefore { order_no, fingerprint: mine.fingerprint, created_at: 5 }).await;
+        shard.settle(Settlement::CommitEarlier { order_no, fingerprint: mine.fingerprint, created_at: 5 }).await;
         assert_eq!(shard.left().await, 2, "{name}");
-        assert_eq!(shard.reserve(mine).await, Held::Recorded { created_at: 5 }, "{name}");
+        assert_eq!(shard.reserve(mine).await, ReserveOutcome::Recorded { created_at: 5 }, "{name}");
 
-        let second = shard.hold(2, "k", 2);
+        let second = shard.reservation(2, "k", 2);
         assert_eq!(shard.reserve(second).await, RESERVED, "{name}");
-        shard.settle(Settlement::Void { order_no: second.order_no }).await;
+        shard.settle(Settlement::WriteOff { order_no: second.order_no }).await;
         assert_eq!(shard.left().await, 0, "{name}");
-        assert_eq!(shard.reserve(second).await, refused(No::SegmentEmpty), "{name}: forgotten, and its units gone");
-        assert_eq!(gate.level(at(1)).await.unwrap().holds, 0, "{name}");
+        assert_eq!(shard.reserve(second).await, refused(Denial::SegmentEmpty), "{name}: forgotten, and its units gone");
+        assert_eq!(gate.level(at(1)).await.unwrap().reservations, 0, "{name}");
     }
 }
 
@@ -287,17 +312,17 @@ async fn units_go_back_exactly_when_the_settlement_says_so() {
 async fn settling_what_is_not_held_changes_nothing() {
     for (name, gate) in gates().await {
         let shard = Loaded::new(&gate, rules(1), [5, 0]).await;
-        let order_no = shard.hold(1, "k", 1).order_no;
+        let order_no = shard.reservation(1, "k", 1).order_no;
         for settlement in [
-            Settlement::Recorded { order_no, created_at: NOON },
-            Settlement::Refused { order_no },
-            Settlement::Void { order_no },
-            Settlement::Abandoned { order_no },
+            Settlement::Commit { order_no, created_at: NOON },
+            Settlement::Release { order_no },
+            Settlement::WriteOff { order_no },
+            Settlement::Abandon { order_no },
         ] {
             shard.settle(settlement).await;
         }
         assert_eq!(shard.left().await, 5, "{name}");
-        assert_eq!(shard.reserve(shard.hold(1, "k", 1)).await, RESERVED, "{name}");
+        assert_eq!(shard.reserve(shard.reservation(1, "k", 1)).await, RESERVED, "{name}");
     }
 }
 
@@ -306,12 +331,12 @@ async fn a_user_limit_counts_units_per_sku() {
     for (name, gate) in gates().await {
         let limited = Rules { user_limit: Some(3), ..rules(1) };
         let shard = Loaded::new(&gate, limited, [9, 9]).await;
-        assert_eq!(shard.reserve(shard.hold(1, "a", 4)).await, refused(No::UserLimit), "{name}");
-        assert_eq!(shard.reserve(shard.hold(1, "b", 2)).await, RESERVED, "{name}");
-        assert_eq!(shard.reserve(shard.hold(1, "c", 2)).await, refused(No::UserLimit), "{name}");
-        assert_eq!(shard.reserve(shard.hold(1, "d", 1)).await, RESERVED, "{name}");
-        assert_eq!(shard.reserve(hold(&shard.sale, 1, "e", 1, 3)).await, RESERVED, "{name}: another sku");
-        assert_eq!(shard.reserve(shard.hold(2, "f", 3)).await, RESERVED, "{name}: another user");
+        assert_eq!(shard.reserve(shard.reservation(1, "a", 4)).await, refused(Denial::UserLimit), "{name}");
+        assert_eq!(shard.reserve(shard.reservation(1, "b", 2)).await, RESERVED, "{name}");
+        assert_eq!(shard.reserve(shard.reservation(1, "c", 2)).await, refused(Denial::UserLimit), "{name}");
+        assert_eq!(shard.reserve(shard.reservation(1, "d", 1)).await, RESERVED, "{name}");
+        assert_eq!(shard.reserve(reservation(&shard.sale, 1, "e", 1, 3)).await, RESERVED, "{name}: another sku");
+        assert_eq!(shard.reserve(shard.reservation(2, "f", 3)).await, RESERVED, "{name}: another user");
     }
 }
 
@@ -320,16 +345,17 @@ async fn the_window_and_the_switch_are_looked_at() {
     for (name, gate) in gates().await {
         let window = Rules { starts_at: Some(NOON), ends_at: Some(NOON + 100), ..rules(1) };
         let shard = Loaded::new(&gate, window, [9, 0]).await;
-        let ask = async |now_ms| shard.ask(now_ms, shard.hold(1, &format!("k{now_ms}"), 1), May::Create).await;
-        assert_eq!(ask(NOON - 1).await, refused(No::NotOpen(SaleState::Scheduled(NOON))), "{name}");
-        assert!(matches!(ask(NOON).await, Held::Reserved { .. }), "{name}");
-        assert_eq!(ask(NOON + 100).await, refused(No::NotOpen(SaleState::Ended)), "{name}");
+        let ask =
+            async |now_ms| shard.ask(now_ms, shard.reservation(1, &format!("k{now_ms}"), 1), ReserveMode::Create).await;
+        assert_eq!(ask(NOON - 1).await, refused(Denial::NotOpen(SaleState::Scheduled(NOON))), "{name}");
+        assert!(matches!(ask(NOON).await, ReserveOutcome::Reserved { .. }), "{name}");
+        assert_eq!(ask(NOON + 100).await, refused(Denial::NotOpen(SaleState::Ended)), "{name}");
         gate.switch(at(1), Switch::Paused).await.unwrap();
-        assert_eq!(ask(NOON + 1).await, refused(No::NotOpen(SaleState::Paused)), "{name}");
+        assert_eq!(ask(NOON + 1).await, refused(Denial::NotOpen(SaleState::Paused)), "{name}");
         gate.switch(at(1), Switch::Running).await.unwrap();
-        assert!(matches!(ask(NOON + 2).await, Held::Reserved { .. }), "{name}");
+        assert!(matches!(ask(NOON + 2).await, ReserveOutcome::Reserved { .. }), "{name}");
         gate.switch(at(1), Switch::Ended).await.unwrap();
-        assert_eq!(ask(NOON + 3).await, refused(No::NotOpen(SaleState::Ended)), "{name}");
+        assert_eq!(ask(NOON + 3).await, refused(Denial::NotOpen(SaleState::Ended)), "{name}");
     }
 }
 
@@ -337,10 +363,10 @@ async fn the_window_and_the_switch_are_looked_at() {
 async fn what_may_not_create_creates_nothing() {
     for (name, gate) in gates().await {
         let shard = Loaded::new(&gate, rules(1), [5, 0]).await;
-        for may in [May::Resume, May::Look] {
-            assert_eq!(shard.ask(NOON, shard.hold(1, "k", 1), may).await, Held::Unfamiliar, "{name}");
+        for mode in [ReserveMode::Resume, ReserveMode::Look] {
+            assert_eq!(shard.ask(NOON, shard.reservation(1, "k", 1), mode).await, ReserveOutcome::NotFound, "{name}");
         }
-        assert_eq!(gate.level(at(1)).await.unwrap().holds, 0, "{name}");
+        assert_eq!(gate.level(at(1)).await.unwrap().reservations, 0, "{name}");
         assert_eq!(shard.left().await, 5, "{name}");
     }
 }
@@ -356,7 +382,7 @@ async fn stock_is_adjusted_down_to_nothing_and_no_further() {
         assert_eq!(gate.level(at(1)).await.unwrap().available, [0, 7], "{name}");
         assert_eq!(adjust(9, 1).await, 0, "{name}: no such sku");
         assert_eq!(gate.adjust(at(2), 1, 1).await.unwrap(), 0, "{name}: another epoch");
-        assert_eq!(shard.reserve(shard.hold(1, "k", 1)).await, refused(No::SegmentEmpty), "{name}");
+        assert_eq!(shard.reserve(shard.reservation(1, "k", 1)).await, refused(Denial::SegmentEmpty), "{name}");
     }
 }
 
@@ -365,27 +391,36 @@ async fn what_came_back_is_on_sale_again_and_no_longer_the_users() {
     for (name, gate) in gates().await {
         let limited = Rules { user_limit: Some(3), ..rules(1) };
         let shard = Loaded::new(&gate, limited, [3, 4]).await;
-        let back = |user, sku, units| Return { user: UserId::new(user).unwrap(), sku, units };
-        let give_back = async |epoch, returns: &[Return]| gate.give_back(at(epoch), returns).await.unwrap();
+        let back = |user, sku, units| ReturnedUnits { user: UserId::new(user).unwrap(), sku, units };
+        let return_units =
+            async |epoch, returns: &[ReturnedUnits]| gate.return_units(at(epoch), returns).await.unwrap();
         let available = async || gate.level(at(1)).await.unwrap().available;
-        let mine = shard.hold(1, "a", 3);
+        let mine = shard.reservation(1, "a", 3);
         assert_eq!(shard.reserve(mine).await, RESERVED, "{name}");
-        shard.settle(Settlement::Recorded { order_no: mine.order_no, created_at: NOON }).await;
+        shard.settle(Settlement::Commit { order_no: mine.order_no, created_at: NOON }).await;
         for epoch in [0, 2] {
-            give_back(epoch, &[back(1, 0, 3)]).await;
+            return_units(epoch, &[back(1, 0, 3)]).await;
         }
-        give_back(1, &[]).await;
+        return_units(1, &[]).await;
         assert_eq!(available().await, [0, 4], "{name}: another epoch, or nothing");
-        assert_eq!(shard.reserve(shard.hold(1, "b", 1)).await, refused(No::UserLimit), "{name}");
+        assert_eq!(shard.reserve(shard.reservation(1, "b", 1)).await, refused(Denial::UserLimit), "{name}");
         // User 9 has nothing in this epoch: what comes back was bought before it.
-        give_back(1, &[back(1, 0, 1), back(1, 0, 1), back(9, 1, 2), back(1, u16::MAX, 5)]).await;
+        return_units(1, &[back(1, 0, 1), back(1, 0, 1), back(9, 1, 2), back(1, u16::MAX, 5)]).await;
         assert_eq!(available().await, [2, 6], "{name}: each sku its own, none for what is not there");
-        assert_eq!(shard.reserve(shard.hold(1, "c", 3)).await, refused(No::UserLimit), "{name}: one is left of three");
-        assert_eq!(shard.reserve(shard.hold(1, "d", 2)).await, RESERVED, "{name}");
-        assert_eq!(shard.reserve(shard.hold(9, "e", 4)).await, refused(No::UserLimit), "{name}: never below nothing");
-        assert_eq!(shard.reserve(mine).await, Held::Recorded { created_at: NOON }, "{name}: still known");
+        assert_eq!(
+            shard.reserve(shard.reservation(1, "c", 3)).await,
+            refused(Denial::UserLimit),
+            "{name}: one is left of three"
+        );
+        assert_eq!(shard.reserve(shard.reservation(1, "d", 2)).await, RESERVED, "{name}");
+        assert_eq!(
+            shard.reserve(shard.reservation(9, "e", 4)).await,
+            refused(Denial::UserLimit),
+            "{name}: never below nothing"
+        );
+        assert_eq!(shard.reserve(mine).await, ReserveOutcome::Recorded { created_at: NOON }, "{name}: still known");
         let level = gate.level(at(1)).await.unwrap();
-        assert_eq!((level.available, level.held, level.holds), (vec![0, 6], vec![2, 0], 1), "{name}");
+        assert_eq!((level.available, level.reserved, level.reservations), (vec![0, 6], vec![2, 0], 1), "{name}");
     }
 }
 
@@ -394,9 +429,10 @@ async fn more_returns_than_a_batch_holds_come_back_all() {
     for (name, gate) in gates().await {
         let shard = Loaded::new(&gate, rules(1), [0, 0]).await;
         let count = 2 * GATE_BATCH_MAX + 1;
-        let returns: Vec<Return> =
-            (1..=count as u64).map(|user| Return { user: UserId::new(user).unwrap(), sku: 0, units: 2 }).collect();
-        gate.give_back(at(1), &returns).await.unwrap();
+        let returns: Vec<ReturnedUnits> = (1..=count as u64)
+            .map(|user| ReturnedUnits { user: UserId::new(user).unwrap(), sku: 0, units: 2 })
+            .collect();
+        gate.return_units(at(1), &returns).await.unwrap();
         assert_eq!(shard.left().await, 2 * count as i64, "{name}");
     }
 }
@@ -404,21 +440,25 @@ async fn more_returns_than_a_batch_holds_come_back_all() {
 #[tokio::test]
 async fn a_new_epoch_forgets_and_an_old_one_is_refused() {
     for (name, gate) in gates().await {
-        let unloaded = At { shard: 0, sale: SaleNo(77), epoch: 1 };
+        let unloaded = ShardEpoch { shard: 0, sale: SaleNo(77), epoch: 1 };
         let shard = Loaded::new(&gate, rules(1), [5, 0]).await;
-        let mine = shard.hold(1, "k", 2);
-        let ask = [asked(mine, May::Create)];
-        assert_eq!(gate.reserve(unloaded, NOON, &ask).await.unwrap(), [Held::StaleEpoch], "{name}: never loaded");
+        let mine = shard.reservation(1, "k", 2);
+        let ask = [asked(mine, ReserveMode::Create)];
+        assert_eq!(
+            gate.reserve(unloaded, NOON, &ask).await.unwrap(),
+            [ReserveOutcome::StaleEpoch],
+            "{name}: never loaded"
+        );
         assert_eq!(shard.reserve(mine).await, RESERVED, "{name}");
 
         gate.load(at(2), &shard.sale, &[4, 0], false).await.unwrap();
-        assert_eq!(shard.reserve(mine).await, Held::StaleEpoch, "{name}");
-        shard.settle(Settlement::Refused { order_no: mine.order_no }).await;
+        assert_eq!(shard.reserve(mine).await, ReserveOutcome::StaleEpoch, "{name}");
+        shard.settle(Settlement::Release { order_no: mine.order_no }).await;
         assert_eq!(gate.level(at(2)).await.unwrap().available, [4, 0], "{name}: a stale settlement moves nothing");
         assert_eq!(gate.reserve(at(2), NOON, &ask).await.unwrap(), [RESERVED], "{name}");
-        let more = asked(shard.hold(2, "k", 9), May::Create);
+        let more = asked(shard.reservation(2, "k", 9), ReserveMode::Create);
         let held = gate.reserve(at(2), NOON, &[more]).await.unwrap();
-        assert_eq!(held, [Held::Refused { why: No::SegmentEmpty, remembers_all: false }], "{name}");
+        assert_eq!(held, [ReserveOutcome::Refused { why: Denial::SegmentEmpty, remembers_all: false }], "{name}");
     }
 }
 
@@ -427,11 +467,11 @@ async fn a_gate_that_forgets_records_says_so() {
     let gate = MemoryGate::with_records_max(4);
     let shard = Loaded::new(&(Arc::new(gate) as Arc<dyn Gate>), rules(1), [6, 0]).await;
     for n in 0..6 {
-        let mine = shard.hold(1, &format!("k{n}"), 1);
+        let mine = shard.reservation(1, &format!("k{n}"), 1);
         assert_eq!(shard.reserve(mine).await, RESERVED);
-        shard.settle(Settlement::Recorded { order_no: mine.order_no, created_at: NOON }).await;
+        shard.settle(Settlement::Commit { order_no: mine.order_no, created_at: NOON }).await;
     }
-    let held = shard.reserve(shard.hold(1, "k0", 1)).await;
-    assert_eq!(held, Held::Refused { why: No::SegmentEmpty, remembers_all: false });
-    assert_eq!(shard.reserve(shard.hold(1, "k5", 1)).await, Held::Recorded { created_at: NOON });
+    let held = shard.reserve(shard.reservation(1, "k0", 1)).await;
+    assert_eq!(held, ReserveOutcome::Refused { why: Denial::SegmentEmpty, remembers_all: false });
+    assert_eq!(shard.reserve(shard.reservation(1, "k5", 1)).await, ReserveOutcome::Recorded { created_at: NOON });
 }

@@ -3,14 +3,17 @@
 
 use std::collections::HashMap;
 
-use rushgate::gate::{Ask, At, Gate, Held, May, MemoryGate, Nodes, RedisGate, Return, Settlement};
+use rushgate::gate::{
+    Gate, MemoryGate, Nodes, RedisGate, ReserveMode, ReserveOutcome, ReserveRequest, ReturnedUnits, Settlement,
+    ShardEpoch,
+};
 use rushgate::limits::{CLOCKS_APART_MS, LEASE_MS};
-use rushgate::order::{Fingerprint, Hold, OrderNo, Rules, Sale, SaleNo, Switch, UserId};
+use rushgate::order::{Fingerprint, OrderNo, Reservation, Rules, Sale, SaleNo, Switch, UserId};
 
 use crate::gate_contract::{new_ledger_id, sale};
 use crate::redis_server::RedisServer;
 use crate::seed::Random;
-use crate::world::{NOON, hold};
+use crate::world::{NOON, reservation};
 
 const SHARDS: u16 = 3;
 
@@ -80,7 +83,7 @@ impl Program<'_> {
             0..45 => self.reserve(shard).await,
             45..75 => self.settle(shard).await,
             75..78 => self.adjust(shard).await,
-            78..80 => self.give_back(shard).await,
+            78..80 => self.return_units(shard).await,
             80..84 => self.switch(shard).await,
             84..90 => self.overdue(shard).await,
             90..98 => self.pass_time(),
@@ -92,56 +95,58 @@ impl Program<'_> {
         }
     }
 
-    fn at(&self, shard: u16) -> At {
-        At { sale: SaleNo(1), shard, epoch: self.epochs[usize::from(shard)] }
+    fn at(&self, shard: u16) -> ShardEpoch {
+        ShardEpoch { sale: SaleNo(1), shard, epoch: self.epochs[usize::from(shard)] }
     }
 
     /// Mostly the shard's epoch, sometimes another.
-    fn about(&mut self, shard: u16) -> At {
+    fn about(&mut self, shard: u16) -> ShardEpoch {
         let at = self.at(shard);
-        if self.random.percent(4) { At { epoch: at.epoch + 1, ..at } } else { at }
+        if self.random.percent(4) { ShardEpoch { epoch: at.epoch + 1, ..at } } else { at }
     }
 
-    fn hold(&mut self) -> Hold {
+    fn reservation(&mut self) -> Reservation {
         let user = 1 + self.random.below(4);
         // The largest id there is must not lose its last digits on the way.
         let user = if user == 4 { i64::MAX as u64 } else { user };
         let key = format!("k{}", self.random.below(4));
         let quantity = 1 + self.random.below(2) as u32;
         let sku = self.random.below(2) as u16;
-        let hold = hold(&self.sale, user, &key, sku, quantity);
+        let reservation = reservation(&self.sale, user, &key, sku, quantity);
         let sku = if self.random.percent(3) { u16::MAX } else { sku };
-        Hold { created_at: self.now_ms, sku, ..hold }
+        Reservation { created_at: self.now_ms, sku, ..reservation }
     }
 
-    fn holds(&mut self, most: u64) -> Vec<Hold> {
-        let mut holds: Vec<Hold> = Vec::new();
+    fn reservations(&mut self, most: u64) -> Vec<Reservation> {
+        let mut reservations: Vec<Reservation> = Vec::new();
         for _ in 0..1 + self.random.below(most) {
-            let hold = self.hold();
-            if holds.iter().all(|other| other.order_no != hold.order_no) {
-                holds.push(hold);
+            let reservation = self.reservation();
+            if reservations.iter().all(|other| other.order_no != reservation.order_no) {
+                reservations.push(reservation);
             }
         }
-        holds
+        reservations
     }
 
     async fn reserve(&mut self, shard: u16) {
         let at = self.about(shard);
         let mut asks = Vec::new();
-        for hold in self.holds(8) {
-            let may = [May::Create, May::Create, May::Create, May::Resume, May::Look][self.random.below(5) as usize];
-            asks.push(Ask { hold, may, by: self.random.below(3) });
+        for reservation in self.reservations(8) {
+            let mode =
+                [ReserveMode::Create, ReserveMode::Create, ReserveMode::Create, ReserveMode::Resume, ReserveMode::Look]
+                    [self.random.below(5) as usize];
+            asks.push(ReserveRequest { reservation, mode, attempt_id: self.random.below(3) });
         }
         if self.random.percent(60) {
-            asks.iter_mut().for_each(|ask| ask.may = May::Create);
+            asks.iter_mut().for_each(|ask| ask.mode = ReserveMode::Create);
         }
         self.log.push(format!("at {} {at:?} {asks:?}", self.now_ms));
         let memory = self.memory.reserve(at, self.now_ms, &asks).await.unwrap();
         let redis = self.redis.reserve(at, self.now_ms, &asks).await.unwrap();
         assert_eq!(memory, redis, "after {:#?}", self.log);
         for (ask, held) in asks.iter().zip(memory) {
-            if let Held::Reserved { created_at, .. } = held {
-                self.created_at.insert((shard, ask.hold.order_no), created_at);
+            if let ReserveOutcome::Reserved { created_at, .. } = held {
+                self.created_at.insert((shard, ask.reservation.order_no), created_at);
             }
         }
     }
@@ -149,16 +154,16 @@ impl Program<'_> {
     async fn settle(&mut self, shard: u16) {
         let at = self.about(shard);
         let mut settlements = Vec::new();
-        for Hold { order_no, fingerprint, .. } in self.holds(6) {
+        for Reservation { order_no, fingerprint, .. } in self.reservations(6) {
             let created_at = self.created_at.get(&(shard, order_no)).copied().unwrap_or(NOON);
             let other = Fingerprint::from_bytes([7; 16]);
             settlements.push(match self.random.below(8) {
-                0..3 => Settlement::Recorded { order_no, created_at },
-                3 => Settlement::KnownBefore { order_no, fingerprint, created_at: NOON - 5 },
-                4 => Settlement::KnownBefore { order_no, fingerprint: other, created_at: 5 },
-                5 => Settlement::Refused { order_no },
-                6 => Settlement::Void { order_no },
-                _ => Settlement::Abandoned { order_no },
+                0..3 => Settlement::Commit { order_no, created_at },
+                3 => Settlement::CommitEarlier { order_no, fingerprint, created_at: NOON - 5 },
+                4 => Settlement::CommitEarlier { order_no, fingerprint: other, created_at: 5 },
+                5 => Settlement::Release { order_no },
+                6 => Settlement::WriteOff { order_no },
+                _ => Settlement::Abandon { order_no },
             });
         }
         self.log.push(format!("{at:?} {settlements:?}"));
@@ -173,19 +178,19 @@ impl Program<'_> {
         assert_eq!(memory, self.redis.adjust(at, sku, units).await, "after {:#?}", self.log);
     }
 
-    async fn give_back(&mut self, shard: u16) {
+    async fn return_units(&mut self, shard: u16) {
         let at = self.about(shard);
         // One user more than ever reserves, and one sku more than there is.
-        let returns: Vec<Return> = (0..self.random.below(5))
-            .map(|_| Return {
+        let returns: Vec<ReturnedUnits> = (0..self.random.below(5))
+            .map(|_| ReturnedUnits {
                 user: UserId::new([1, 2, 3, 5, i64::MAX as u64][self.random.below(5) as usize]).unwrap(),
                 sku: self.random.below(3) as u16,
                 units: 1 + self.random.below(2) as u32,
             })
             .collect();
         self.log.push(format!("{at:?} {returns:?}"));
-        self.memory.give_back(at, &returns).await.unwrap();
-        self.redis.give_back(at, &returns).await.unwrap();
+        self.memory.return_units(at, &returns).await.unwrap();
+        self.redis.return_units(at, &returns).await.unwrap();
     }
 
     async fn switch(&mut self, shard: u16) {
@@ -203,8 +208,8 @@ impl Program<'_> {
         self.log.push(format!("at {} {at:?} overdue", self.now_ms));
         let mut memory = self.memory.overdue(at, self.now_ms, 100).await.unwrap();
         let mut redis = self.redis.overdue(at, self.now_ms, 100).await.unwrap();
-        for holds in [&mut memory, &mut redis] {
-            holds.sort_by_key(|hold| *hold.order_no.as_bytes());
+        for reservations in [&mut memory, &mut redis] {
+            reservations.sort_by_key(|reservation| *reservation.order_no.as_bytes());
         }
         assert_eq!(memory, redis, "after {:#?}", self.log);
     }
@@ -215,7 +220,7 @@ impl Program<'_> {
     }
 
     async fn load(&mut self, shard: u16, epoch: i64) {
-        let at = At { epoch, ..self.at(shard) };
+        let at = ShardEpoch { epoch, ..self.at(shard) };
         let available = [self.random.below(12) as i64, self.random.below(5) as i64];
         let remembers_all = self.random.percent(50);
         self.log.push(format!("load {at:?} {available:?}"));
@@ -232,9 +237,9 @@ impl Program<'_> {
         self.memory = MemoryGate::default();
         for shard in 0..SHARDS {
             let at = self.at(shard);
-            let asks = [Ask { hold: self.hold(), may: May::Create, by: 1 }];
+            let asks = [ReserveRequest { reservation: self.reservation(), mode: ReserveMode::Create, attempt_id: 1 }];
             let held = self.redis.reserve(at, self.now_ms, &asks).await.unwrap();
-            assert_eq!(held, [Held::StaleEpoch]);
+            assert_eq!(held, [ReserveOutcome::StaleEpoch]);
             self.load(shard, at.epoch).await;
         }
     }

@@ -5,16 +5,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use rushgate::gate::{Ask, At, ConnectError, Error, Gate, Held, May, Nodes, RedisGate, Return, Settlement};
+use rushgate::gate::{
+    ConnectError, Error, Gate, Nodes, RedisGate, ReserveMode, ReserveOutcome, ReserveRequest, ReturnedUnits,
+    Settlement, ShardEpoch,
+};
 use rushgate::limits::{GATE_BATCH_MAX, GATE_QUEUE_MAX, GATE_REPLY_MS, GATE_TIMEOUTS_MAX, LEASE_MS};
-use rushgate::order::{Hold, Rules, SaleNo};
+use rushgate::order::{Reservation, Rules, SaleNo};
 use tokio::time::Instant;
 
 use crate::gate_contract::{asked, sale};
 use crate::redis_server::{RedisServer, servers, start_cluster};
-use crate::world::{NOON, PATIENCE, hold, rules, user};
+use crate::world::{NOON, PATIENCE, reservation, rules, user};
 
-const AT: At = At { sale: SaleNo(1), shard: 0, epoch: 1 };
+const AT: ShardEpoch = ShardEpoch { sale: SaleNo(1), shard: 0, epoch: 1 };
 
 /// A server with one loaded shard.
 struct Redis {
@@ -30,7 +33,7 @@ impl Redis {
         Redis { server, gate: Arc::new(gate) }
     }
 
-    async fn ask(&self, ask: Ask) -> Result<Held, Error> {
+    async fn ask(&self, ask: ReserveRequest) -> Result<ReserveOutcome, Error> {
         self.gate.reserve(AT, NOON, &[ask]).await.map(|held| held[0])
     }
 
@@ -45,7 +48,7 @@ impl Redis {
 
     /// Asks about all shards at once, and no answer comes.
     async fn all_unanswered(&self) {
-        let levels = (0..SHARDS).map(|shard| self.gate.level(At { shard, ..AT }));
+        let levels = (0..SHARDS).map(|shard| self.gate.level(ShardEpoch { shard, ..AT }));
         assert!(join_all(levels).await.iter().all(|level| matches!(level, Err(Error::Unknown(_)))));
     }
 
@@ -60,18 +63,18 @@ impl Redis {
     }
 }
 
-const RESERVED: Held = Held::Reserved { created_at: NOON, resumed: false };
+const RESERVED: ReserveOutcome = ReserveOutcome::Reserved { created_at: NOON, resumed: false };
 
-fn new_hold(key: &str) -> Hold {
-    hold(&sale(rules(1)), 1, key, 0, 1)
+fn new_hold(key: &str) -> Reservation {
+    reservation(&sale(rules(1)), 1, key, 0, 1)
 }
 
-fn new(key: &str) -> Ask {
-    asked(new_hold(key), May::Create)
+fn new(key: &str) -> ReserveRequest {
+    asked(new_hold(key), ReserveMode::Create)
 }
 
-fn recorded(ask: &Ask) -> Settlement {
-    Settlement::Recorded { order_no: ask.hold.order_no, created_at: NOON }
+fn recorded(ask: &ReserveRequest) -> Settlement {
+    Settlement::Commit { order_no: ask.reservation.order_no, created_at: NOON }
 }
 
 #[tokio::test]
@@ -82,7 +85,7 @@ async fn scripts_that_were_flushed_are_loaded_again_on_the_spot() {
     assert_eq!(redis.ask(mine).await, Ok(RESERVED));
     redis.server.run::<()>("SCRIPT FLUSH");
     redis.gate.settle(AT, &[recorded(&mine)]).await.unwrap();
-    assert_eq!(redis.ask(mine).await, Ok(Held::Recorded { created_at: NOON }));
+    assert_eq!(redis.ask(mine).await, Ok(ReserveOutcome::Recorded { created_at: NOON }));
     assert_eq!(redis.gate.connections(), 1);
 }
 
@@ -99,10 +102,10 @@ async fn full_memory_refuses_before_any_write_and_lets_what_is_held_settle() {
     }
     assert_eq!(redis.gate.level(AT).await.unwrap(), before);
     assert_eq!(redis.gate.adjust(AT, 0, -10).await, Ok(10));
-    assert_eq!(redis.gate.overdue(AT, NOON + LEASE_MS, 9).await.unwrap(), [mine.hold]);
+    assert_eq!(redis.gate.overdue(AT, NOON + LEASE_MS, 9).await.unwrap(), [mine.reservation]);
     redis.gate.settle(AT, &[recorded(&mine)]).await.unwrap();
-    assert_eq!(redis.gate.level(AT).await.unwrap().holds, 0);
-    redis.gate.load(At { epoch: 2, ..AT }, &sale(rules(1)), &[5, 5], false).await.unwrap();
+    assert_eq!(redis.gate.level(AT).await.unwrap().reservations, 0);
+    redis.gate.load(ShardEpoch { epoch: 2, ..AT }, &sale(rules(1)), &[5, 5], false).await.unwrap();
     redis.server.run::<()>("CONFIG SET maxmemory 1gb");
     assert_eq!(redis.available().await, 5);
 }
@@ -134,7 +137,7 @@ async fn no_answer_is_an_unknown_outcome_that_asking_again_settles() {
     tokio::time::sleep(Duration::from_millis(400)).await;
     // It ran after all, and who asked is recognised; somebody else is not.
     assert_eq!(redis.ask(mine).await, Ok(RESERVED));
-    assert_eq!(redis.ask(new("a")).await, Ok(Held::InFlight));
+    assert_eq!(redis.ask(new("a")).await, Ok(ReserveOutcome::InFlight));
     assert_eq!(redis.available().await, 99_999);
     assert_eq!(redis.gate.connections(), 1);
 }
@@ -179,7 +182,7 @@ async fn a_node_that_comes_back_with_old_data_is_as_good_as_empty() {
     redis.until_down(1).await;
     redis.until_down(0).await;
     assert_eq!(redis.server.info("keyspace", "db0:keys="), 3, "the old data is there");
-    assert_eq!(redis.ask(new("b")).await, Ok(Held::StaleEpoch));
+    assert_eq!(redis.ask(new("b")).await, Ok(ReserveOutcome::StaleEpoch));
     assert_eq!(redis.gate.level(AT).await.unwrap().epoch, 0);
     assert_eq!(redis.gate.adjust(AT, 0, 5).await, Ok(0));
     assert_eq!(redis.gate.overdue(AT, NOON + LEASE_MS, 9).await.unwrap(), []);
@@ -200,7 +203,7 @@ async fn a_node_that_is_not_there_is_waited_for() {
     server.restart();
     let redis = Redis { server, gate: Arc::new(gate) };
     redis.until_down(0).await;
-    assert_eq!(redis.ask(new("a")).await, Ok(Held::StaleEpoch));
+    assert_eq!(redis.ask(new("a")).await, Ok(ReserveOutcome::StaleEpoch));
 }
 
 #[tokio::test]
@@ -243,7 +246,7 @@ async fn more_than_the_queue_takes_is_refused() {
     redis.server.signal("STOP");
     let calls = 2 + GATE_QUEUE_MAX / GATE_BATCH_MAX;
     let calls = (0..calls).map(|call| {
-        let asks: Vec<Ask> = (0..GATE_BATCH_MAX).map(|n| new(&format!("{call}-{n}"))).collect();
+        let asks: Vec<ReserveRequest> = (0..GATE_BATCH_MAX).map(|n| new(&format!("{call}-{n}"))).collect();
         let gate = redis.gate.clone();
         async move { gate.reserve(AT, NOON, &asks).await }
     });
@@ -257,7 +260,7 @@ async fn more_than_the_queue_takes_is_refused() {
 #[tokio::test]
 async fn those_who_ask_together_are_decided_together() {
     let redis = Redis::new().await;
-    let asks: Vec<Ask> = (0..2_000).map(|n| new(&format!("k{n}"))).collect();
+    let asks: Vec<ReserveRequest> = (0..2_000).map(|n| new(&format!("k{n}"))).collect();
     let each = asks.iter().map(async |ask| {
         let held = redis.ask(*ask).await;
         redis.gate.settle(AT, &[recorded(ask)]).await.unwrap();
@@ -268,19 +271,20 @@ async fn those_who_ask_together_are_decided_together() {
     assert!(calls <= 20, "{calls} calls for 2000 orders");
     assert_eq!(redis.gate.calls(), calls);
     let level = redis.gate.level(AT).await.unwrap();
-    assert_eq!((level.available[0], level.held[0], level.holds), (98_000, 0, 0));
+    assert_eq!((level.available[0], level.reserved[0], level.reservations), (98_000, 0, 0));
 }
 
 #[tokio::test]
 async fn many_asks_for_one_order_are_answered_one_after_the_other() {
     let redis = Redis::new().await;
     let (mine, other) = (new_hold("same"), new_hold("other"));
-    let asks: Vec<Ask> = (0..50).map(|_| asked(mine, May::Create)).collect();
-    let (held, others) = tokio::join!(redis.gate.reserve(AT, NOON, &asks), redis.ask(asked(other, May::Create)));
+    let asks: Vec<ReserveRequest> = (0..50).map(|_| asked(mine, ReserveMode::Create)).collect();
+    let (held, others) =
+        tokio::join!(redis.gate.reserve(AT, NOON, &asks), redis.ask(asked(other, ReserveMode::Create)));
     let held = held.unwrap();
     assert_eq!(others, Ok(RESERVED));
     assert_eq!(held.iter().filter(|held| **held == RESERVED).count(), 1);
-    assert_eq!(held.iter().filter(|held| **held == Held::InFlight).count(), 49);
+    assert_eq!(held.iter().filter(|held| **held == ReserveOutcome::InFlight).count(), 49);
     assert_eq!(redis.available().await, 99_998);
 }
 
@@ -309,23 +313,23 @@ async fn keys_that_somebody_deleted_are_a_stale_epoch() {
         assert_eq!(redis.ask(mine).await, Ok(RESERVED));
         redis.gate.settle(AT, &[recorded(&mine)]).await.unwrap();
         redis.server.run::<()>(&format!("DEL {{rg:0}}:0000000000000001:1:{part}"));
-        assert_eq!(redis.ask(mine).await, Ok(Held::StaleEpoch), "{part}");
+        assert_eq!(redis.ask(mine).await, Ok(ReserveOutcome::StaleEpoch), "{part}");
     }
 }
 
 #[tokio::test]
 async fn overdue_reservations_of_a_large_shard_come_in_bounded_pages() {
     let redis = Redis::new().await;
-    let asks: Vec<Ask> = (0..3_000).map(|n| new(&format!("k{n}"))).collect();
+    let asks: Vec<ReserveRequest> = (0..3_000).map(|n| new(&format!("k{n}"))).collect();
     redis.gate.reserve(AT, NOON, &asks).await.unwrap();
     let mut found = Vec::new();
     loop {
-        let holds = redis.gate.overdue(AT, NOON + LEASE_MS, 700).await.unwrap();
-        assert!(holds.len() <= 700);
-        if holds.is_empty() {
+        let reservations = redis.gate.overdue(AT, NOON + LEASE_MS, 700).await.unwrap();
+        assert!(reservations.len() <= 700);
+        if reservations.is_empty() {
             break;
         }
-        found.extend(holds.into_iter().map(|hold| *hold.order_no.as_bytes()));
+        found.extend(reservations.into_iter().map(|reservation| *reservation.order_no.as_bytes()));
     }
     found.sort_unstable();
     found.dedup();
@@ -336,9 +340,9 @@ async fn overdue_reservations_of_a_large_shard_come_in_bounded_pages() {
 async fn orders_of_a_limited_sale_count_when_asked_for_together() {
     let redis = Redis::new().await;
     let limited = Rules { user_limit: Some(3), ..rules(1) };
-    redis.gate.load(At { epoch: 2, ..AT }, &sale(limited), &[10, 0], true).await.unwrap();
-    let asks: Vec<Ask> = (0..5).map(|n| new(&format!("k{n}"))).collect();
-    let held = redis.gate.reserve(At { epoch: 2, ..AT }, NOON, &asks).await.unwrap();
+    redis.gate.load(ShardEpoch { epoch: 2, ..AT }, &sale(limited), &[10, 0], true).await.unwrap();
+    let asks: Vec<ReserveRequest> = (0..5).map(|n| new(&format!("k{n}"))).collect();
+    let held = redis.gate.reserve(ShardEpoch { epoch: 2, ..AT }, NOON, &asks).await.unwrap();
     assert_eq!(held.iter().filter(|held| **held == RESERVED).count(), 3);
 }
 
@@ -347,19 +351,19 @@ async fn settlements_that_cannot_all_be_done_are_not_begun() {
     for damage in ["HSET {rg:0}:0000000000000001:1:state held1 much", "SET {rg:0}:0000000000000001:1:units 5"] {
         let redis = Redis::new().await;
         let limited = Rules { user_limit: Some(9), ..rules(1) };
-        let at = At { epoch: 2, ..AT };
+        let at = ShardEpoch { epoch: 2, ..AT };
         redis.gate.load(at, &sale(limited.clone()), &[10, 10], true).await.unwrap();
-        let holds = [(1, "a", 0), (2, "b", 0), (2, "c", 1)];
-        let holds = holds.map(|(user, key, sku)| hold(&sale(limited.clone()), user, key, sku, 2));
-        let asks = holds.map(|hold| asked(hold, May::Create));
+        let reservations = [(1, "a", 0), (2, "b", 0), (2, "c", 1)];
+        let reservations = reservations.map(|(user, key, sku)| reservation(&sale(limited.clone()), user, key, sku, 2));
+        let asks = reservations.map(|reservation| asked(reservation, ReserveMode::Create));
         assert_eq!(redis.gate.reserve(at, NOON, &asks).await.unwrap(), [RESERVED; 3]);
         redis.server.run::<()>(damage);
-        let known = Settlement::KnownBefore {
-            order_no: holds[0].order_no,
-            fingerprint: holds[0].fingerprint,
+        let known = Settlement::CommitEarlier {
+            order_no: reservations[0].order_no,
+            fingerprint: reservations[0].fingerprint,
             created_at: NOON,
         };
-        let others = holds[1..].iter().map(|hold| Settlement::Refused { order_no: hold.order_no });
+        let others = reservations[1..].iter().map(|reservation| Settlement::Release { order_no: reservation.order_no });
         let settlements: Vec<Settlement> = std::iter::once(known).chain(others).collect();
         let before = redis.keys_of_the_shard();
         let error = redis.gate.settle(at, &settlements).await.unwrap_err();
@@ -373,11 +377,11 @@ async fn returns_that_cannot_all_be_done_are_not_begun() {
     for damage in ["HSET {rg:0}:0000000000000001:1:state available1 much", "SET {rg:0}:0000000000000001:1:units 5"] {
         let redis = Redis::new().await;
         let limited = Rules { user_limit: Some(9), ..rules(1) };
-        redis.gate.load(At { epoch: 2, ..AT }, &sale(limited), &[10, 10], true).await.unwrap();
+        redis.gate.load(ShardEpoch { epoch: 2, ..AT }, &sale(limited), &[10, 10], true).await.unwrap();
         redis.server.run::<()>(damage);
         let before = redis.keys_of_the_shard();
-        let returns = [0, 1].map(|sku| Return { user: user(1), sku, units: 2 });
-        let error = redis.gate.give_back(At { epoch: 2, ..AT }, &returns).await.unwrap_err();
+        let returns = [0, 1].map(|sku| ReturnedUnits { user: user(1), sku, units: 2 });
+        let error = redis.gate.return_units(ShardEpoch { epoch: 2, ..AT }, &returns).await.unwrap_err();
         assert!(matches!(error, Error::Unknown(_)), "{damage}: {error}");
         assert_eq!(redis.keys_of_the_shard(), before, "{damage}");
     }
@@ -390,7 +394,7 @@ async fn settlements_of_a_sale_without_a_limit_leave_the_units_of_users_alone() 
     assert_eq!(redis.ask(mine).await, Ok(RESERVED));
     // Whoever touched this as a hash would fail.
     redis.server.run::<()>("SET {rg:0}:0000000000000001:1:units 5");
-    redis.gate.settle(AT, &[Settlement::Refused { order_no: mine.hold.order_no }]).await.unwrap();
+    redis.gate.settle(AT, &[Settlement::Release { order_no: mine.reservation.order_no }]).await.unwrap();
     assert_eq!(redis.available().await, 100_000);
 }
 
@@ -399,11 +403,11 @@ async fn shards_of_a_cluster_are_on_all_of_its_nodes() {
     let gate = RedisGate::connect(&[&servers().cluster], Nodes::Cluster, u64::MAX).await.unwrap();
     assert_eq!((gate.nodes(), gate.nodes_down()), (3, 0));
     for shard in 0..64 {
-        let at = At { shard, ..AT };
+        let at = ShardEpoch { shard, ..AT };
         gate.load(at, &sale(rules(64)), &[i64::from(shard), 0], true).await.unwrap();
     }
     for shard in 0..64 {
-        let level = gate.level(At { shard, ..AT }).await.unwrap();
+        let level = gate.level(ShardEpoch { shard, ..AT }).await.unwrap();
         assert_eq!(level.available, [i64::from(shard), 0]);
     }
 }

@@ -6,12 +6,12 @@ mod sales;
 
 use std::sync::Arc;
 
-use rushgate::ledger::{Appended, Entry, Ledger, PageOf, PostgresLedger, Transfer};
-use rushgate::order::{Hold, NewSale, Order, Rules, Sale, SkuLevel, State, Switch};
+use rushgate::ledger::{AppendDenial, AppendOutcome, Entry, Ledger, PageRequest, PostgresLedger, Transfer};
+use rushgate::order::{NewSale, Order, Reservation, Rules, Sale, SkuLevel, State, Switch};
 use tempfile::TempDir;
 
 use crate::postgres_server;
-use crate::world::{NOON, PATIENCE, hold, made, new_sale, open, rules, user};
+use crate::world::{NOON, PATIENCE, made, new_sale, open, reservation, rules, user};
 
 /// The ledgers that everything here is asked of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,28 +71,28 @@ impl Books {
         self.ledger = self.home.open().await;
     }
 
-    fn entry(&self, hold: Hold) -> Entry {
-        Entry { sale: self.sale.clone(), shard: hold.user.shard(self.sale.rules.shards), epoch: 1, hold }
+    fn entry(&self, reservation: Reservation) -> Entry {
+        Entry { sale: self.sale.clone(), shard: reservation.user.shard(self.sale.rules.shards), epoch: 1, reservation }
     }
 
     /// An order for `quantity` units of the first sku.
     fn wish(&self, user_id: u64, key: &str, quantity: u32) -> Entry {
-        self.entry(hold(&self.sale, user_id, key, 0, quantity))
+        self.entry(reservation(&self.sale, user_id, key, 0, quantity))
     }
 
-    async fn append(&self, batch: &[Entry]) -> Vec<Appended> {
+    async fn append(&self, batch: &[Entry]) -> Vec<AppendOutcome> {
         let answers = self.ledger.append(batch.to_vec()).await.unwrap();
         assert_eq!(answers.len(), batch.len(), "{}: one answer per entry", self.name);
         answers
     }
 
-    async fn append_one(&self, entry: &Entry) -> Appended {
+    async fn append_one(&self, entry: &Entry) -> AppendOutcome {
         self.append(std::slice::from_ref(entry)).await[0]
     }
 
     async fn row(&self, entry: &Entry) -> Order {
-        let found = self.ledger.find(Some(entry.hold.user), entry.hold.order_no).await.unwrap();
-        found.unwrap_or_else(|| panic!("{}: no row for {:?}", self.name, entry.hold))
+        let found = self.ledger.find(Some(entry.reservation.user), entry.reservation.order_no).await.unwrap();
+        found.unwrap_or_else(|| panic!("{}: no row for {:?}", self.name, entry.reservation))
     }
 
     async fn level(&self, sku: usize, shard: usize) -> SkuLevel {
@@ -100,7 +100,7 @@ impl Books {
     }
 
     async fn orders(&self, user_id: u64, before: Option<i64>, limit: u32) -> Vec<Order> {
-        let page = PageOf { user: user(user_id), sale: self.sale.no, before, limit };
+        let page = PageRequest { user: user(user_id), sale: self.sale.no, before, limit };
         self.ledger.list(page).await.unwrap()
     }
 
@@ -114,7 +114,7 @@ impl Books {
 }
 
 /// Recorded, in a shard that no gate was ever loaded with.
-const CREATED: Appended = Appended::Created { epoch: 0 };
+const CREATED: AppendOutcome = AppendOutcome::Created { epoch: 0 };
 
 fn limited(units: u32) -> Rules {
     Rules { user_limit: Some(units), ..rules(1) }
@@ -124,16 +124,16 @@ fn limited(units: u32) -> Rules {
 async fn an_order_is_recorded_as_it_was_held() {
     for kind in ledgers() {
         let books = Books::new(kind, new_sale("s", rules(2), &[("a", 10), ("b", 10)])).await;
-        let wish = books.entry(hold(&books.sale, 3, "k", 1, 4));
+        let wish = books.entry(reservation(&books.sale, 3, "k", 1, 4));
         assert_eq!(books.append_one(&wish).await, CREATED, "{}", books.name);
         let row = books.row(&wish).await;
         let expected = Order {
             seq: row.seq,
             sale: books.sale.no,
             sku: books.sale.skus[1].no,
-            order_no: wish.hold.order_no,
-            fingerprint: wish.hold.fingerprint,
-            user: wish.hold.user,
+            order_no: wish.reservation.order_no,
+            fingerprint: wish.reservation.fingerprint,
+            user: wish.reservation.user,
             quantity: 4,
             state: State::PendingPayment,
             state_version: 1,
@@ -154,11 +154,15 @@ async fn a_repeat_gets_the_first_row_whatever_it_says() {
         let name = books.name;
         let first = books.wish(1, "k", 2);
         assert_eq!(books.append_one(&first).await, CREATED, "{name}");
-        let exists = Appended::Exists(books.row(&first).await);
+        let exists = AppendOutcome::Exists(books.row(&first).await);
 
-        let later = Entry { epoch: 7, hold: Hold { created_at: NOON + 99, ..first.hold }, ..first.clone() };
-        let other = books.entry(hold(&books.sale, 1, "k", 1, 5));
-        assert_ne!(other.hold.fingerprint, first.hold.fingerprint);
+        let later = Entry {
+            epoch: 7,
+            reservation: Reservation { created_at: NOON + 99, ..first.reservation },
+            ..first.clone()
+        };
+        let other = books.entry(reservation(&books.sale, 1, "k", 1, 5));
+        assert_ne!(other.reservation.fingerprint, first.reservation.fingerprint);
         for repeat in [&first, &later, &other] {
             assert_eq!(books.append_one(repeat).await, exists, "{name}");
         }
@@ -184,7 +188,7 @@ async fn sqlite_recognises_a_repeat_within_a_batch() {
     let books = Books::new(Kind::Sqlite, new_sale("s", limited(2), &[("a", 2)])).await;
     let (first, other) = (books.wish(1, "k", 2), books.wish(1, "k", 1));
     let answers = books.append(&[first.clone(), first.clone(), other]).await;
-    let exists = Appended::Exists(books.row(&first).await);
+    let exists = AppendOutcome::Exists(books.row(&first).await);
     assert_eq!(answers, [CREATED, exists, exists]);
     books.assert_balanced().await;
 }
@@ -203,14 +207,14 @@ async fn stock_is_sold_to_the_last_unit_and_not_beyond() {
             books.wish(1, "e", 3),
             books.wish(3, "f", 1),
         ];
-        use Appended::SoldOut;
-        let expected = [CREATED, SoldOut, CREATED, SoldOut, CREATED, SoldOut];
+        const SOLD_OUT: AppendOutcome = AppendOutcome::Denied(AppendDenial::SoldOut);
+        let expected = [CREATED, SOLD_OUT, CREATED, SOLD_OUT, CREATED, SOLD_OUT];
         assert_eq!(books.append(&batch).await, expected, "{name}");
-        assert_eq!(books.append_one(&books.wish(8, "g", 1)).await, SoldOut, "{name}: another batch");
+        assert_eq!(books.append_one(&books.wish(8, "g", 1)).await, SOLD_OUT, "{name}: another batch");
         assert_eq!(books.level(0, 0).await, SkuLevel { total: 4, held: 4, sold: 0, returned: 0 }, "{name}");
         assert_eq!(books.level(0, 1).await, SkuLevel { total: 3, held: 3, sold: 0, returned: 0 }, "{name}");
         for (wish, answer) in batch.iter().zip(expected) {
-            let found = books.ledger.find(None, wish.hold.order_no).await.unwrap();
+            let found = books.ledger.find(None, wish.reservation.order_no).await.unwrap();
             assert_eq!(found.is_some(), answer == CREATED, "{name}: sold out leaves nothing");
         }
         books.assert_balanced().await;
@@ -222,7 +226,7 @@ async fn a_key_that_met_sold_out_is_free_for_another_try() {
     for kind in ledgers() {
         let books = Books::new(kind, new_sale("s", rules(2), &[("a", 2)])).await;
         let wish = books.wish(2, "k", 2);
-        assert_eq!(books.append_one(&wish).await, Appended::SoldOut, "{}", books.name);
+        assert_eq!(books.append_one(&wish).await, AppendOutcome::Denied(AppendDenial::SoldOut), "{}", books.name);
         let sku = books.sale.skus[0].no;
         let moved = Transfer { id: 1, sku, from: 1, to: 0, units: 1, now_ms: NOON };
         assert!(books.ledger.transfer(moved).await.unwrap(), "{}", books.name);
@@ -236,8 +240,8 @@ async fn a_user_limit_counts_units_per_sku() {
     for kind in ledgers() {
         let mut books = Books::new(kind, new_sale("s", limited(3), &[("a", 99), ("b", 99)])).await;
         let name = books.name;
-        use Appended::LimitReached;
-        let other_sku = books.entry(hold(&books.sale, 1, "e", 1, 3));
+        const LIMIT_REACHED: AppendOutcome = AppendOutcome::Denied(AppendDenial::LimitReached);
+        let other_sku = books.entry(reservation(&books.sale, 1, "e", 1, 3));
         let batch = [
             books.wish(1, "a", 4),
             books.wish(1, "b", 2),
@@ -246,11 +250,11 @@ async fn a_user_limit_counts_units_per_sku() {
             other_sku,
             books.wish(2, "a", 3),
         ];
-        let expected = [LimitReached, CREATED, LimitReached, CREATED, CREATED, CREATED];
+        let expected = [LIMIT_REACHED, CREATED, LIMIT_REACHED, CREATED, CREATED, CREATED];
         assert_eq!(books.append(&batch).await, expected, "{name}");
         books.reopen().await;
-        assert_eq!(books.append_one(&books.wish(1, "f", 1)).await, LimitReached, "{name}: reopened");
-        let exists = Appended::Exists(books.row(&batch[1]).await);
+        assert_eq!(books.append_one(&books.wish(1, "f", 1)).await, LIMIT_REACHED, "{name}: reopened");
+        let exists = AppendOutcome::Exists(books.row(&batch[1]).await);
         assert_eq!(books.append_one(&batch[1]).await, exists, "{name}: a repeat at the limit");
         assert_eq!(books.level(0, 0).await.held, 6, "{name}");
         books.assert_balanced().await;
@@ -265,10 +269,10 @@ async fn an_ended_sale_takes_no_order_and_knows_its_orders() {
         let first = books.wish(1, "k", 1);
         assert_eq!(books.append_one(&first).await, CREATED, "{name}");
         books.ledger.switch(books.sale.no, Switch::Ended).await.unwrap();
-        let exists = Appended::Exists(books.row(&first).await);
+        let exists = AppendOutcome::Exists(books.row(&first).await);
         for _ in 0..2 {
             let answers = books.append(&[books.wish(2, "k", 1), first.clone()]).await;
-            assert_eq!(answers, [Appended::Closed, exists], "{name}");
+            assert_eq!(answers, [AppendOutcome::Denied(AppendDenial::Closed), exists], "{name}");
             books.reopen().await;
         }
         books.assert_balanced().await;
@@ -306,7 +310,7 @@ async fn an_order_is_found_by_its_number_and_its_user_only() {
         let mut books = Books::new(kind, new_sale("s", rules(1), &[("a", 5)])).await;
         let name = books.name;
         let wish = books.wish(1, "k", 1);
-        let number = wish.hold.order_no;
+        let number = wish.reservation.order_no;
         assert_eq!(books.ledger.find(None, number).await.unwrap(), None, "{name}");
         books.append_one(&wish).await;
         for _ in 0..2 {
@@ -338,7 +342,7 @@ async fn a_listing_is_newest_first_without_gap_or_repeat() {
             // New orders come in while the user turns the page.
             books.append_one(&books.wish(1, &format!("new{}", last.seq), 1)).await;
             let numbers = page.iter().map(|order| order.order_no);
-            let expected = wishes.drain(wishes.len() - page.len()..).rev().map(|wish| wish.hold.order_no);
+            let expected = wishes.drain(wishes.len() - page.len()..).rev().map(|wish| wish.reservation.order_no);
             assert!(numbers.eq(expected), "{name}");
             assert!(page.iter().all(|order| order.user == user(1)), "{name}");
         }
@@ -347,7 +351,7 @@ async fn a_listing_is_newest_first_without_gap_or_repeat() {
         assert_eq!(books.orders(3, None, 100).await.len(), 1, "{name}: repeats are not listed");
         assert_eq!(books.orders(9, None, 100).await, [], "{name}: a stranger");
         let other = made(books.ledger.as_ref(), new_sale("t", rules(1), &[("a", 1)])).await;
-        let page = PageOf { user: user(1), sale: other.no, before: None, limit: 100 };
+        let page = PageRequest { user: user(1), sale: other.no, before: None, limit: 100 };
         assert_eq!(books.ledger.list(page).await.unwrap(), [], "{name}: another sale");
     }
 }
@@ -360,10 +364,10 @@ async fn one_batch_may_serve_several_sales() {
         let first =
             std::mem::replace(&mut books.sale, made(books.ledger.as_ref(), new_sale("t", rules(2), &[("a", 2)])).await);
         let there = books.wish(1, "k", 1);
-        assert_ne!(here.hold.order_no, there.hold.order_no, "{}: sales share no number", books.name);
+        assert_ne!(here.reservation.order_no, there.reservation.order_no, "{}: sales share no number", books.name);
         books.ledger.switch(first.no, Switch::Ended).await.unwrap();
         let answers = books.append(&[here, there]).await;
-        assert_eq!(answers, [Appended::Closed, CREATED], "{}", books.name);
+        assert_eq!(answers, [AppendOutcome::Denied(AppendDenial::Closed), CREATED], "{}", books.name);
         books.assert_balanced().await;
     }
 }
@@ -377,10 +381,10 @@ async fn a_dropped_append_is_still_recorded() {
         let polled = futures_util::poll!(&mut append);
         drop((append, polled));
         let deadline = tokio::time::Instant::now() + PATIENCE;
-        while books.ledger.find(Some(wish.hold.user), wish.hold.order_no).await.unwrap().is_none() {
+        while books.ledger.find(Some(wish.reservation.user), wish.reservation.order_no).await.unwrap().is_none() {
             assert!(tokio::time::Instant::now() < deadline, "{}: it is not recorded", books.name);
         }
         let answer = books.append_one(&wish).await;
-        assert_eq!(answer, Appended::Exists(books.row(&wish).await), "{}", books.name);
+        assert_eq!(answer, AppendOutcome::Exists(books.row(&wish).await), "{}", books.name);
     }
 }

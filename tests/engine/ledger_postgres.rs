@@ -12,13 +12,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use rushgate::ledger::{Appended, Begin, Entry, Ledger, PostgresLedger, Transfer};
+use rushgate::ledger::{AppendDenial, AppendOutcome, Entry, EpochRequest, Ledger, PostgresLedger, Transfer};
 use rushgate::order::{Rules, Sale, Switch};
 use sqlx::{Connection, PgConnection};
 use tokio::task::JoinSet;
 
 use crate::postgres_server::server;
-use crate::world::{NOON, hold, made, new_sale, rules, user};
+use crate::world::{NOON, made, new_sale, reservation, rules, user};
 
 /// A database that several engines have open.
 struct Shop {
@@ -42,8 +42,8 @@ impl Shop {
     }
 
     fn wish(&self, user_id: u64, key: &str, sku: u16, quantity: u32) -> Entry {
-        let hold = hold(&self.sale, user_id, key, sku, quantity);
-        Entry { sale: self.sale.clone(), shard: hold.user.shard(self.sale.rules.shards), epoch: 0, hold }
+        let reservation = reservation(&self.sale, user_id, key, sku, quantity);
+        Entry { sale: self.sale.clone(), shard: reservation.user.shard(self.sale.rules.shards), epoch: 0, reservation }
     }
 
     async fn sql(&self) -> PgConnection {
@@ -65,8 +65,8 @@ impl Shop {
     }
 }
 
-fn is_created(answer: &Appended) -> bool {
-    matches!(answer, Appended::Created { .. })
+fn is_created(answer: &AppendOutcome) -> bool {
+    matches!(answer, AppendOutcome::Created { .. })
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -84,11 +84,11 @@ async fn engines_that_append_the_same_orders_at_once_create_each_once() {
                 batch.into_iter().zip(answers).collect::<Vec<_>>()
             });
         }
-        let answers: Vec<(Entry, Appended)> = appends.join_all().await.into_iter().flatten().collect();
+        let answers: Vec<(Entry, AppendOutcome)> = appends.join_all().await.into_iter().flatten().collect();
         for wish in &batch {
-            let told = answers.iter().filter(|(entry, _)| entry.hold.order_no == wish.hold.order_no);
+            let told = answers.iter().filter(|(entry, _)| entry.reservation.order_no == wish.reservation.order_no);
             let created = told.clone().filter(|(_, answer)| is_created(answer)).count();
-            let exists = told.filter(|(_, answer)| matches!(answer, Appended::Exists(_))).count();
+            let exists = told.filter(|(_, answer)| matches!(answer, AppendOutcome::Exists(_))).count();
             assert!((created, exists) == (1, 3) || (created, exists) == (0, 0), "{created} created, {exists} exist");
         }
     }
@@ -145,7 +145,12 @@ async fn no_order_is_recorded_after_an_end_was_answered() {
         appends.spawn(async move {
             for round in 0.. {
                 let batch = (1..=16).map(|u| shop.wish(u, &format!("{n}.{round}"), n as u16 % 2, 1)).collect();
-                if shop.engines[n % 2].append(batch).await.unwrap().contains(&Appended::Closed) {
+                if shop.engines[n % 2]
+                    .append(batch)
+                    .await
+                    .unwrap()
+                    .contains(&AppendOutcome::Denied(AppendDenial::Closed))
+                {
                     break;
                 }
             }
@@ -175,7 +180,7 @@ async fn an_epoch_counts_every_order_that_was_not_told_of_it() {
                 }
                 let batch = (1..=8).map(|u| shop.wish(u, &format!("{n}.{round}"), n as u16 % 2, 1)).collect();
                 for answer in shop.engines[n % 2].append(batch).await.unwrap() {
-                    let Appended::Created { epoch } = answer else { panic!("{answer:?}") };
+                    let AppendOutcome::Created { epoch } = answer else { panic!("{answer:?}") };
                     told.push(epoch);
                 }
             }
@@ -188,7 +193,7 @@ async fn an_epoch_counts_every_order_that_was_not_told_of_it() {
         let ask = |engine: usize| {
             let engine = shop.engines[engine].clone();
             let sale = shop.sale.no;
-            async move { engine.begin_epochs(sale, vec![Begin { shard: 0, after }]).await.unwrap().remove(0) }
+            async move { engine.begin_epochs(sale, vec![EpochRequest { shard: 0, after }]).await.unwrap().remove(0) }
         };
         let (one, other) = tokio::join!(ask(0), ask(1));
         assert_eq!((one.epoch, other.epoch), (after + 1, after + 1));
@@ -248,12 +253,12 @@ async fn many_orders_are_looked_up_at_once() {
         finds.spawn(async move {
             let engine = &shop.engines[0];
             let (found, again, other) = tokio::join!(
-                engine.find(Some(wish.hold.user), wish.hold.order_no),
-                engine.find(Some(wish.hold.user), wish.hold.order_no),
-                engine.find(Some(user(5000)), wish.hold.order_no)
+                engine.find(Some(wish.reservation.user), wish.reservation.order_no),
+                engine.find(Some(wish.reservation.user), wish.reservation.order_no),
+                engine.find(Some(user(5000)), wish.reservation.order_no)
             );
             let found = found.unwrap();
-            assert_eq!(found.map(|order| order.order_no), (n < 500).then_some(wish.hold.order_no));
+            assert_eq!(found.map(|order| order.order_no), (n < 500).then_some(wish.reservation.order_no));
             assert_eq!((again.unwrap(), other.unwrap()), (found, None));
         });
     }

@@ -7,7 +7,7 @@ use rushgate::clock::Clock;
 use rushgate::engine::{Engine, TakeStep};
 use rushgate::limits::{KEY_KEPT_MS, LEASE_MS};
 use rushgate::order::{
-    Code, Currency, Fact, Money, Note, OrderNo, Provider, Reference, Refusal, Report, Rules, State, Step,
+    Code, Currency, Money, Note, OrderNo, PaymentEvent, Provider, ProviderId, Refusal, Report, Rules, State, Step,
 };
 use sqlx::{Connection, PgConnection};
 use tokio::runtime::Runtime;
@@ -30,7 +30,7 @@ async fn cancel(engine: &Arc<Engine>, user_id: u64, order_no: OrderNo) -> Result
 }
 
 pub(crate) fn paid(order_no: OrderNo, event: &str, quantity: u32) -> Report {
-    let reference = |text: &str| Reference::parse(text).unwrap();
+    let reference = |text: &str| ProviderId::parse(text).unwrap();
     let money = Money {
         order_no,
         payment_id: reference("p"),
@@ -43,7 +43,7 @@ pub(crate) fn paid(order_no: OrderNo, event: &str, quantity: u32) -> Report {
         provider: Provider::Standard,
         event_id: reference(event),
         event_type: reference("payment.succeeded"),
-        fact: Fact::Succeeded(money),
+        fact: PaymentEvent::Succeeded(money),
     }
 }
 
@@ -72,14 +72,14 @@ async fn payments_meet_deadlines(shop: Shop, rounds: u64) {
         let (hearing, expiring) = (engine.clone(), engine.clone());
         let event = format!("e{round}");
         // Each goes first half of the time; which one is quicker is up to the machine.
-        let hear = tokio::spawn(async move { hearing.hear(paid(order_no, &event, 1)).await });
+        let record_report = tokio::spawn(async move { hearing.record_report(paid(order_no, &event, 1)).await });
         if round % 2 == 0 {
             tokio::task::yield_now().await;
         }
         expiring.expire().await;
-        hear.await.unwrap().unwrap();
+        record_report.await.unwrap().unwrap();
         // The same event again, when it is all over.
-        engine.hear(paid(order_no, &format!("e{round}"), 1)).await.unwrap();
+        engine.record_report(paid(order_no, &format!("e{round}"), 1)).await.unwrap();
         match state(&engine, order_no).await {
             State::Paid => in_time += 1,
             State::RefundDue => late += 1,
@@ -315,7 +315,7 @@ async fn orders_that_somebody_holds_do_not_stop_the_others() {
         });
     }
     tokio::time::sleep(Duration::from_millis(100)).await;
-    let heard = engine.hear(paid(free, "e", 1)).await;
+    let heard = engine.record_report(paid(free, "e", 1)).await;
     assert_eq!(heard.map(|heard| heard.note), Ok(Note::Applied), "before its patience is over");
     sqlx::raw_sql("COMMIT").execute(&mut other).await.unwrap();
     while let Some(cancelled) = crowd.join_next().await {

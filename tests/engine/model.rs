@@ -171,7 +171,7 @@ async fn take(world: &mut World, oracle: &mut Oracle, step: &Step) -> Result<(),
                 // The units did not come, and the client was told before anything was reserved.
                 (None, Some(Fault::NotDone)) => says(&answer, &["ledger_unavailable"]),
                 (None, _) => {
-                    holds(&verdict, &answer, false)?;
+                    reservations(&verdict, &answer, false)?;
                     oracle.apply(wish, &verdict);
                     learn(oracle, wish, &answer);
                     Ok(())
@@ -181,11 +181,11 @@ async fn take(world: &mut World, oracle: &mut Oracle, step: &Step) -> Result<(),
                     says(&answer, &[trouble])?;
                     oracle.apply(wish, &verdict);
                     if *comes_back {
-                        holds(&verdict, &order(world, wish).await, true)?;
+                        reservations(&verdict, &order(world, wish).await, true)?;
                     }
                     world.quiet().await;
                     let answer = order(world, wish).await;
-                    holds(&oracle.verdict(wish), &answer, false)?;
+                    reservations(&oracle.verdict(wish), &answer, false)?;
                     learn(oracle, wish, &answer);
                     Ok(())
                 }
@@ -254,7 +254,7 @@ fn code(refusal: &Refusal, expected: &str) -> Result<(), String> {
 
 /// Whether the answer is the oracle's. After trouble the order may have been completed before its client came back,
 /// who then hears what a repeat hears.
-fn holds(verdict: &Verdict, answer: &Result<Outcome, Refusal>, after_trouble: bool) -> Result<(), String> {
+fn reservations(verdict: &Verdict, answer: &Result<Outcome, Refusal>, after_trouble: bool) -> Result<(), String> {
     match verdict {
         Verdict::Created { .. } if after_trouble => says(answer, &["created", "replayed", "idempotency_conflict"])?,
         Verdict::Created { .. } => says(answer, &["created"])?,

@@ -5,7 +5,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use rushgate::ledger::{Begin, Ledger};
+use rushgate::ledger::{EpochRequest, Ledger};
 use rushgate::limits::LEASE_MS;
 use rushgate::order::{Code, Key, OrderNo, Outcome, Refusal, Switch};
 
@@ -248,7 +248,7 @@ async fn a_crowd_before_an_unloaded_sale_loads_it_once() {
     assert_eq!(answers[0], ("replayed", made.1), "an order of an ended sale is still known");
     assert!(answers[1..].iter().all(|answer| answer.0 == "sale_ended"), "{answers:?}");
     let sale = world.engine.sale("s").await.unwrap().sale.no;
-    let begins = (0..8).map(|shard| Begin { shard, after: 2 }).collect();
+    let begins = (0..8).map(|shard| EpochRequest { shard, after: 2 }).collect();
     let epochs = world.ledger.begin_epochs(sale, begins).await.unwrap();
     // One when it was made, one for the crowd, and this one.
     assert!(epochs.iter().all(|epoch| epoch.epoch == 3 && epoch.begun.is_some()), "{epochs:?}");

@@ -165,7 +165,7 @@ async fn an_expired_token_is_no_final_no_while_the_ledger_records_what_the_gate_
 /// before that order is recorded.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_gate_in_memory_that_was_loaded_anew_is_not_said_to_know_all() {
-    use rushgate::gate::{At, Gate, MemoryGate};
+    use rushgate::gate::{Gate, MemoryGate, ShardEpoch};
     use rushgate::ledger::Ledger;
     let shop = Shop::new();
     let gate = Arc::new(MemoryGate::default());
@@ -179,8 +179,10 @@ async fn a_gate_in_memory_that_was_loaded_anew_is_not_said_to_know_all() {
     for round in 0..8_u64 {
         // The gate sells a unit that the ledger does not have: a shard that is to be loaded anew.
         let epoch =
-            shop.ledger.begin_epochs(no, vec![rushgate::ledger::Begin { shard: 0, after: -1 }]).await.unwrap()[0].epoch;
-        gate.adjust(At { sale: no, shard: 0, epoch }, 0, 1).await.unwrap();
+            shop.ledger.begin_epochs(no, vec![rushgate::ledger::EpochRequest { shard: 0, after: -1 }]).await.unwrap()
+                [0]
+            .epoch;
+        gate.adjust(ShardEpoch { sale: no, shard: 0, epoch }, 0, 1).await.unwrap();
         shop.ledger.plan([Fault::Late]);
         let good = token(&engine, 1 + round);
         let (buyer, same) = (engine.clone(), good.clone());

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use rushgate::clock::Clock;
 use rushgate::engine::{Engine, OnGateFailure, PlaceOrder};
-use rushgate::gate::{At, Gate, MemoryGate};
-use rushgate::ledger::{Check, Ledger, SaleCreated, SqliteLedger};
+use rushgate::gate::{Gate, MemoryGate, ShardEpoch};
+use rushgate::ledger::{Check, CreateOutcome, Ledger, SqliteLedger};
 use rushgate::metrics::Metrics;
 use rushgate::order::{
-    Currency, Fingerprint, Hold, Identity, Key, Name, NewSale, NewSku, OrderNo, Outcome, Refusal, Rules, Sale, Salt,
-    UserId,
+    Currency, Fingerprint, Identity, Key, Name, NewSale, NewSku, OrderNo, Outcome, Refusal, Reservation, Rules, Sale,
+    Salt, UserId,
 };
 use tempfile::TempDir;
 
@@ -50,16 +50,16 @@ pub(crate) fn new_sale(id: &str, rules: Rules, skus: &[(&str, i64)]) -> NewSale 
 
 pub(crate) async fn made(ledger: &dyn Ledger, new: NewSale) -> Arc<Sale> {
     match ledger.create_sale(new, Salt::new(SALT), NOON).await.unwrap() {
-        SaleCreated::New(sale) => Arc::new(sale),
+        CreateOutcome::New(sale) => Arc::new(sale),
         other => panic!("{other:?}"),
     }
 }
 
 /// A hold of `quantity` units of the sku at position `sku`, under `key_text`.
-pub(crate) fn hold(sale: &Sale, user_id: u64, key_text: &str, sku: u16, quantity: u32) -> Hold {
+pub(crate) fn reservation(sale: &Sale, user_id: u64, key_text: &str, sku: u16, quantity: u32) -> Reservation {
     let (user, key) = (user(user_id), key(key_text));
     let (id, sku_id) = (sale.id.as_str(), sale.skus[usize::from(sku)].id.as_str());
-    Hold {
+    Reservation {
         order_no: OrderNo::derive(&sale.salt, id, user, Identity::Key(&key)),
         fingerprint: Fingerprint::of_place(&sale.salt, id, user, sku_id, quantity),
         user,
@@ -104,16 +104,17 @@ impl World {
     pub(crate) async fn quiet(&self) {
         let deadline = tokio::time::Instant::now() + PATIENCE;
         loop {
-            let mut holds = 0;
+            let mut reservations = 0;
             for view in self.engine.sales().await.unwrap() {
                 for shard in 0..view.sale.rules.shards {
-                    holds += self.gate.level(At { sale: view.sale.no, shard, epoch: 0 }).await.unwrap().holds;
+                    reservations +=
+                        self.gate.level(ShardEpoch { sale: view.sale.no, shard, epoch: 0 }).await.unwrap().reservations;
                 }
             }
-            if holds == 0 && self.engine.depths() == (0, 0) && self.engine.is_well() {
+            if reservations == 0 && self.engine.depths() == (0, 0) && self.engine.is_well() {
                 return;
             }
-            assert!(tokio::time::Instant::now() < deadline, "{holds} reservations are not settled");
+            assert!(tokio::time::Instant::now() < deadline, "{reservations} reservations are not settled");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }

@@ -4,7 +4,7 @@ use ring::hmac;
 use ring::signature::{Ed25519KeyPair, KeyPair};
 use serde_json::{Value, json};
 
-use super::super::keys::Algorithm;
+use super::super::jwt_keys::Algorithm;
 use super::*;
 
 const NOW_S: i64 = 1_800_000_000;

@@ -11,13 +11,13 @@ use super::ConnectError;
 /// One node, as an operator or the cluster named it.
 #[derive(Clone)]
 pub(super) struct Address {
-    pub(super) place: Place,
+    pub(super) place: Endpoint,
     /// User, password and database; RESP2.
     pub(super) login: RedisConnectionInfo,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum Endpoint {
     Tcp { host: String, port: u16, tls: bool },
     Unix(PathBuf),
 }
@@ -50,8 +50,10 @@ impl Address {
     fn of(text: &str, tls: bool) -> Option<Address> {
         let info = text.into_connection_info().ok()?;
         let place = match info.addr() {
-            ConnectionAddr::Tcp(host, port) if !host.is_empty() => Place::Tcp { host: host.clone(), port: *port, tls },
-            ConnectionAddr::Unix(path) => Place::Unix(path.clone()),
+            ConnectionAddr::Tcp(host, port) if !host.is_empty() => {
+                Endpoint::Tcp { host: host.clone(), port: *port, tls }
+            }
+            ConnectionAddr::Unix(path) => Endpoint::Unix(path.clone()),
             _ => return None,
         };
         Some(Address { place, login: info.redis_settings().clone() })
@@ -61,10 +63,10 @@ impl Address {
     pub(super) fn beside(&self, host: &str, port: u16) -> Address {
         let place = match &self.place {
             // A node that does not know its own name calls itself nothing: it is where it was asked.
-            Place::Tcp { host: own, tls, .. } => {
-                Place::Tcp { host: if host.is_empty() { own.clone() } else { host.to_owned() }, port, tls: *tls }
+            Endpoint::Tcp { host: own, tls, .. } => {
+                Endpoint::Tcp { host: if host.is_empty() { own.clone() } else { host.to_owned() }, port, tls: *tls }
             }
-            Place::Unix(path) => Place::Unix(path.clone()),
+            Endpoint::Unix(path) => Endpoint::Unix(path.clone()),
         };
         Address { place, login: self.login.clone() }
     }
@@ -73,11 +75,11 @@ impl Address {
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.place {
-            Place::Tcp { host, port, .. } if host.parse::<IpAddr>().is_ok_and(|ip| ip.is_ipv6()) => {
+            Endpoint::Tcp { host, port, .. } if host.parse::<IpAddr>().is_ok_and(|ip| ip.is_ipv6()) => {
                 write!(f, "[{host}]:{port}")
             }
-            Place::Tcp { host, port, .. } => write!(f, "{host}:{port}"),
-            Place::Unix(path) => path.display().fmt(f),
+            Endpoint::Tcp { host, port, .. } => write!(f, "{host}:{port}"),
+            Endpoint::Unix(path) => path.display().fmt(f),
         }
     }
 }
@@ -99,7 +101,7 @@ mod tests {
     #[test]
     fn addresses_are_read_with_login_and_database() {
         let one = Address::parse("rediss://me:s%40crt@example.org:6380/3").unwrap().remove(0);
-        assert_eq!(one.place, Place::Tcp { host: "example.org".to_owned(), port: 6380, tls: true });
+        assert_eq!(one.place, Endpoint::Tcp { host: "example.org".to_owned(), port: 6380, tls: true });
         assert_eq!((one.login.username(), one.login.password(), one.login.db()), (Some("me"), Some("s@crt"), 3));
         assert_eq!(shown("redis://10.0.0.1"), ["10.0.0.1:6379"]);
         assert_eq!(shown("redis://[::1]:7000"), ["[::1]:7000"]);

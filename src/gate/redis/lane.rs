@@ -8,10 +8,10 @@ use crossbeam::utils::CachePadded;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-use super::{Ask, At, Error, Held, Settlement};
+use super::{Error, ReserveOutcome, ReserveRequest, Settlement, ShardEpoch};
 use crate::clock::UnixMs;
 use crate::limits;
-use crate::order::{Hold, OrderNo};
+use crate::order::{OrderNo, Reservation};
 
 /// Locks that the lanes are spread over; each is held for a push or for making up one batch.
 const STRIPES: usize = 64;
@@ -19,7 +19,7 @@ const STRIPES: usize = 64;
 type Map<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
 type Orders = HashSet<OrderNo, foldhash::fast::RandomState>;
 
-type Stripe = Mutex<Map<At, Lane>>;
+type Stripe = Mutex<Map<ShardEpoch, Lane>>;
 
 /// The lanes of all shards with something to do.
 pub(super) struct Lanes {
@@ -32,7 +32,7 @@ pub(super) struct Lanes {
 struct Lane {
     settlements: VecDeque<Told>,
     settlements_len: usize,
-    asks: VecDeque<Waiting>,
+    requests: VecDeque<Waiting>,
     asks_len: usize,
     /// Asks for orders that an earlier ask of the same batch was for, by order: somebody who sends the same order a
     /// thousand times waits a thousand turns, and holds up nobody else.
@@ -41,9 +41,9 @@ struct Lane {
 
 /// An ask and who waits for its answer.
 struct Waiting {
-    ask: Ask,
+    request: ReserveRequest,
     now_ms: UnixMs,
-    answer: oneshot::Sender<Result<Held, Error>>,
+    answer: oneshot::Sender<Result<ReserveOutcome, Error>>,
 }
 
 /// Settlements of different orders and who waits for them.
@@ -74,7 +74,7 @@ impl Default for Lanes {
 
 impl Lanes {
     /// Runs `work` on the lane of a shard, which is made if need be; tells whether it was.
-    fn with<T>(&self, at: At, work: impl FnOnce(&mut Lane) -> Result<T, Error>) -> Result<(T, bool), Error> {
+    fn with<T>(&self, at: ShardEpoch, work: impl FnOnce(&mut Lane) -> Result<T, Error>) -> Result<(T, bool), Error> {
         let mut lanes = self.stripe(at).lock();
         let before = lanes.len();
         let done = work(lanes.entry(at).or_default());
@@ -86,22 +86,27 @@ impl Lanes {
     }
 
     #[allow(clippy::indexing_slicing, reason = "the remainder is below the number of stripes")]
-    fn stripe(&self, at: At) -> &Stripe {
+    fn stripe(&self, at: ShardEpoch) -> &Stripe {
         let mut key = self.hasher.build_hasher();
         at.hash(&mut key);
         &self.stripes[usize::try_from(std::hash::Hasher::finish(&key) % STRIPES as u64).unwrap_or(0)]
     }
 
     /// Queues asks, all or none.
-    pub(super) fn ask(&self, at: At, now_ms: UnixMs, asks: &[Ask]) -> Result<Queued<Held>, Error> {
+    pub(super) fn ask(
+        &self,
+        at: ShardEpoch,
+        now_ms: UnixMs,
+        requests: &[ReserveRequest],
+    ) -> Result<Queued<ReserveOutcome>, Error> {
         let queue = |lane: &mut Lane| {
-            if lane.asks_len + asks.len() > limits::GATE_QUEUE_MAX {
+            if lane.asks_len + requests.len() > limits::GATE_QUEUE_MAX {
                 return Err(Error::Busy);
             }
-            lane.asks_len += asks.len();
-            let queue = asks.iter().map(|ask| {
+            lane.asks_len += requests.len();
+            let queue = requests.iter().map(|request| {
                 let (answer, answered) = oneshot::channel();
-                lane.asks.push_back(Waiting { ask: *ask, now_ms, answer });
+                lane.requests.push_back(Waiting { request: *request, now_ms, answer });
                 answered
             });
             Ok(queue.collect())
@@ -111,7 +116,7 @@ impl Lanes {
     }
 
     /// Queues settlements, all or none.
-    pub(super) fn settle(&self, at: At, settlements: &[Settlement]) -> Result<Queued<()>, Error> {
+    pub(super) fn settle(&self, at: ShardEpoch, settlements: &[Settlement]) -> Result<Queued<()>, Error> {
         let queue = |lane: &mut Lane| {
             if lane.settlements_len + settlements.len() > limits::GATE_QUEUE_MAX {
                 return Err(Error::Busy);
@@ -129,7 +134,7 @@ impl Lanes {
     }
 
     /// Makes up the next batch of a shard. `None`: nothing waits, and the shard is idle from now on.
-    pub(super) fn next(&self, at: At) -> Option<Turn> {
+    pub(super) fn next(&self, at: ShardEpoch) -> Option<Turn> {
         let mut lanes = self.stripe(at).lock();
         let turn = lanes.get_mut(&at).map(Lane::turn).filter(|turn| !turn.is_empty());
         if turn.is_none() {
@@ -138,20 +143,20 @@ impl Lanes {
         turn
     }
 
-    /// Gives the answers of a batch to whoever waits with the same ask, where they cannot have changed since: a recorded
+    /// Gives the answers of a batch to whoever waits with the same request, where they cannot have changed since: a recorded
     /// order stays recorded. A thousand repeats of one order are answered at once and not in a thousand turns.
-    pub(super) fn share(&self, at: At, asks: &[&Ask], held: &[Held]) {
+    pub(super) fn share(&self, at: ShardEpoch, requests: &[&ReserveRequest], reserved: &[ReserveOutcome]) {
         let mut lanes = self.stripe(at).lock();
         let Some(lane) = lanes.get_mut(&at) else { return };
-        for (ask, held) in asks.iter().zip(held) {
-            if matches!(held, Held::Recorded { .. } | Held::OtherContent) {
-                lane.share(&ask.hold, *held);
+        for (request, reserved) in requests.iter().zip(reserved) {
+            if matches!(reserved, ReserveOutcome::Recorded { .. } | ReserveOutcome::OtherContent) {
+                lane.share(&request.reservation, *reserved);
             }
         }
     }
 
     /// Lets a shard go whose worker is no more.
-    pub(super) fn forget(&self, at: At) {
+    pub(super) fn forget(&self, at: ShardEpoch) {
         self.stripe(at).lock().remove(&at);
     }
 
@@ -183,11 +188,11 @@ fn one_of_each(settlements: &[Settlement]) -> Vec<Vec<Settlement>> {
 
 fn order_of(settlement: &Settlement) -> OrderNo {
     match settlement {
-        Settlement::Recorded { order_no, .. }
-        | Settlement::KnownBefore { order_no, .. }
-        | Settlement::Refused { order_no }
-        | Settlement::Void { order_no }
-        | Settlement::Abandoned { order_no } => *order_no,
+        Settlement::Commit { order_no, .. }
+        | Settlement::CommitEarlier { order_no, .. }
+        | Settlement::Release { order_no }
+        | Settlement::WriteOff { order_no }
+        | Settlement::Abandon { order_no } => *order_no,
     }
 }
 
@@ -198,9 +203,9 @@ impl Lane {
         let mut seen = Orders::default();
         self.add_parked(&mut turn, &mut seen);
         while turn.waiting.len() < limits::GATE_BATCH_MAX
-            && let Some(waiting) = self.asks.pop_front()
+            && let Some(waiting) = self.requests.pop_front()
         {
-            let order_no = waiting.ask.hold.order_no;
+            let order_no = waiting.request.reservation.order_no;
             // Behind those that came before it.
             if self.parked.contains_key(&order_no) || !seen.insert(order_no) {
                 self.parked.entry(order_no).or_default().push_back(waiting);
@@ -231,16 +236,16 @@ impl Lane {
     }
 
     /// Answers everyone who waits to ask for this very order.
-    fn share(&mut self, hold: &Hold, held: Held) {
-        let Some(parked) = self.parked.remove(&hold.order_no) else { return };
+    fn share(&mut self, reservation: &Reservation, reserved: ReserveOutcome) {
+        let Some(parked) = self.parked.remove(&reservation.order_no) else { return };
         let (same, others): (VecDeque<_>, VecDeque<_>) =
-            parked.into_iter().partition(|waiting| waiting.ask.hold.fingerprint == hold.fingerprint);
+            parked.into_iter().partition(|waiting| waiting.request.reservation.fingerprint == reservation.fingerprint);
         self.asks_len -= same.len();
         for waiting in same {
-            drop(waiting.answer.send(Ok(held)));
+            drop(waiting.answer.send(Ok(reserved)));
         }
         if !others.is_empty() {
-            self.parked.insert(hold.order_no, others);
+            self.parked.insert(reservation.order_no, others);
         }
     }
 
@@ -267,24 +272,24 @@ impl Turn {
         self.told.iter().flat_map(|told| &told.settlements).copied().collect()
     }
 
-    pub(super) fn asks(&self) -> Vec<&Ask> {
-        self.waiting.iter().map(|waiting| &waiting.ask).collect()
+    pub(super) fn requests(&self) -> Vec<&ReserveRequest> {
+        self.waiting.iter().map(|waiting| &waiting.request).collect()
     }
 
-    /// The time of the last ask.
+    /// The time of the last request.
     pub(super) fn now_ms(&self) -> UnixMs {
         self.waiting.last().map_or(0, |waiting| waiting.now_ms)
     }
 
     /// Answers everyone. Some may have gone; what they asked for was done all the same.
-    pub(super) fn answer(self, settled: Result<(), Error>, held: Result<Vec<Held>, Error>) {
+    pub(super) fn answer(self, settled: Result<(), Error>, reserved: Result<Vec<ReserveOutcome>, Error>) {
         for told in self.told {
             drop(told.answer.send(settled.clone()));
         }
-        match held {
-            Ok(held) => {
-                for (waiting, held) in self.waiting.into_iter().zip(held) {
-                    drop(waiting.answer.send(Ok(held)));
+        match reserved {
+            Ok(reserved) => {
+                for (waiting, reserved) in self.waiting.into_iter().zip(reserved) {
+                    drop(waiting.answer.send(Ok(reserved)));
                 }
             }
             Err(error) => {
@@ -299,13 +304,13 @@ impl Turn {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gate::May;
-    use crate::order::{Fingerprint, Hold, SaleNo, UserId};
+    use crate::gate::ReserveMode;
+    use crate::order::{Fingerprint, Reservation, SaleNo, UserId};
 
-    const AT: At = At { sale: SaleNo(1), shard: 0, epoch: 1 };
+    const AT: ShardEpoch = ShardEpoch { sale: SaleNo(1), shard: 0, epoch: 1 };
 
-    fn ask(order: u128, by: u64) -> Ask {
-        let hold = Hold {
+    fn ask(order: u128, attempt_id: u64) -> ReserveRequest {
+        let reservation = Reservation {
             order_no: OrderNo::from_bytes(order.to_be_bytes()),
             fingerprint: Fingerprint::from_bytes([0; 16]),
             user: UserId::new(1).unwrap(),
@@ -313,12 +318,15 @@ mod tests {
             quantity: 1,
             created_at: 0,
         };
-        Ask { hold, may: May::Create, by }
+        ReserveRequest { reservation, mode: ReserveMode::Create, attempt_id }
     }
 
     fn turns(lanes: &Lanes) -> Vec<Vec<(u128, u64)>> {
         let one = |turn: Turn| -> Vec<(u128, u64)> {
-            turn.asks().iter().map(|ask| (u128::from_be_bytes(*ask.hold.order_no.as_bytes()), ask.by)).collect()
+            turn.requests()
+                .iter()
+                .map(|request| (u128::from_be_bytes(*request.reservation.order_no.as_bytes()), request.attempt_id))
+                .collect()
         };
         std::iter::from_fn(|| lanes.next(AT)).map(one).collect()
     }
@@ -326,8 +334,8 @@ mod tests {
     #[test]
     fn an_order_stands_once_in_a_turn_and_holds_up_nobody_else() {
         let lanes = Lanes::default();
-        let asks = [ask(7, 1), ask(7, 2), ask(8, 3), ask(7, 4), ask(9, 5), ask(8, 6)];
-        assert!(lanes.ask(AT, 0, &asks).unwrap().is_idle);
+        let requests = [ask(7, 1), ask(7, 2), ask(8, 3), ask(7, 4), ask(9, 5), ask(8, 6)];
+        assert!(lanes.ask(AT, 0, &requests).unwrap().is_idle);
         assert!(!lanes.ask(AT, 0, &[ask(7, 7)]).unwrap().is_idle);
         let mut turns = turns(&lanes);
         turns.iter_mut().skip(1).for_each(|turn| turn.sort_unstable());
@@ -338,15 +346,22 @@ mod tests {
     #[test]
     fn what_cannot_change_is_answered_to_everyone_who_waits_with_the_same_ask() {
         let lanes = Lanes::default();
-        let other = Ask { hold: Hold { fingerprint: Fingerprint::from_bytes([1; 16]), ..ask(7, 0).hold }, ..ask(7, 4) };
+        let other = ReserveRequest {
+            reservation: Reservation { fingerprint: Fingerprint::from_bytes([1; 16]), ..ask(7, 0).reservation },
+            ..ask(7, 4)
+        };
         let mut queued = lanes.ask(AT, 0, &[ask(7, 1), ask(7, 2), ask(7, 3), other, ask(8, 5)]).unwrap().answers;
         let turn = lanes.next(AT).unwrap();
-        lanes.share(AT, &turn.asks(), &[Held::Recorded { created_at: 9 }, Held::InFlight]);
+        lanes.share(AT, &turn.requests(), &[ReserveOutcome::Recorded { created_at: 9 }, ReserveOutcome::InFlight]);
         for answer in &mut queued[1..3] {
-            assert_eq!(answer.try_recv().unwrap(), Ok(Held::Recorded { created_at: 9 }));
+            assert_eq!(answer.try_recv().unwrap(), Ok(ReserveOutcome::Recorded { created_at: 9 }));
         }
         let next = lanes.next(AT).unwrap();
-        assert_eq!(next.asks().iter().map(|ask| ask.by).collect::<Vec<_>>(), [4], "another content asks for itself");
+        assert_eq!(
+            next.requests().iter().map(|request| request.attempt_id).collect::<Vec<_>>(),
+            [4],
+            "another content asks for itself"
+        );
         assert!(lanes.next(AT).is_none());
         assert_eq!(lanes.active(), 0);
     }
@@ -354,14 +369,14 @@ mod tests {
     #[test]
     fn a_turn_and_a_queue_are_bounded() {
         let lanes = Lanes::default();
-        let asks: Vec<Ask> = (0..limits::GATE_QUEUE_MAX as u128).map(|order| ask(order, 0)).collect();
-        let _answers = lanes.ask(AT, 0, &asks).unwrap();
+        let requests: Vec<ReserveRequest> = (0..limits::GATE_QUEUE_MAX as u128).map(|order| ask(order, 0)).collect();
+        let _answers = lanes.ask(AT, 0, &requests).unwrap();
         assert_eq!(lanes.ask(AT, 0, &[ask(0, 0)]).err(), Some(Error::Busy));
         let first = lanes.next(AT).unwrap();
-        assert_eq!(first.asks().len(), limits::GATE_BATCH_MAX);
+        assert_eq!(first.requests().len(), limits::GATE_BATCH_MAX);
         assert!(lanes.ask(AT, 0, &[ask(0, 0)]).is_ok());
         let full = vec![ask(0, 0); limits::GATE_QUEUE_MAX + 1];
-        let other = At { shard: 1, ..AT };
+        let other = ShardEpoch { shard: 1, ..AT };
         assert_eq!(lanes.ask(other, 0, &full).err(), Some(Error::Busy));
         assert!(lanes.next(other).is_none(), "what was refused left nothing");
     }
@@ -369,7 +384,7 @@ mod tests {
     #[test]
     fn settlements_join_unless_an_order_would_stand_twice() {
         let lanes = Lanes::default();
-        let refused = |order: u128| Settlement::Refused { order_no: OrderNo::from_bytes(order.to_be_bytes()) };
+        let refused = |order: u128| Settlement::Release { order_no: OrderNo::from_bytes(order.to_be_bytes()) };
         for list in [&[1, 2][..], &[3], &[2], &[4, 4]] {
             let settlements: Vec<Settlement> = list.iter().map(|order| refused(*order)).collect();
             lanes.settle(AT, &settlements).unwrap();

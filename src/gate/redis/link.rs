@@ -17,7 +17,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::ServerName;
 
-use super::address::{Address, Place};
+use super::address::{Address, Endpoint};
 use super::preflight::{self, Fit};
 use super::script::Script;
 use super::{Error, Nodes};
@@ -123,8 +123,8 @@ async fn dial(
 ) -> Result<(MultiplexedConnection, BoxFuture<'static, ()>), NoLink> {
     let unreachable = |error: std::io::Error| NoLink::Unreachable(error.to_string());
     let (host, port, is_tls) = match &address.place {
-        Place::Unix(path) => return set_up(address, UnixStream::connect(path).await.map_err(unreachable)?).await,
-        Place::Tcp { host, port, tls } => (host, *port, *tls),
+        Endpoint::Unix(path) => return set_up(address, UnixStream::connect(path).await.map_err(unreachable)?).await,
+        Endpoint::Tcp { host, port, tls } => (host, *port, *tls),
     };
     let stream = TcpStream::connect((host.as_str(), port)).await.map_err(unreachable)?;
     tune(&stream).map_err(unreachable)?;

@@ -31,16 +31,18 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
-use self::address::{Address, Place};
+use self::address::{Address, Endpoint};
 use self::cluster::Map;
 use self::lane::{Lanes, Queued, Turn};
 use self::link::Link;
 use self::node::Shared;
 use self::wire::To;
-use super::{Ask, At, Error, Gate, Held, Level, May, No, Return, Settlement};
+use super::{
+    Denial, Error, Gate, Level, ReserveMode, ReserveOutcome, ReserveRequest, ReturnedUnits, Settlement, ShardEpoch,
+};
 use crate::clock::UnixMs;
 use crate::limits;
-use crate::order::{Hold, Sale, SaleNo, Switch};
+use crate::order::{Reservation, Sale, SaleNo, Switch};
 
 /// How shards find their node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,7 +87,7 @@ struct Inner {
     cursors: Mutex<HashMap<(SaleNo, u16), u64>>,
     calls: AtomicU64,
     failed_calls: AtomicU64,
-    asks: AtomicU64,
+    requests: AtomicU64,
 }
 
 impl RedisGate {
@@ -119,7 +121,7 @@ impl RedisGate {
             cursors: Mutex::default(),
             calls: AtomicU64::new(0),
             failed_calls: AtomicU64::new(0),
-            asks: AtomicU64::new(0),
+            requests: AtomicU64::new(0),
         };
         Ok(RedisGate { inner: Arc::new(inner), _stop: guard })
     }
@@ -150,8 +152,8 @@ impl RedisGate {
     }
 
     /// Asks carried by those calls.
-    pub fn asks(&self) -> u64 {
-        self.inner.asks.load(Ordering::Relaxed)
+    pub fn requests(&self) -> u64 {
+        self.inner.requests.load(Ordering::Relaxed)
     }
 }
 
@@ -159,7 +161,7 @@ impl RedisGate {
 /// make the default.
 fn tls(places: &[Address]) -> Result<TlsConnector, ConnectError> {
     let mut roots = RootCertStore::empty();
-    if places.iter().any(|address| matches!(address.place, Place::Tcp { tls: true, .. })) {
+    if places.iter().any(|address| matches!(address.place, Endpoint::Tcp { tls: true, .. })) {
         let found = rustls_native_certs::load_native_certs();
         let (added, _) = roots.add_parsable_certificates(found.certs);
         if added == 0 {
@@ -178,7 +180,7 @@ fn tls(places: &[Address]) -> Result<TlsConnector, ConnectError> {
 impl Gate for RedisGate {
     fn load<'a>(
         &'a self,
-        at: At,
+        at: ShardEpoch,
         sale: &'a Sale,
         available: &'a [i64],
         remembers_all: bool,
@@ -190,15 +192,20 @@ impl Gate for RedisGate {
         load.boxed()
     }
 
-    fn reserve<'a>(&'a self, at: At, now_ms: UnixMs, asks: &'a [Ask]) -> BoxFuture<'a, Result<Vec<Held>, Error>> {
+    fn reserve<'a>(
+        &'a self,
+        at: ShardEpoch,
+        now_ms: UnixMs,
+        requests: &'a [ReserveRequest],
+    ) -> BoxFuture<'a, Result<Vec<ReserveOutcome>, Error>> {
         let reserve = async move {
-            let queued = self.inner.lanes.ask(at, now_ms, asks)?;
+            let queued = self.inner.lanes.ask(at, now_ms, requests)?;
             self.inner.answers(at, queued).await
         };
         reserve.boxed()
     }
 
-    fn settle<'a>(&'a self, at: At, settlements: &'a [Settlement]) -> BoxFuture<'a, Result<(), Error>> {
+    fn settle<'a>(&'a self, at: ShardEpoch, settlements: &'a [Settlement]) -> BoxFuture<'a, Result<(), Error>> {
         let settle = async move {
             let queued = self.inner.lanes.settle(at, settlements)?;
             self.inner.answers(at, queued).await.map(|_| ())
@@ -206,25 +213,25 @@ impl Gate for RedisGate {
         settle.boxed()
     }
 
-    fn switch<'a>(&'a self, at: At, switch: Switch) -> BoxFuture<'a, Result<(), Error>> {
+    fn switch<'a>(&'a self, at: ShardEpoch, switch: Switch) -> BoxFuture<'a, Result<(), Error>> {
         let switch = async move { wire::done(&self.inner.call(at, |to| to.switch(switch)).await?) };
         switch.boxed()
     }
 
-    fn adjust<'a>(&'a self, at: At, sku: u16, units: i64) -> BoxFuture<'a, Result<i64, Error>> {
+    fn adjust<'a>(&'a self, at: ShardEpoch, sku: u16, units: i64) -> BoxFuture<'a, Result<i64, Error>> {
         let adjust = async move { wire::moved(&self.inner.call(at, |to| to.adjust(sku, units)).await?) };
         adjust.boxed()
     }
 
-    fn give_back<'a>(&'a self, at: At, returns: &'a [Return]) -> BoxFuture<'a, Result<(), Error>> {
-        let give_back = async move {
+    fn return_units<'a>(&'a self, at: ShardEpoch, returns: &'a [ReturnedUnits]) -> BoxFuture<'a, Result<(), Error>> {
+        let return_units = async move {
             if returns.is_empty() {
                 return Ok(());
             }
             let link = self.inner.link(at)?;
             let to = To { peer: &link.peer, ledger_id: self.inner.ledger_id, at };
             // All in one write: who stops waiting does not cut it into halves.
-            let calls = returns.chunks(limits::GATE_BATCH_MAX).map(|some| to.give_back(some)).collect();
+            let calls = returns.chunks(limits::GATE_BATCH_MAX).map(|some| to.return_units(some)).collect();
             let answers = self.inner.send(&link, calls).await.into_iter();
             let (done, failed): (Vec<_>, Vec<_>) =
                 answers.map(|answer| answer.and_then(|answer| wire::done(&answer))).partition(Result::is_ok);
@@ -234,10 +241,10 @@ impl Gate for RedisGate {
                 Some(error) => error,
             }
         };
-        give_back.boxed()
+        return_units.boxed()
     }
 
-    fn level<'a>(&'a self, at: At) -> BoxFuture<'a, Result<Level, Error>> {
+    fn level<'a>(&'a self, at: ShardEpoch) -> BoxFuture<'a, Result<Level, Error>> {
         let level = async move { wire::level(&self.inner.call(at, |to| to.level()).await?) };
         level.boxed()
     }
@@ -246,7 +253,12 @@ impl Gate for RedisGate {
         self.nodes_down()
     }
 
-    fn overdue<'a>(&'a self, at: At, now_ms: UnixMs, max: usize) -> BoxFuture<'a, Result<Vec<Hold>, Error>> {
+    fn overdue<'a>(
+        &'a self,
+        at: ShardEpoch,
+        now_ms: UnixMs,
+        max: usize,
+    ) -> BoxFuture<'a, Result<Vec<Reservation>, Error>> {
         let inner = self.inner.clone();
         let overdue = async move {
             // In a task of its own: what the first pages handed out must not be lost with the caller.
@@ -259,7 +271,7 @@ impl Gate for RedisGate {
 
 impl Inner {
     /// Sees to it that somebody works for the shard, and waits for the answers.
-    async fn answers<T>(self: &Arc<Self>, at: At, queued: Queued<T>) -> Result<Vec<T>, Error> {
+    async fn answers<T>(self: &Arc<Self>, at: ShardEpoch, queued: Queued<T>) -> Result<Vec<T>, Error> {
         if queued.is_idle {
             // From here on nothing depends on who waits.
             self.tasks.spawn(self.clone().work(at));
@@ -273,7 +285,7 @@ impl Inner {
     }
 
     /// Works for one shard until nothing waits.
-    async fn work(self: Arc<Self>, at: At) {
+    async fn work(self: Arc<Self>, at: ShardEpoch) {
         let _worker = Worker { lanes: &self.lanes, at };
         while let Some(turn) = self.lanes.next(at) {
             self.carry_out(at, turn).await;
@@ -281,40 +293,44 @@ impl Inner {
     }
 
     /// One round trip: settlements, then asks.
-    async fn carry_out(&self, at: At, turn: Turn) {
+    async fn carry_out(&self, at: ShardEpoch, turn: Turn) {
         let link = match self.link(at) {
             Ok(link) => link,
             Err(error) => return turn.answer(Err(error.clone()), Err(error)),
         };
         let to = To { peer: &link.peer, ledger_id: self.ledger_id, at };
-        let (settlements, asks) = (turn.settlements(), turn.asks());
+        let (settlements, requests) = (turn.settlements(), turn.requests());
         let mut calls = Vec::with_capacity(2);
         if !settlements.is_empty() {
             calls.push(to.settle(&settlements));
         }
-        if !asks.is_empty() {
-            calls.push(to.reserve(turn.now_ms(), &asks));
-            self.asks.fetch_add(u64::try_from(asks.len()).unwrap_or(0), Ordering::Relaxed);
+        if !requests.is_empty() {
+            calls.push(to.reserve(turn.now_ms(), &requests));
+            self.requests.fetch_add(u64::try_from(requests.len()).unwrap_or(0), Ordering::Relaxed);
         }
         let mut answers = self.send(&link, calls).await.into_iter();
         let mut next = || answers.next().unwrap_or_else(|| Err(no_answer()));
         let settled = if settlements.is_empty() { Ok(()) } else { next().and_then(|answer| wire::done(&answer)) };
-        let held = if asks.is_empty() { Ok(Vec::new()) } else { next().and_then(|answer| wire::held(&answer, &asks)) };
-        if let Ok(held) = &held {
-            self.lanes.share(at, &asks, held);
+        let reserved = if requests.is_empty() {
+            Ok(Vec::new())
+        } else {
+            next().and_then(|answer| wire::reserve_outcomes(&answer, &requests))
+        };
+        if let Ok(reserved) = &reserved {
+            self.lanes.share(at, &requests, reserved);
         }
-        turn.answer(settled, held);
+        turn.answer(settled, reserved);
     }
 
     /// One call of a script.
-    async fn call(&self, at: At, call: impl FnOnce(To<'_>) -> Cmd) -> Result<Value, Error> {
+    async fn call(&self, at: ShardEpoch, call: impl FnOnce(To<'_>) -> Cmd) -> Result<Value, Error> {
         let link = self.link(at)?;
         let call = call(To { peer: &link.peer, ledger_id: self.ledger_id, at });
         let answer = self.send(&link, vec![call]).await.pop();
         answer.unwrap_or_else(|| Err(no_answer()))
     }
 
-    fn link(&self, at: At) -> Result<Arc<Link>, Error> {
+    fn link(&self, at: ShardEpoch) -> Result<Arc<Link>, Error> {
         self.map.node(at.shard)?.link()
     }
 
@@ -332,13 +348,13 @@ impl Inner {
         link.meaning(error)
     }
 
-    async fn overdue(self: Arc<Self>, at: At, now_ms: UnixMs, max: usize) -> Result<Vec<Hold>, Error> {
+    async fn overdue(self: Arc<Self>, at: ShardEpoch, now_ms: UnixMs, max: usize) -> Result<Vec<Reservation>, Error> {
         let place = (at.sale, at.shard);
         let mut cursor = self.cursors.lock().remove(&place).unwrap_or(0);
         let mut is_second_pass = cursor == 0;
-        let mut holds = Vec::new();
+        let mut reservations = Vec::new();
         for _ in 0..limits::GATE_PAGES_MAX {
-            let left = max.saturating_sub(holds.len());
+            let left = max.saturating_sub(reservations.len());
             if left == 0 {
                 break;
             }
@@ -346,9 +362,9 @@ impl Inner {
             // What earlier pages handed out has its lease renewed: it is given, whatever became of this one.
             let page = page.and_then(|answer| wire::overdue(&answer));
             let Ok((next, found)) = page else {
-                return if holds.is_empty() { page.map(|(_, found)| found) } else { Ok(holds) };
+                return if reservations.is_empty() { page.map(|(_, found)| found) } else { Ok(reservations) };
             };
-            holds.extend(found);
+            reservations.extend(found);
             cursor = next;
             if cursor == 0 {
                 // A look that began in the middle goes on at the beginning.
@@ -361,14 +377,14 @@ impl Inner {
         if cursor != 0 {
             self.cursors.lock().insert(place, cursor);
         }
-        Ok(holds)
+        Ok(reservations)
     }
 }
 
 /// Lets the shard go if its worker panics: without this it would be taken for busy for ever.
 struct Worker<'a> {
     lanes: &'a Lanes,
-    at: At,
+    at: ShardEpoch,
 }
 
 impl Drop for Worker<'_> {

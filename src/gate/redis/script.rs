@@ -10,7 +10,7 @@ pub(super) enum Script {
     Settle,
     Switch,
     Adjust,
-    GiveBack,
+    ReturnUnits,
     Level,
     Overdue,
 }
@@ -23,7 +23,7 @@ impl Script {
         Script::Settle,
         Script::Switch,
         Script::Adjust,
-        Script::GiveBack,
+        Script::ReturnUnits,
         Script::Level,
         Script::Overdue,
     ];
@@ -36,7 +36,7 @@ impl Script {
             Script::Settle => include_str!("../../../lua/settle.lua"),
             Script::Switch => include_str!("../../../lua/switch.lua"),
             Script::Adjust => include_str!("../../../lua/adjust.lua"),
-            Script::GiveBack => include_str!("../../../lua/give_back.lua"),
+            Script::ReturnUnits => include_str!("../../../lua/return_units.lua"),
             Script::Level => include_str!("../../../lua/level.lua"),
             Script::Overdue => include_str!("../../../lua/overdue.lua"),
         }
@@ -50,7 +50,7 @@ impl Script {
             Script::Settle => &[Part::State, Part::Holds, Part::Records, Part::Units],
             Script::Switch => &[Part::State],
             Script::Adjust => &[Part::State],
-            Script::GiveBack => &[Part::State, Part::Units],
+            Script::ReturnUnits => &[Part::State, Part::Units],
             Script::Level => &[Part::State, Part::Holds],
             Script::Overdue => &[Part::State, Part::Holds],
         }

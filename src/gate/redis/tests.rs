@@ -5,8 +5,10 @@ use ::redis::{Arg, Cmd};
 use super::link::Peer;
 use super::script::Script;
 use super::wire::To;
-use super::{Ask, At, May, Return, Settlement};
-use crate::order::{Currency, Fingerprint, Hold, Name, OrderNo, Rules, Sale, SaleNo, Salt, Sku, SkuNo, Switch, UserId};
+use super::{ReserveMode, ReserveRequest, ReturnedUnits, Settlement, ShardEpoch};
+use crate::order::{
+    Currency, Fingerprint, Name, OrderNo, Reservation, Rules, Sale, SaleNo, Salt, Sku, SkuNo, Switch, UserId,
+};
 
 fn no() -> OrderNo {
     OrderNo::from_bytes([5; 16])
@@ -16,8 +18,8 @@ fn peer() -> Peer {
     Peer { lineage: "lineage".to_owned(), hashes: Script::ALL.map(|script| format!("{script:?}")) }
 }
 
-fn ask(sku: u16, may: May) -> Ask {
-    let hold = Hold {
+fn ask(sku: u16, mode: ReserveMode) -> ReserveRequest {
+    let reservation = Reservation {
         order_no: no(),
         fingerprint: Fingerprint::from_bytes([6; 16]),
         user: UserId::new(i64::MAX as u64).unwrap(),
@@ -25,7 +27,7 @@ fn ask(sku: u16, may: May) -> Ask {
         quantity: 2,
         created_at: 7,
     };
-    Ask { hold, may, by: 8 }
+    ReserveRequest { reservation, mode, attempt_id: 8 }
 }
 
 fn sale() -> Sale {
@@ -40,7 +42,7 @@ fn sale() -> Sale {
         switch: Switch::Running,
         skus: vec![sku],
         revision: 1,
-        ungated: false,
+        bypassed: false,
     }
 }
 
@@ -73,20 +75,24 @@ fn expected(script: Script, times: &[usize]) -> usize {
 #[test]
 fn each_script_gets_the_arguments_of_its_header() {
     let peer = peer();
-    let to = To { peer: &peer, ledger_id: 1, at: At { sale: SaleNo(1), shard: 3, epoch: 4 } };
-    let asks = [ask(0, May::Create), ask(1, May::Look), ask(0, May::Resume)];
+    let to = To { peer: &peer, ledger_id: 1, at: ShardEpoch { sale: SaleNo(1), shard: 3, epoch: 4 } };
+    let requests = [ask(0, ReserveMode::Create), ask(1, ReserveMode::Look), ask(0, ReserveMode::Resume)];
     let settlements = [
-        Settlement::Recorded { order_no: no(), created_at: 7 },
-        Settlement::Void { order_no: no() },
-        Settlement::KnownBefore { order_no: no(), fingerprint: Fingerprint::from_bytes([6; 16]), created_at: 7 },
+        Settlement::Commit { order_no: no(), created_at: 7 },
+        Settlement::WriteOff { order_no: no() },
+        Settlement::CommitEarlier { order_no: no(), fingerprint: Fingerprint::from_bytes([6; 16]), created_at: 7 },
     ];
     let calls = [
         (Script::Load, to.load(&sale(), &[1, 2, 3], true), vec![3]),
-        (Script::Reserve, to.reserve(9, &asks.each_ref()), vec![2, 3]),
+        (Script::Reserve, to.reserve(9, &requests.each_ref()), vec![2, 3]),
         (Script::Settle, to.settle(&settlements), vec![1, 2]),
         (Script::Switch, to.switch(Switch::Ended), vec![]),
         (Script::Adjust, to.adjust(1, -2), vec![]),
-        (Script::GiveBack, to.give_back(&[Return { user: UserId::new(258).unwrap(), sku: 7, units: 9 }; 3]), vec![3]),
+        (
+            Script::ReturnUnits,
+            to.return_units(&[ReturnedUnits { user: UserId::new(258).unwrap(), sku: 7, units: 9 }; 3]),
+            vec![3],
+        ),
         (Script::Level, to.level(), vec![]),
         (Script::Overdue, to.overdue(9, 10, 11), vec![]),
     ];
@@ -99,8 +105,11 @@ fn each_script_gets_the_arguments_of_its_header() {
     let heads: Vec<&[u8]> = reserve[..11].iter().map(Vec::as_slice).collect();
     assert_eq!(heads, [&b"4"[..], b"lineage", b"9", b"10000", b"clr", b"3", b"2", b"0", b"4", b"1", b"2"]);
     assert_eq!((reserve[11].len(), reserve[12].len()), (16, 50));
-    let give_back = args(&calls[5].1);
-    assert_eq!((give_back[3].as_slice(), give_back[4].as_slice()), (&b"\0\0\0\0\0\0\x01\x02\0\x07"[..], &b"9"[..]));
+    let return_units = args(&calls[5].1);
+    assert_eq!(
+        (return_units[3].as_slice(), return_units[4].as_slice()),
+        (&b"\0\0\0\0\0\0\x01\x02\0\x07"[..], &b"9"[..])
+    );
 }
 
 #[test]

@@ -5,10 +5,10 @@ use redis::{Cmd, Value};
 use super::key::key;
 use super::link::Peer;
 use super::script::Script;
-use super::{Ask, At, Error, Held, Level, May, No, Return, Settlement};
+use super::{Denial, Error, Level, ReserveMode, ReserveOutcome, ReserveRequest, ReturnedUnits, Settlement, ShardEpoch};
 use crate::clock::UnixMs;
 use crate::limits;
-use crate::order::{Fingerprint, Hold, OrderNo, Sale, SaleState, Switch, UserId};
+use crate::order::{Fingerprint, OrderNo, Reservation, Sale, SaleState, Switch, UserId};
 
 /// A hold as the scripts keep it: fingerprint 8, created_at 6 | fingerprint 8 | user 8, sku 2, quantity 4 | by 8,
 /// until_ms 6. Its first two parts are the record that is kept when the order is recorded: half a fingerprint tells
@@ -19,7 +19,7 @@ const RECORD_BYTES: usize = 14;
 /// Longest time that may be left of a lease, given by an engine whose clock is ahead.
 const LEASE_MS_MAX: i64 = limits::LEASE_MS + limits::CLOCKS_APART_MS;
 
-/// What `reserve` says of an ask, as in the header of `lua/reserve.lua`.
+/// What `reserve` says of an request, as in the header of `lua/reserve.lua`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Code {
     Reserved = 0,
@@ -28,7 +28,7 @@ enum Code {
     Recorded = 3,
     InFlight = 4,
     OtherContent = 5,
-    Unfamiliar = 6,
+    NotFound = 6,
     SegmentEmpty = 7,
     UserLimit = 8,
     NotOpen = 9,
@@ -42,7 +42,7 @@ impl Code {
         Code::Recorded,
         Code::InFlight,
         Code::OtherContent,
-        Code::Unfamiliar,
+        Code::NotFound,
         Code::SegmentEmpty,
         Code::UserLimit,
         Code::NotOpen,
@@ -54,7 +54,7 @@ impl Code {
 pub(super) struct To<'a> {
     pub(super) peer: &'a Peer,
     pub(super) ledger_id: u64,
-    pub(super) at: At,
+    pub(super) at: ShardEpoch,
 }
 
 impl To<'_> {
@@ -86,23 +86,23 @@ impl To<'_> {
         call
     }
 
-    pub(super) fn reserve(&self, now_ms: UnixMs, asks: &[&Ask]) -> Cmd {
-        let mut call = self.call_in_epoch(Script::Reserve, 2 * asks.len(), 96 * asks.len());
-        let skus = units_by_sku(asks);
-        call.arg(now_ms).arg(LEASE_MS_MAX).arg(letters(asks)).arg(asks.len()).arg(skus.len());
+    pub(super) fn reserve(&self, now_ms: UnixMs, requests: &[&ReserveRequest]) -> Cmd {
+        let mut call = self.call_in_epoch(Script::Reserve, 2 * requests.len(), 96 * requests.len());
+        let skus = units_by_sku(requests);
+        call.arg(now_ms).arg(LEASE_MS_MAX).arg(letters(requests)).arg(requests.len()).arg(skus.len());
         for (sku, units) in &skus {
             call.arg(*sku).arg(*units);
         }
         let until_ms = now_ms.saturating_add(limits::LEASE_MS);
-        for ask in asks {
-            call.arg(ask.hold.order_no.as_bytes().as_slice()).arg(pack(ask, until_ms).as_slice());
+        for request in requests {
+            call.arg(request.reservation.order_no.as_bytes().as_slice()).arg(pack(request, until_ms).as_slice());
         }
         call
     }
 
     pub(super) fn settle(&self, settlements: &[Settlement]) -> Cmd {
         let recorded = settlements.iter().filter_map(|settlement| match settlement {
-            Settlement::Recorded { order_no, .. } => Some(order_no),
+            Settlement::Commit { order_no, .. } => Some(order_no),
             _ => None,
         });
         let count = recorded.clone().count();
@@ -113,13 +113,13 @@ impl To<'_> {
         }
         for settlement in settlements {
             let (what, order_no, record) = match settlement {
-                Settlement::Recorded { .. } => continue,
-                Settlement::KnownBefore { order_no, fingerprint, created_at } => {
+                Settlement::Commit { .. } => continue,
+                Settlement::CommitEarlier { order_no, fingerprint, created_at } => {
                     ("k", order_no, pack_record(fingerprint, *created_at).to_vec())
                 }
-                Settlement::Refused { order_no } => ("r", order_no, Vec::new()),
-                Settlement::Void { order_no } => ("v", order_no, Vec::new()),
-                Settlement::Abandoned { order_no } => ("a", order_no, Vec::new()),
+                Settlement::Release { order_no } => ("r", order_no, Vec::new()),
+                Settlement::WriteOff { order_no } => ("v", order_no, Vec::new()),
+                Settlement::Abandon { order_no } => ("a", order_no, Vec::new()),
             };
             call.arg(what).arg(order_no.as_bytes().as_slice()).arg(record.as_slice());
         }
@@ -138,8 +138,8 @@ impl To<'_> {
         call
     }
 
-    pub(super) fn give_back(&self, returns: &[Return]) -> Cmd {
-        let mut call = self.call_in_epoch(Script::GiveBack, 2 * returns.len(), 24 * returns.len());
+    pub(super) fn return_units(&self, returns: &[ReturnedUnits]) -> Cmd {
+        let mut call = self.call_in_epoch(Script::ReturnUnits, 2 * returns.len(), 24 * returns.len());
         call.arg(returns.len());
         for back in returns {
             // As it stands in a hold: user 8, sku 2.
@@ -180,26 +180,26 @@ fn optional(number: Option<impl ToString>) -> String {
 }
 
 /// Nothing if every ask may create, else a letter for each.
-fn letters(asks: &[&Ask]) -> String {
-    if asks.iter().all(|ask| ask.may == May::Create) {
+fn letters(requests: &[&ReserveRequest]) -> String {
+    if requests.iter().all(|request| request.mode == ReserveMode::Create) {
         return String::new();
     }
-    let letter = |ask: &&Ask| match ask.may {
-        May::Create => 'c',
-        May::Resume => 'r',
-        May::Look => 'l',
+    let letter = |request: &&ReserveRequest| match request.mode {
+        ReserveMode::Create => 'c',
+        ReserveMode::Resume => 'r',
+        ReserveMode::Look => 'l',
     };
-    asks.iter().map(letter).collect()
+    requests.iter().map(letter).collect()
 }
 
 /// What all asks together want of each sku. Batches have few skus, so a list is searched faster than a map.
-fn units_by_sku(asks: &[&Ask]) -> Vec<(u16, u64)> {
+fn units_by_sku(requests: &[&ReserveRequest]) -> Vec<(u16, u64)> {
     let mut skus: Vec<(u16, u64)> = Vec::with_capacity(1);
-    for ask in asks {
-        let units = u64::from(ask.hold.quantity);
-        match skus.iter_mut().find(|(sku, _)| *sku == ask.hold.sku) {
+    for request in requests {
+        let units = u64::from(request.reservation.quantity);
+        match skus.iter_mut().find(|(sku, _)| *sku == request.reservation.sku) {
             Some((_, sum)) => *sum += units,
-            None => skus.push((ask.hold.sku, units)),
+            None => skus.push((request.reservation.sku, units)),
         }
     }
     skus
@@ -212,19 +212,19 @@ fn six_bytes(ms: UnixMs) -> [u8; 6] {
     bytes
 }
 
-fn pack(ask: &Ask, until_ms: UnixMs) -> [u8; HOLD_BYTES] {
-    let hold = &ask.hold;
+fn pack(request: &ReserveRequest, until_ms: UnixMs) -> [u8; HOLD_BYTES] {
+    let reservation = &request.reservation;
     let mut bytes = [0; HOLD_BYTES];
     let mut rest = bytes.as_mut_slice();
-    let (first, second) = hold.fingerprint.as_bytes().split_at(8);
+    let (first, second) = reservation.fingerprint.as_bytes().split_at(8);
     for part in [
         first,
-        &six_bytes(hold.created_at),
+        &six_bytes(reservation.created_at),
         second,
-        &hold.user.get().to_be_bytes(),
-        &hold.sku.to_be_bytes(),
-        &hold.quantity.to_be_bytes(),
-        &ask.by.to_be_bytes(),
+        &reservation.user.get().to_be_bytes(),
+        &reservation.sku.to_be_bytes(),
+        &reservation.quantity.to_be_bytes(),
+        &request.attempt_id.to_be_bytes(),
         &six_bytes(until_ms),
     ] {
         let (place, behind) = rest.split_at_mut(part.len());
@@ -254,7 +254,7 @@ fn time(bytes: [u8; 6]) -> UnixMs {
     UnixMs::from_be_bytes([0, 0, a, b, c, d, e, f])
 }
 
-fn unpack(order_no: &[u8], mut bytes: &[u8]) -> Option<Hold> {
+fn unpack(order_no: &[u8], mut bytes: &[u8]) -> Option<Reservation> {
     let order_no = OrderNo::from_bytes(order_no.try_into().ok()?);
     let first = cut::<8>(&mut bytes)?;
     let created_at = time(cut(&mut bytes)?);
@@ -263,7 +263,7 @@ fn unpack(order_no: &[u8], mut bytes: &[u8]) -> Option<Hold> {
     let (start, end) = fingerprint.split_at_mut(8);
     start.copy_from_slice(&first);
     end.copy_from_slice(&second);
-    Some(Hold {
+    Some(Reservation {
         order_no,
         fingerprint: Fingerprint::from_bytes(fingerprint),
         user: UserId::new(u64::from_be_bytes(cut(&mut bytes)?)).ok()?,
@@ -280,21 +280,21 @@ fn unreadable(value: &Value) -> Error {
     Error::Unknown(text)
 }
 
-/// What `reserve` answered to `asks`.
-pub(super) fn held(value: &Value, asks: &[&Ask]) -> Result<Vec<Held>, Error> {
+/// What `reserve` answered to `requests`.
+pub(super) fn reserve_outcomes(value: &Value, requests: &[&ReserveRequest]) -> Result<Vec<ReserveOutcome>, Error> {
     match value {
-        Value::Int(0) => Ok(vec![Held::StaleEpoch; asks.len()]),
-        Value::Int(1) => Ok(asks.iter().map(|ask| reserved(ask)).collect()),
-        Value::Array(parts) => held_each(parts, asks).ok_or_else(|| unreadable(value)),
+        Value::Int(0) => Ok(vec![ReserveOutcome::StaleEpoch; requests.len()]),
+        Value::Int(1) => Ok(requests.iter().map(|request| newly_reserved(request)).collect()),
+        Value::Array(parts) => outcome_each(parts, requests).ok_or_else(|| unreadable(value)),
         _ => Err(unreadable(value)),
     }
 }
 
-fn reserved(ask: &Ask) -> Held {
-    Held::Reserved { created_at: ask.hold.created_at, resumed: false }
+fn newly_reserved(request: &ReserveRequest) -> ReserveOutcome {
+    ReserveOutcome::Reserved { created_at: request.reservation.created_at, resumed: false }
 }
 
-fn held_each(parts: &[Value], asks: &[&Ask]) -> Option<Vec<Held>> {
+fn outcome_each(parts: &[Value], requests: &[&ReserveRequest]) -> Option<Vec<ReserveOutcome>> {
     let [Value::BulkString(codes), Value::BulkString(times), Value::Int(state), starts_at, remembers_all] = parts
     else {
         return None;
@@ -307,24 +307,24 @@ fn held_each(parts: &[Value], asks: &[&Ask]) -> Option<Vec<Held>> {
     };
     let remembers_all = number(remembers_all)? == 1;
     let mut times = times.as_slice();
-    let mut held = Vec::with_capacity(asks.len());
-    for (code, ask) in codes.iter().zip(asks) {
+    let mut outcomes = Vec::with_capacity(requests.len());
+    for (code, request) in codes.iter().zip(requests) {
         let code = Code::ALL.get(usize::from(code.checked_sub(b'0')?))?;
-        let refused = |why| Held::Refused { why, remembers_all };
-        held.push(match code {
-            Code::Reserved => reserved(ask),
-            Code::ReservedAgain => Held::Reserved { created_at: time(cut(&mut times)?), resumed: false },
-            Code::Resumed => Held::Reserved { created_at: time(cut(&mut times)?), resumed: true },
-            Code::Recorded => Held::Recorded { created_at: time(cut(&mut times)?) },
-            Code::InFlight => Held::InFlight,
-            Code::OtherContent => Held::OtherContent,
-            Code::Unfamiliar => Held::Unfamiliar,
-            Code::SegmentEmpty => refused(No::SegmentEmpty),
-            Code::UserLimit => refused(No::UserLimit),
-            Code::NotOpen => refused(No::NotOpen(state)),
+        let refused = |why| ReserveOutcome::Refused { why, remembers_all };
+        outcomes.push(match code {
+            Code::Reserved => newly_reserved(request),
+            Code::ReservedAgain => ReserveOutcome::Reserved { created_at: time(cut(&mut times)?), resumed: false },
+            Code::Resumed => ReserveOutcome::Reserved { created_at: time(cut(&mut times)?), resumed: true },
+            Code::Recorded => ReserveOutcome::Recorded { created_at: time(cut(&mut times)?) },
+            Code::InFlight => ReserveOutcome::InFlight,
+            Code::OtherContent => ReserveOutcome::OtherContent,
+            Code::NotFound => ReserveOutcome::NotFound,
+            Code::SegmentEmpty => refused(Denial::SegmentEmpty),
+            Code::UserLimit => refused(Denial::UserLimit),
+            Code::NotOpen => refused(Denial::NotOpen(state)),
         });
     }
-    (held.len() == asks.len()).then_some(held)
+    (outcomes.len() == requests.len()).then_some(outcomes)
 }
 
 fn number(value: &Value) -> Option<i64> {
@@ -335,7 +335,7 @@ fn number(value: &Value) -> Option<i64> {
     }
 }
 
-/// What `load`, `settle`, `switch` and `give_back` answered: that they ran is all there is to know.
+/// What `load`, `settle`, `switch` and `return_units` answered: that they ran is all there is to know.
 pub(super) fn done(value: &Value) -> Result<(), Error> {
     moved(value).map(|_| ())
 }
@@ -350,14 +350,14 @@ pub(super) fn level(value: &Value) -> Result<Level, Error> {
     let read = || {
         let Value::Array(parts) = value else { return None };
         let mut numbers = parts.iter().map(number);
-        let (epoch, holds) = (numbers.next()??, numbers.next()??);
-        let mut level = Level { epoch, holds: usize::try_from(holds).ok()?, ..Level::default() };
+        let (epoch, reservations) = (numbers.next()??, numbers.next()??);
+        let mut level = Level { epoch, reservations: usize::try_from(reservations).ok()?, ..Level::default() };
         if let Some(switch) = numbers.next() {
             level.switch = Some(switch_of(switch?)?);
         }
         while let Some(available) = numbers.next() {
             level.available.push(available?);
-            level.held.push(numbers.next()??);
+            level.reserved.push(numbers.next()??);
         }
         Some(level)
     };
@@ -365,17 +365,17 @@ pub(super) fn level(value: &Value) -> Result<Level, Error> {
 }
 
 /// What `overdue` answered: reservations, and where to look on, 0 at the end.
-pub(super) fn overdue(value: &Value) -> Result<(u64, Vec<Hold>), Error> {
+pub(super) fn overdue(value: &Value) -> Result<(u64, Vec<Reservation>), Error> {
     let read = || {
         let Value::Array(parts) = value else { return None };
         let (cursor, rest) = parts.split_first()?;
         let Value::BulkString(cursor) = cursor else { return None };
         let cursor = std::str::from_utf8(cursor).ok()?.parse().ok()?;
-        let holds = rest.chunks(2).map(|pair| match pair {
-            [Value::BulkString(order_no), Value::BulkString(hold)] => unpack(order_no, hold),
+        let reservations = rest.chunks(2).map(|pair| match pair {
+            [Value::BulkString(order_no), Value::BulkString(reservation)] => unpack(order_no, reservation),
             _ => None,
         });
-        Some((cursor, holds.collect::<Option<Vec<Hold>>>()?))
+        Some((cursor, reservations.collect::<Option<Vec<Reservation>>>()?))
     };
     read().ok_or_else(|| unreadable(value))
 }

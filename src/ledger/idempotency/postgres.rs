@@ -35,7 +35,7 @@ pub async fn acquire(
     lease_ms: i64,
     keep_until: UnixMs,
 ) -> Result<Acquired, Error> {
-    let wish = Wish { operation, keep_until };
+    let wish = ClaimRequest { operation, keep_until };
     let mut standing = acquire_all(sql, &[wish], now_ms, lease_ms).await?;
     // Outside a transaction, somebody else had it and may have released it between two statements.
     let gone = Acquired::InProgress(now_ms);
@@ -43,20 +43,20 @@ pub async fn acquire(
 }
 
 /// An operation that is asked for, and until when its claim is kept.
-pub(in crate::ledger) struct Wish<'a> {
+pub(in crate::ledger) struct ClaimRequest<'a> {
     pub(in crate::ledger) operation: &'a Operation,
     pub(in crate::ledger) keep_until: UnixMs,
 }
 
 /// How a key stands.
-pub(in crate::ledger) struct Standing {
+pub(in crate::ledger) struct KeyState {
     /// Of the command that the key is used for.
     pub(in crate::ledger) fingerprint: Fingerprint,
     /// What whoever asks with that command hears.
     pub(in crate::ledger) acquired: Acquired,
 }
 
-impl Standing {
+impl KeyState {
     /// What whoever asks with `fingerprint` hears.
     pub(in crate::ledger) fn seen_with(self, fingerprint: &Fingerprint) -> Acquired {
         if self.fingerprint == *fingerprint { self.acquired } else { Acquired::OtherContent }
@@ -83,10 +83,10 @@ const SELECT_KEYS: &str = "SELECT k.scope, k.key, k.fingerprint, k.state, k.leas
 /// order they come in. `None`: somebody else had it and released it, which cannot be inside a transaction.
 pub(in crate::ledger) async fn acquire_all(
     sql: &mut PgConnection,
-    wishes: &[Wish<'_>],
+    wishes: &[ClaimRequest<'_>],
     now_ms: UnixMs,
     lease_ms: i64,
-) -> Result<Vec<Option<Standing>>, Error> {
+) -> Result<Vec<Option<KeyState>>, Error> {
     let mut claims = Vec::with_capacity(wishes.len());
     for wish in wishes {
         let mut token = [0; 16];
@@ -118,7 +118,7 @@ pub(in crate::ledger) async fn acquire_all(
     for (claim, wish) in claims.iter().zip(wishes) {
         answers.push(if is_claimed(wish.operation) {
             let fingerprint = wish.operation.fingerprint;
-            Some(Standing { fingerprint, acquired: Acquired::Claimed(claim.clone()) })
+            Some(KeyState { fingerprint, acquired: Acquired::Claimed(claim.clone()) })
         } else {
             others.remove(&names(wish.operation))
         });
@@ -135,7 +135,7 @@ fn scope_and_key(row: &PgRow) -> Result<(&str, &str), Error> {
     Ok((row.try_get(0)?, row.try_get(1)?))
 }
 
-fn standing(row: &PgRow) -> Result<Standing, Error> {
+fn standing(row: &PgRow) -> Result<KeyState, Error> {
     let answer = |is_success| Ok::<_, Error>(Acquired::Done(Answer { is_success, body: row.try_get(5)? }));
     let acquired = match row.try_get(3)? {
         "done" => answer(true)?,
@@ -144,7 +144,7 @@ fn standing(row: &PgRow) -> Result<Standing, Error> {
         other => return Err(Error::Decode(format!("idempotency_keys holds the unknown state {other}").into())),
     };
     let fingerprint = Fingerprint::from_bytes(row.try_get::<Uuid, _>(2)?.into_bytes());
-    Ok(Standing { fingerprint, acquired })
+    Ok(KeyState { fingerprint, acquired })
 }
 
 const SELECT_IS_MINE: &str = "SELECT EXISTS (SELECT 1 FROM idempotency_keys \
@@ -167,7 +167,7 @@ pub async fn complete(
     body: &[u8],
     keep_until: UnixMs,
 ) -> Result<Result<(), Lost>, Error> {
-    settle_all(sql, "done", &[Settled { claim, fingerprint: &claim.operation.fingerprint, body, keep_until }]).await
+    settle_all(sql, "done", &[Completion { claim, fingerprint: &claim.operation.fingerprint, body, keep_until }]).await
 }
 
 /// Keeps the answer of an operation that will never have an effect, whoever tries it again, at least until `keep_until`.
@@ -178,11 +178,12 @@ pub async fn fail(
     body: &[u8],
     keep_until: UnixMs,
 ) -> Result<Result<(), Lost>, Error> {
-    settle_all(sql, "failed", &[Settled { claim, fingerprint: &claim.operation.fingerprint, body, keep_until }]).await
+    settle_all(sql, "failed", &[Completion { claim, fingerprint: &claim.operation.fingerprint, body, keep_until }])
+        .await
 }
 
 /// An answer that is to be kept, and until when.
-pub(in crate::ledger) struct Settled<'a> {
+pub(in crate::ledger) struct Completion<'a> {
     pub(in crate::ledger) claim: &'a Claim,
     /// Of the command that is answered: within a transaction one may be refused, and another done under the same claim.
     pub(in crate::ledger) fingerprint: &'a Fingerprint,
@@ -200,7 +201,7 @@ const SETTLE: &str = "UPDATE idempotency_keys k \
 /// Completes claims of one transaction; [`Lost`] if any of them is.
 pub(in crate::ledger) async fn complete_all(
     sql: &mut PgConnection,
-    answers: &[Settled<'_>],
+    answers: &[Completion<'_>],
 ) -> Result<Result<(), Lost>, Error> {
     settle_all(sql, "done", answers).await
 }
@@ -208,7 +209,7 @@ pub(in crate::ledger) async fn complete_all(
 async fn settle_all(
     sql: &mut PgConnection,
     state: &'static str,
-    answers: &[Settled<'_>],
+    answers: &[Completion<'_>],
 ) -> Result<Result<(), Lost>, Error> {
     if let Some(answer) = answers.iter().find(|answer| answer.body.len() > limits::ANSWER_BYTES_MAX) {
         let (bytes, max) = (answer.body.len(), limits::ANSWER_BYTES_MAX);

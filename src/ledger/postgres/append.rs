@@ -10,17 +10,17 @@ use sqlx::Row;
 use sqlx::postgres::PgConnection;
 use uuid::Uuid;
 
-use super::decide::{Books, Fate, sku_no};
+use super::admit::{BatchState, EntryDecision, sku_no};
 use super::read;
 use super::session::Session;
-use crate::ledger::{Appended, Entry, Error};
+use crate::ledger::{AppendOutcome, Entry, Error};
 use crate::limits;
 use crate::order::{Order, OrderNo, SaleNo, SkuNo, State, Switch, UserId};
 
 type Map<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
 
 /// Decides and records every entry in one transaction.
-pub(super) async fn append(session: &mut Session, batch: &[Entry]) -> Result<Vec<Appended>, Error> {
+pub(super) async fn append(session: &mut Session, batch: &[Entry]) -> Result<Vec<AppendOutcome>, Error> {
     if batch.len() > limits::POSTGRES_BATCH_ORDERS_MAX {
         return Err(Error::Unavailable("the batch is larger than a block of order numbers".to_owned()));
     }
@@ -29,20 +29,20 @@ pub(super) async fn append(session: &mut Session, batch: &[Entry]) -> Result<Vec
     let fates = record(&mut session.sql, batch, &mut under).await?;
     count_units(&mut session.sql, batch, &fates).await?;
     session.commit().await?;
-    let answer = |(entry, fate): (&Entry, Fate)| match fate {
-        Fate::Created => Ok(Appended::Created {
+    let answer = |(entry, fate): (&Entry, EntryDecision)| match fate {
+        EntryDecision::Created => Ok(AppendOutcome::Created {
             epoch: under.epochs.get(&(entry.sale.no, entry.shard)).copied().unwrap_or_default(),
         }),
-        Fate::Exists(order) => Ok(Appended::Exists(order)),
-        Fate::Refused(no) => Ok(no),
-        Fate::Admitted => Err(Error::Corrupt("an admitted order was not inserted".to_owned())),
+        EntryDecision::Exists(order) => Ok(AppendOutcome::Exists(order)),
+        EntryDecision::Refused(no) => Ok(no),
+        EntryDecision::Admitted => Err(Error::Corrupt("an admitted order was not inserted".to_owned())),
     };
     batch.iter().zip(fates).map(answer).collect()
 }
 
 /// What was read under the lock.
 struct UnderLock {
-    books: Books,
+    books: BatchState,
     epochs: Map<(SaleNo, u16), i64>,
     /// The block of numbers of this batch's [`Order::seq`].
     block: i64,
@@ -70,10 +70,10 @@ async fn lock(sql: &mut PgConnection, batch: &[Entry]) -> Result<UnderLock, Erro
         segments.insert((sku.0, i32::from(entry.shard)));
         shards.insert((entry.sale.no.0, i32::from(entry.shard)));
         if entry.sale.rules.user_limit.is_some() {
-            buyers.insert((sku.0, entry.hold.user.get()));
+            buyers.insert((sku.0, entry.reservation.user.get()));
         }
     }
-    let mut books = Books::default();
+    let mut books = BatchState::default();
     let (sku_nos, in_shards): (Vec<i64>, Vec<i32>) = segments.into_iter().unzip();
     for row in sqlx::query(LOCK_SEGMENTS).bind(sku_nos).bind(in_shards).fetch_all(&mut *sql).await? {
         let at = (SkuNo(row.try_get(0)?), read::shard(row.try_get(1)?)?);
@@ -84,7 +84,7 @@ async fn lock(sql: &mut PgConnection, batch: &[Entry]) -> Result<UnderLock, Erro
     for row in sqlx::query(SELECT_SHARDS).bind(sale_nos).bind(in_shards).fetch_all(&mut *sql).await? {
         let sale = SaleNo(row.try_get(0)?);
         epochs.insert((sale, read::shard(row.try_get(1)?)?), row.try_get(3)?);
-        if read::word(&row, 2, Switch::parse)? == Switch::Ended {
+        if read::parse_column(&row, 2, Switch::parse)? == Switch::Ended {
             books.ended.insert(sale);
         }
         block = row.try_get(4)?;
@@ -99,10 +99,10 @@ async fn lock(sql: &mut PgConnection, batch: &[Entry]) -> Result<UnderLock, Erro
 }
 
 /// Decides and inserts, until nobody is refused for units that an order had which exists already.
-async fn record(sql: &mut PgConnection, batch: &[Entry], under: &mut UnderLock) -> Result<Vec<Fate>, Error> {
+async fn record(sql: &mut PgConnection, batch: &[Entry], under: &mut UnderLock) -> Result<Vec<EntryDecision>, Error> {
     let untouched = under.books.clone();
     let mut fates = under.books.decide(batch, &Map::default())?;
-    if fates.iter().any(|fate| matches!(fate, Fate::Refused(_))) {
+    if fates.iter().any(|fate| matches!(fate, EntryDecision::Refused(_))) {
         // Somebody is refused who may be recorded, or for the sake of somebody who is: look before deciding.
         under.books = untouched;
         let existing = existing(sql, batch.iter()).await?;
@@ -116,7 +116,7 @@ async fn record(sql: &mut PgConnection, batch: &[Entry], under: &mut UnderLock) 
         // Only an order under the same number for another sku comes here, whose segment is another. Each round finds at
         // least one more of them.
         for (entry, fate) in batch.iter().zip(&mut fates) {
-            if let Fate::Refused(_) = fate {
+            if let EntryDecision::Refused(_) = fate {
                 *fate = under.books.admit(entry)?;
             }
         }
@@ -137,19 +137,19 @@ const INSERT_ORDERS: &str = "INSERT INTO orders (seq, user_id, sale_no, sku_no, 
 async fn insert(
     sql: &mut PgConnection,
     batch: &[Entry],
-    fates: &mut [Fate],
+    fates: &mut [EntryDecision],
     under: &mut UnderLock,
 ) -> Result<usize, Error> {
     let mut rows: Vec<(i64, &Entry)> = Vec::with_capacity(batch.len());
     for (seq, (entry, fate)) in (under.block * BLOCK..).zip(batch.iter().zip(&*fates)) {
-        if *fate == Fate::Admitted {
+        if *fate == EntryDecision::Admitted {
             rows.push((seq, entry));
         }
     }
     if rows.is_empty() {
         return Ok(0);
     }
-    rows.sort_unstable_by_key(|(_, entry)| (entry.hold.user, entry.hold.order_no));
+    rows.sort_unstable_by_key(|(_, entry)| (entry.reservation.user, entry.reservation.order_no));
     let mut columns = Columns::with_capacity(rows.len());
     for (seq, entry) in &rows {
         columns.push(*seq, entry)?;
@@ -160,18 +160,18 @@ async fn insert(
     let standing = if inserted == all { Map::default() } else { existing(sql, rows.iter().map(|row| row.1)).await? };
     let mut given_back = 0;
     for (seq, (entry, fate)) in (under.block * BLOCK..).zip(batch.iter().zip(fates)) {
-        if *fate != Fate::Admitted {
+        if *fate != EntryDecision::Admitted {
             continue;
         }
-        *fate = match standing.get(&entry.hold.order_no) {
+        *fate = match standing.get(&entry.reservation.order_no) {
             None if inserted < all => return Err(Error::Corrupt("an order that exists cannot be read".to_owned())),
             // Numbers are drawn once: whose row has this one was inserted just now.
             Some(order) if order.seq != seq => {
                 under.books.give_back(entry)?;
                 given_back += 1;
-                Fate::Exists(*order)
+                EntryDecision::Exists(*order)
             }
-            _ => Fate::Created,
+            _ => EntryDecision::Created,
         };
     }
     Ok(given_back)
@@ -212,17 +212,17 @@ impl Columns {
     }
 
     fn push(&mut self, seq: i64, entry: &Entry) -> Result<(), Error> {
-        let hold = &entry.hold;
+        let reservation = &entry.reservation;
         let out_of_range = |_| Error::Corrupt("an order is out of range".to_owned());
         self.seq.push(seq);
-        self.user_id.push(hold.user.get());
+        self.user_id.push(reservation.user.get());
         self.sale_no.push(entry.sale.no.0);
         self.sku_no.push(sku_no(entry)?.0);
         self.epoch.push(entry.epoch);
-        self.created_at.push(hold.created_at);
-        self.order_no.push(Uuid::from_bytes(*hold.order_no.as_bytes()));
-        self.fingerprint.push(Uuid::from_bytes(*hold.fingerprint.as_bytes()));
-        self.quantity.push(i32::try_from(hold.quantity).map_err(out_of_range)?);
+        self.created_at.push(reservation.created_at);
+        self.order_no.push(Uuid::from_bytes(*reservation.order_no.as_bytes()));
+        self.fingerprint.push(Uuid::from_bytes(*reservation.fingerprint.as_bytes()));
+        self.quantity.push(i32::try_from(reservation.quantity).map_err(out_of_range)?);
         self.state.push(i16::try_from(entry.sale.rules.first_state().number()).map_err(out_of_range)?);
         Ok(())
     }
@@ -249,7 +249,7 @@ async fn existing<'e>(
     entries: impl Iterator<Item = &'e Entry>,
 ) -> Result<Map<OrderNo, Order>, Error> {
     let (users, numbers): (Vec<UserId>, Vec<OrderNo>) =
-        entries.map(|entry| (entry.hold.user, entry.hold.order_no)).unzip();
+        entries.map(|entry| (entry.reservation.user, entry.reservation.order_no)).unzip();
     let orders = read::find(sql, &users, &numbers).await?;
     Ok(orders.into_iter().map(|order| (order.order_no, order)).collect())
 }
@@ -262,21 +262,21 @@ const UPSERT_BUYERS: &str = "INSERT INTO buyers (sku_no, user_id, units) \
      ON CONFLICT (sku_no, user_id) DO UPDATE SET units = buyers.units + excluded.units";
 
 /// Counts the units of what was really inserted.
-async fn count_units(sql: &mut PgConnection, batch: &[Entry], fates: &[Fate]) -> Result<(), Error> {
+async fn count_units(sql: &mut PgConnection, batch: &[Entry], fates: &[EntryDecision]) -> Result<(), Error> {
     let mut segments: BTreeMap<(i64, i32), (i64, i64)> = BTreeMap::new();
     let mut buyers: BTreeMap<(i64, i64), i64> = BTreeMap::new();
     for (entry, fate) in batch.iter().zip(fates) {
-        if *fate != Fate::Created {
+        if *fate != EntryDecision::Created {
             continue;
         }
-        let (sku, quantity) = (sku_no(entry)?.0, i64::from(entry.hold.quantity));
+        let (sku, quantity) = (sku_no(entry)?.0, i64::from(entry.reservation.quantity));
         let (held, sold) = segments.entry((sku, i32::from(entry.shard))).or_default();
         match entry.sale.rules.first_state() {
             State::PendingPayment => *held += quantity,
             _ => *sold += quantity,
         }
         if entry.sale.rules.user_limit.is_some() {
-            *buyers.entry((sku, entry.hold.user.get())).or_default() += quantity;
+            *buyers.entry((sku, entry.reservation.user.get())).or_default() += quantity;
         }
     }
     if segments.is_empty() {

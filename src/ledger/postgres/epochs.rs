@@ -6,7 +6,7 @@ use sqlx::Row;
 
 use super::read;
 use super::session::Session;
-use crate::ledger::{Begin, Begun, Epoch, Error};
+use crate::ledger::{EpochRequest, EpochStart, Error, NewestEpoch};
 use crate::order::{SaleNo, SkuLevel, Switch};
 
 /// Every segment of the shards, in the order in which everybody locks them: while they are held no order of the shards
@@ -23,7 +23,11 @@ const PUT_EPOCHS: &str = "INSERT INTO epochs (sale_no, shard, epoch) \
      ON CONFLICT (sale_no, shard) DO UPDATE SET epoch = excluded.epoch";
 
 /// Begins epochs unless somebody else has.
-pub(super) async fn begin(session: &mut Session, sale: SaleNo, begins: &[Begin]) -> Result<Vec<Epoch>, Error> {
+pub(super) async fn begin(
+    session: &mut Session,
+    sale: SaleNo,
+    begins: &[EpochRequest],
+) -> Result<Vec<NewestEpoch>, Error> {
     if begins.is_empty() {
         return Ok(Vec::new());
     }
@@ -40,7 +44,7 @@ pub(super) async fn begin(session: &mut Session, sale: SaleNo, begins: &[Begin])
         newest.insert(read::shard(row.try_get(0)?)?, row.try_get(1)?);
     }
     let row = sqlx::query(LOCK_SWITCH).bind(sale.0).fetch_one(&mut *sql).await?;
-    let switch = read::word(&row, 0, Switch::parse)?;
+    let switch = read::parse_column(&row, 0, Switch::parse)?;
 
     let (mut begun_shards, mut begun_epochs) = (Vec::new(), Vec::new());
     let mut epochs = Vec::with_capacity(begins.len());
@@ -49,7 +53,7 @@ pub(super) async fn begin(session: &mut Session, sale: SaleNo, begins: &[Begin])
         // Whoever asks twice for one shard is told once that it is theirs.
         let is_asked_before = begun_shards.contains(&i32::from(begin.shard));
         if newest != begin.after || is_asked_before {
-            epochs.push(Epoch { epoch: newest + i64::from(is_asked_before), begun: None });
+            epochs.push(NewestEpoch { epoch: newest + i64::from(is_asked_before), begun: None });
             continue;
         }
         begun_shards.push(i32::from(begin.shard));
@@ -57,7 +61,7 @@ pub(super) async fn begin(session: &mut Session, sale: SaleNo, begins: &[Begin])
         let mut levels = levels.remove(&begin.shard).unwrap_or_default();
         levels.sort_unstable_by_key(|(position, _)| *position);
         let levels = levels.into_iter().map(|(_, level)| level).collect();
-        epochs.push(Epoch { epoch: newest + 1, begun: Some(Begun { levels, switch }) });
+        epochs.push(NewestEpoch { epoch: newest + 1, begun: Some(EpochStart { levels, switch }) });
     }
     if begun_shards.is_empty() {
         session.roll_back().await?;

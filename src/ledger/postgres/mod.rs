@@ -4,14 +4,14 @@
 //! Every connection belongs to one task for as long as it works. There is no pool, and no statement is ever cancelled:
 //! a connection that does not answer is dropped as a whole.
 
+mod admit;
 mod append;
 mod audit;
-mod changing;
+mod change_set;
 mod connections;
-mod decide;
 mod epochs;
-mod finds;
-mod life;
+mod lifecycle;
+mod lookups;
 mod open;
 mod read;
 mod reports;
@@ -28,13 +28,13 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::connections::{Connections, Server};
-use self::finds::Finds;
+use self::lookups::LookupBatcher;
 pub use self::open::PostgresOpenError;
 use self::session::{Address, Purpose, Session};
-use super::set_aside::SetAside;
+use super::quarantine::Quarantine;
 use super::{
-    Appended, Begin, Change, Changed, Check, Entry, Epoch, Error, Expired, Ledger, PageOf, Restock, Restocked,
-    SaleCreated, Switched, Transfer, idempotency,
+    AppendOutcome, Change, Changed, Check, CreateOutcome, Entry, EpochRequest, Error, ExpiredOrder, Ledger,
+    NewestEpoch, PageRequest, Restock, RestockOutcome, SwitchOutcome, Transfer, idempotency,
 };
 use crate::clock::UnixMs;
 use crate::limits;
@@ -48,11 +48,11 @@ pub struct PostgresLedger {
     /// Changes of orders, and orders that expire. Not among the writers: such a change may wait for the row of its order,
     /// which another engine holds, and new orders would have one connection less meanwhile. And not among the changers,
     /// which a sale with many segments keeps busy for seconds.
-    steppers: Connections,
+    lifecycle_pool: Connections,
     /// Everything else that writes: orders never wait behind it for a connection.
-    changers: Connections,
+    admin_pool: Connections,
     readers: Connections,
-    finds: Finds,
+    finds: LookupBatcher,
     /// Audits read every order: on a connection of their own they keep nobody waiting.
     auditors: Connections,
     /// Holds the lock of [`PostgresLedger::claim`] while it is open.
@@ -60,7 +60,7 @@ pub struct PostgresLedger {
     /// Ends an audit that runs; orders are never interrupted.
     closing: CancellationToken,
     tasks: TaskTracker,
-    set_aside: SetAside,
+    quarantine: Quarantine,
 }
 
 impl PostgresLedger {
@@ -91,24 +91,26 @@ impl PostgresLedger {
         let start =
             async |purpose, count, queued_max| Connections::start(&server, &tasks, purpose, count, queued_max).await;
         let writers = start(Purpose::Orders, limits::POSTGRES_WRITERS, limits::POSTGRES_APPENDS_QUEUED_MAX).await?;
-        let steppers = start(Purpose::Orders, limits::POSTGRES_STEPPERS, limits::POSTGRES_STEPS_QUEUED_MAX).await?;
-        let changers = start(Purpose::Changes, limits::POSTGRES_CHANGERS, limits::POSTGRES_CHANGES_QUEUED_MAX).await?;
+        let lifecycle_pool =
+            start(Purpose::Orders, limits::POSTGRES_STEPPERS, limits::POSTGRES_STEPS_QUEUED_MAX).await?;
+        let admin_pool =
+            start(Purpose::Changes, limits::POSTGRES_CHANGERS, limits::POSTGRES_CHANGES_QUEUED_MAX).await?;
         let readers = start(Purpose::Orders, limits::POSTGRES_READERS, limits::POSTGRES_READS_QUEUED_MAX).await?;
         let finders = start(Purpose::Orders, limits::POSTGRES_FINDERS, limits::POSTGRES_FINDERS).await?;
         let auditors = start(Purpose::Audits, 1, limits::POSTGRES_AUDITS_QUEUED_MAX).await?;
-        let finds = Finds::start(&Arc::new(finders), &tasks);
+        let finds = LookupBatcher::start(&Arc::new(finders), &tasks);
         Ok(PostgresLedger {
             server,
             writers,
-            steppers,
-            changers,
+            lifecycle_pool,
+            admin_pool,
             readers,
             finds,
             auditors,
             claim: tokio::sync::Mutex::default(),
             closing: CancellationToken::new(),
             tasks,
-            set_aside: SetAside::default(),
+            quarantine: Quarantine::default(),
         })
     }
 
@@ -141,30 +143,34 @@ impl fmt::Debug for PostgresLedger {
 }
 
 impl Ledger for PostgresLedger {
-    fn append(&self, batch: Vec<Entry>) -> BoxFuture<'_, Result<Vec<Appended>, Error>> {
+    fn append(&self, batch: Vec<Entry>) -> BoxFuture<'_, Result<Vec<AppendOutcome>, Error>> {
         self.writers.run(move |session| async move { append::append(session, &batch).await }.boxed()).boxed()
     }
 
     fn change(&self, changes: Vec<Change>, now_ms: UnixMs) -> BoxFuture<'_, Result<Vec<Changed>, Error>> {
-        self.steppers.run(move |session| async move { life::change(session, &changes, now_ms).await }.boxed()).boxed()
+        self.lifecycle_pool
+            .run(move |session| async move { lifecycle::change(session, &changes, now_ms).await }.boxed())
+            .boxed()
     }
 
-    fn expire(&self, now_ms: UnixMs, max: u32) -> BoxFuture<'_, Result<Vec<Expired>, Error>> {
+    fn expire(&self, now_ms: UnixMs, max: u32) -> BoxFuture<'_, Result<Vec<ExpiredOrder>, Error>> {
         let batch = move |max, left_out: Vec<OrderNo>| {
-            let expire = async move |session: &mut Session| life::expire(session, now_ms, max, &left_out).await;
-            self.steppers.run(move |session| async move { expire(session).await }.boxed())
+            let expire = async move |session: &mut Session| lifecycle::expire(session, now_ms, max, &left_out).await;
+            self.lifecycle_pool.run(move |session| async move { expire(session).await }.boxed())
         };
-        self.set_aside.expire_around(max, batch).boxed()
+        self.quarantine.expire_around(max, batch).boxed()
     }
 
     fn history(&self, user: UserId, order_no: OrderNo) -> BoxFuture<'_, Result<History, Error>> {
-        self.readers.run(move |session| async move { life::history(session, user, order_no).await }.boxed()).boxed()
+        self.readers
+            .run(move |session| async move { lifecycle::history(session, user, order_no).await }.boxed())
+            .boxed()
     }
 
     fn sweep_keys(&self, now_ms: UnixMs, max: u32) -> BoxFuture<'_, Result<u64, Error>> {
         let sweep =
             async move |session: &mut Session| Ok(idempotency::postgres::sweep(&mut session.sql, now_ms, max).await?);
-        self.changers.run_in_turn(move |session| async move { sweep(session).await }.boxed()).boxed()
+        self.admin_pool.run_in_turn(move |session| async move { sweep(session).await }.boxed()).boxed()
     }
 
     fn find(&self, user: Option<UserId>, order_no: OrderNo) -> BoxFuture<'_, Result<Option<Order>, Error>> {
@@ -177,7 +183,7 @@ impl Ledger for PostgresLedger {
         }
     }
 
-    fn list(&self, page: PageOf) -> BoxFuture<'_, Result<Vec<Order>, Error>> {
+    fn list(&self, page: PageRequest) -> BoxFuture<'_, Result<Vec<Order>, Error>> {
         self.readers.run(move |session| async move { read::page(&mut session.sql, &page).await }.boxed()).boxed()
     }
 
@@ -193,26 +199,28 @@ impl Ledger for PostgresLedger {
         self.readers.run(move |session| async move { read::sales(&mut session.sql, after).await }.boxed()).boxed()
     }
 
-    fn create_sale(&self, new: NewSale, salt: Salt, now_ms: UnixMs) -> BoxFuture<'_, Result<SaleCreated, Error>> {
-        self.changers
+    fn create_sale(&self, new: NewSale, salt: Salt, now_ms: UnixMs) -> BoxFuture<'_, Result<CreateOutcome, Error>> {
+        self.admin_pool
             .run_in_turn(move |session| async move { sales::create(session, &new, &salt, now_ms).await }.boxed())
             .boxed()
     }
 
-    fn switch(&self, sale: SaleNo, switch: Switch) -> BoxFuture<'_, Result<Switched, Error>> {
-        self.changers
+    fn switch(&self, sale: SaleNo, switch: Switch) -> BoxFuture<'_, Result<SwitchOutcome, Error>> {
+        self.admin_pool
             .run_in_turn(move |session| async move { sales::switch(session, sale, switch).await }.boxed())
             .boxed()
     }
 
-    fn mark_ungated(&self, sale: SaleNo) -> BoxFuture<'_, Result<(), Error>> {
-        self.changers
-            .run_in_turn(move |session| async move { sales::mark_ungated(session, sale).await }.boxed())
+    fn mark_bypassed(&self, sale: SaleNo) -> BoxFuture<'_, Result<(), Error>> {
+        self.admin_pool
+            .run_in_turn(move |session| async move { sales::mark_bypassed(session, sale).await }.boxed())
             .boxed()
     }
 
-    fn restock(&self, restock: Restock) -> BoxFuture<'_, Result<Restocked, Error>> {
-        self.changers.run_in_turn(move |session| async move { sales::restock(session, &restock).await }.boxed()).boxed()
+    fn restock(&self, restock: Restock) -> BoxFuture<'_, Result<RestockOutcome, Error>> {
+        self.admin_pool
+            .run_in_turn(move |session| async move { sales::restock(session, &restock).await }.boxed())
+            .boxed()
     }
 
     fn restocked(&self, sale: SaleNo, change_id: Name) -> BoxFuture<'_, Result<Option<(SkuNo, i64)>, Error>> {
@@ -226,8 +234,8 @@ impl Ledger for PostgresLedger {
         self.writers.run(move |session| async move { sales::transfer(session, &transfer).await }.boxed()).boxed()
     }
 
-    fn begin_epochs(&self, sale: SaleNo, shards: Vec<Begin>) -> BoxFuture<'_, Result<Vec<Epoch>, Error>> {
-        self.changers
+    fn begin_epochs(&self, sale: SaleNo, shards: Vec<EpochRequest>) -> BoxFuture<'_, Result<Vec<NewestEpoch>, Error>> {
+        self.admin_pool
             .run_in_turn(move |session| async move { epochs::begin(session, sale, &shards).await }.boxed())
             .boxed()
     }
@@ -251,7 +259,7 @@ impl Ledger for PostgresLedger {
 
     fn close(&self) -> BoxFuture<'_, ()> {
         async move {
-            for connections in [&self.writers, &self.steppers, &self.changers, &self.readers, &self.auditors] {
+            for connections in [&self.writers, &self.lifecycle_pool, &self.admin_pool, &self.readers, &self.auditors] {
                 connections.close();
             }
             self.finds.close();

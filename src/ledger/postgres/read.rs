@@ -4,7 +4,7 @@ use sqlx::Row;
 use sqlx::postgres::{PgConnection, PgRow};
 use uuid::Uuid;
 
-use crate::ledger::{Error, PageOf};
+use crate::ledger::{Error, PageRequest};
 use crate::order::{
     Boundary, Currency, Fingerprint, Name, OnDuplicate, Order, OrderNo, Rules, Sale, SaleNo, Salt, Sku, SkuLevel,
     SkuNo, State, Switch, UserId, Zone,
@@ -34,7 +34,7 @@ pub(super) async fn find_by_number(sql: &mut PgConnection, number: OrderNo) -> R
     row.as_ref().map(order).transpose()
 }
 
-pub(super) async fn page(sql: &mut PgConnection, page: &PageOf) -> Result<Vec<Order>, Error> {
+pub(super) async fn page(sql: &mut PgConnection, page: &PageRequest) -> Result<Vec<Order>, Error> {
     let select = sqlx::query(SELECT_PAGE)
         .bind(page.user.get())
         .bind(page.sale.0)
@@ -95,7 +95,7 @@ async fn with_skus(sql: &mut PgConnection, rows: &[PgRow]) -> Result<Vec<Sale>, 
             no: SkuNo(row.try_get(1)?),
             id: name(&row, 2)?,
             unit_price: row.try_get(3)?,
-            currency: word(&row, 4, |text| Currency::parse(text).ok())?,
+            currency: parse_column(&row, 4, |text| Currency::parse(text).ok())?,
         });
     }
     Ok(sales)
@@ -113,20 +113,20 @@ fn sale(row: &PgRow) -> Result<Sale, Error> {
         rules: Rules {
             starts_at: row.try_get(2)?,
             ends_at: row.try_get(3)?,
-            boundary: word(row, 4, Boundary::parse)?,
+            boundary: parse_column(row, 4, Boundary::parse)?,
             user_limit: optional(5)?,
             payment_timeout_s: optional(6)?,
-            on_duplicate: word(row, 7, OnDuplicate::parse)?,
+            on_duplicate: parse_column(row, 7, OnDuplicate::parse)?,
             require_token: row.try_get(8)?,
             shards: shard(row.try_get(9)?)?,
-            time_zone: word(row, 15, |text| Zone::parse(text).ok())?,
+            time_zone: parse_column(row, 15, |text| Zone::parse(text).ok())?,
         },
         salt: Salt::new(salt.try_into().map_err(|_| unreadable())?),
         derivation: u8::try_from(row.try_get::<i32, _>(11)?).map_err(|_| unreadable())?,
-        switch: word(row, 12, Switch::parse)?,
+        switch: parse_column(row, 12, Switch::parse)?,
         skus: Vec::new(),
         revision: row.try_get(13)?,
-        ungated: row.try_get(14)?,
+        bypassed: row.try_get(14)?,
     })
 }
 
@@ -159,11 +159,11 @@ pub(super) fn level(row: &PgRow, first: usize) -> Result<SkuLevel, Error> {
 }
 
 fn name(row: &PgRow, column: usize) -> Result<Name, Error> {
-    word(row, column, |text| Name::parse(text).ok())
+    parse_column(row, column, |text| Name::parse(text).ok())
 }
 
 /// A text column that holds one of a closed set of words.
-pub(super) fn word<T>(row: &PgRow, column: usize, parse: impl Fn(&str) -> Option<T>) -> Result<T, Error> {
+pub(super) fn parse_column<T>(row: &PgRow, column: usize, parse: impl Fn(&str) -> Option<T>) -> Result<T, Error> {
     parse(row.try_get(column)?).ok_or_else(unreadable)
 }
 

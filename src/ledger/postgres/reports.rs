@@ -4,12 +4,12 @@ use sqlx::Row;
 use sqlx::postgres::{PgConnection, PgRow};
 use uuid::Uuid;
 
-use super::changing::{Changing, Event};
+use super::change_set::{ChangeSet, Event};
 use super::read;
 use crate::clock::UnixMs;
 use crate::ledger::Error;
-use crate::ledger::rows::FactColumns;
-use crate::order::{Kept, Note, OrderNo, Past, Provider, Reference, Report, UserId};
+use crate::ledger::columns::FactColumns;
+use crate::order::{Note, OrderNo, PriorReport, Provider, ProviderId, Report, StoredReport, UserId};
 
 /// The reports of some events ($1 providers, $2 ids) and all of some orders ($3). The events' rows are locked, in one
 /// order: that a report is a repeat is answered by a commit that waits behind the first one's. The lock is one that the
@@ -28,23 +28,23 @@ const SELECT_REPORTS: &str = "WITH events AS (SELECT r.* FROM UNNEST($1::text[],
 pub(super) async fn read<'c>(
     sql: &mut PgConnection,
     reports: &[&'c Report],
-    changing: &mut Changing<'c>,
+    change_set: &mut ChangeSet<'c>,
 ) -> Result<(), Error> {
     // Under its own id, or under the one that it gets if that is another's.
     let events = reports.iter().flat_map(|report| {
         [report.event_id.clone(), report.reused_id()].map(|event_id| (report.provider.as_str(), event_id))
     });
-    let (providers, event_ids): (Vec<&str>, Vec<Reference>) = events.unzip();
-    let event_ids: Vec<&str> = event_ids.iter().map(Reference::as_str).collect();
+    let (providers, event_ids): (Vec<&str>, Vec<ProviderId>) = events.unzip();
+    let event_ids: Vec<&str> = event_ids.iter().map(ProviderId::as_str).collect();
     let mut order_nos: Vec<OrderNo> = reports.iter().filter_map(|report| report.order_no()).collect();
     order_nos.sort_unstable();
     order_nos.dedup();
     let order_nos: Vec<Uuid> = order_nos.iter().map(number).collect();
     let select = sqlx::query(SELECT_REPORTS).bind(providers).bind(event_ids).bind(order_nos);
     for row in select.fetch_all(sql).await? {
-        let Kept { report, note, .. } = kept(&row)?;
+        let StoredReport { report, note, .. } = kept(&row)?;
         let Report { provider, event_id, fact, .. } = report;
-        changing.report((provider, event_id), Past { provider, fact, note });
+        change_set.report((provider, event_id), PriorReport { provider, fact, note });
     }
     Ok(())
 }
@@ -120,14 +120,18 @@ const SELECT_OF_ORDER: &str = "SELECT r.provider, r.event_id, r.event_type, r.fa
      WHERE o.user_id = $1 AND o.order_no = $2 ORDER BY r.at, r.provider, r.event_id";
 
 /// What was reported of a user's order, oldest first.
-pub(super) async fn of_order(sql: &mut PgConnection, user: UserId, order_no: OrderNo) -> Result<Vec<Kept>, Error> {
+pub(super) async fn of_order(
+    sql: &mut PgConnection,
+    user: UserId,
+    order_no: OrderNo,
+) -> Result<Vec<StoredReport>, Error> {
     let rows = sqlx::query(SELECT_OF_ORDER).bind(user.get()).bind(number(&order_no)).fetch_all(sql).await?;
     rows.iter().map(kept).collect()
 }
 
 /// A row of twelve columns, in the order of the table.
-fn kept(row: &PgRow) -> Result<Kept, Error> {
-    let (provider, event_id): Event = (read::word(row, 0, Provider::parse)?, reference(row, 1)?);
+fn kept(row: &PgRow) -> Result<StoredReport, Error> {
+    let (provider, event_id): Event = (read::parse_column(row, 0, Provider::parse)?, reference(row, 1)?);
     let says = FactColumns {
         fact: row.try_get(3)?,
         order_no: row.try_get::<Option<Uuid>, _>(4)?.map(Uuid::into_bytes),
@@ -139,11 +143,11 @@ fn kept(row: &PgRow) -> Result<Kept, Error> {
     };
     let fact = says.read().ok_or_else(read::unreadable)?;
     let report = Report { provider, event_id, event_type: reference(row, 2)?, fact };
-    Ok(Kept { report, note: read::word(row, 10, Note::parse)?, at: row.try_get(11)? })
+    Ok(StoredReport { report, note: read::parse_column(row, 10, Note::parse)?, at: row.try_get(11)? })
 }
 
-fn reference(row: &PgRow, column: usize) -> Result<Reference, Error> {
-    read::word(row, column, |text| Reference::parse(text).ok())
+fn reference(row: &PgRow, column: usize) -> Result<ProviderId, Error> {
+    read::parse_column(row, column, |text| ProviderId::parse(text).ok())
 }
 
 fn number(order_no: &OrderNo) -> Uuid {

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::read;
 use super::session::Session;
 use crate::clock::UnixMs;
-use crate::ledger::{Error, Restock, Restocked, SaleCreated, Switched, Transfer};
+use crate::ledger::{CreateOutcome, Error, Restock, RestockOutcome, SwitchOutcome, Transfer};
 use crate::limits;
 use crate::order::{DERIVATION, Name, NewSale, Sale, SaleNo, Salt, SkuNo, Switch, even_split};
 
@@ -34,7 +34,7 @@ pub(super) async fn create(
     new: &NewSale,
     salt: &Salt,
     now_ms: UnixMs,
-) -> Result<SaleCreated, Error> {
+) -> Result<CreateOutcome, Error> {
     session.begin().await?;
     let sql = &mut session.sql;
     let rules = &new.rules;
@@ -68,11 +68,11 @@ pub(super) async fn create(
             sqlx::query(INSERT_SEGMENTS).bind(sku_no).bind(shards).bind(units).execute(&mut *sql).await?;
         }
         sqlx::query(RAISE_REVISION).bind(sale_no).execute(&mut *sql).await?;
-        SaleCreated::New(read::sale_by_id(sql, &new.id).await?.ok_or_else(read::unreadable)?)
+        CreateOutcome::New(read::sale_by_id(sql, &new.id).await?.ok_or_else(read::unreadable)?)
     } else {
         sqlx::query(LOCK_SALE).bind(new.id.as_str()).execute(&mut *sql).await?;
         let sale = read::sale_by_id(sql, &new.id).await?.ok_or_else(read::unreadable)?;
-        if is_same(sql, &sale, new).await? { SaleCreated::Same(sale) } else { SaleCreated::Different }
+        if is_same(sql, &sale, new).await? { CreateOutcome::Same(sale) } else { CreateOutcome::Different }
     };
     session.commit().await?;
     Ok(created)
@@ -91,7 +91,7 @@ const SELECT_SWITCH: &str = "SELECT switch, revision FROM sales WHERE no = $1";
 const LOCK_REVISION: &str = "SELECT newest FROM revisions FOR UPDATE";
 
 /// An end waits for every order that is being recorded: none is recorded after it.
-pub(super) async fn switch(session: &mut Session, sale: SaleNo, switch: Switch) -> Result<Switched, Error> {
+pub(super) async fn switch(session: &mut Session, sale: SaleNo, switch: Switch) -> Result<SwitchOutcome, Error> {
     session.begin().await?;
     let sql = &mut session.sql;
     if switch == Switch::Ended {
@@ -103,7 +103,7 @@ pub(super) async fn switch(session: &mut Session, sale: SaleNo, switch: Switch) 
         sqlx::query(RAISE_REVISION).bind(sale.0).execute(&mut *sql).await?;
     }
     let row = sqlx::query(SELECT_SWITCH).bind(sale.0).fetch_one(&mut *sql).await?;
-    let switched = Switched { switch: read::word(&row, 0, Switch::parse)?, revision: row.try_get(1)? };
+    let switched = SwitchOutcome { switch: read::parse_column(&row, 0, Switch::parse)?, revision: row.try_get(1)? };
     session.commit().await?;
     Ok(switched)
 }
@@ -111,7 +111,7 @@ pub(super) async fn switch(session: &mut Session, sale: SaleNo, switch: Switch) 
 const MARK_UNGATED: &str = "UPDATE sales SET ungated = true WHERE no = $1 AND NOT ungated";
 
 /// Notes that orders of a sale go past its gate.
-pub(super) async fn mark_ungated(session: &mut Session, sale: SaleNo) -> Result<(), Error> {
+pub(super) async fn mark_bypassed(session: &mut Session, sale: SaleNo) -> Result<(), Error> {
     session.begin().await?;
     let sql = &mut session.sql;
     sqlx::query(LOCK_REVISION).execute(&mut *sql).await?;
@@ -134,7 +134,7 @@ const ADD_TO_TOTAL: &str = "UPDATE skus SET total = total + $2 WHERE no = $1";
 const ADD_TO_SEGMENTS: &str = "UPDATE segments s SET total = s.total + w.units \
      FROM UNNEST($2::integer[], $3::bigint[]) AS w(shard, units) WHERE s.sku_no = $1 AND s.shard = w.shard";
 
-pub(super) async fn restock(session: &mut Session, restock: &Restock) -> Result<Restocked, Error> {
+pub(super) async fn restock(session: &mut Session, restock: &Restock) -> Result<RestockOutcome, Error> {
     session.begin().await?;
     let sql = &mut session.sql;
     let insert = sqlx::query(INSERT_RESTOCK)
@@ -151,7 +151,7 @@ pub(super) async fn restock(session: &mut Session, restock: &Restock) -> Result<
             .await?;
         session.commit().await?;
         let same = before == (restock.sku.0, restock.units);
-        return Ok(if same { Restocked::Before } else { Restocked::Different });
+        return Ok(if same { RestockOutcome::Before } else { RestockOutcome::Different });
     }
     let mut by_shard: BTreeMap<u16, i64> = BTreeMap::new();
     for (shard, units) in &restock.by_shard {
@@ -162,13 +162,13 @@ pub(super) async fn restock(session: &mut Session, restock: &Restock) -> Result<
     let is_possible = by_shard.iter().all(|(shard, units)| left.get(shard).is_some_and(|left| left + units >= 0));
     if total + restock.units > limits::STOCK_UNITS_MAX || !is_possible {
         session.roll_back().await?;
-        return Ok(Restocked::NotPossible);
+        return Ok(RestockOutcome::NotPossible);
     }
     add(sql, restock.sku, &by_shard).await?;
     sqlx::query(ADD_TO_TOTAL).bind(restock.sku.0).bind(restock.units).execute(&mut *sql).await?;
     sqlx::query(RAISE_REVISION).bind(restock.sale.0).execute(&mut *sql).await?;
     session.commit().await?;
-    Ok(Restocked::Applied)
+    Ok(RestockOutcome::Applied)
 }
 
 pub(super) async fn restocked(

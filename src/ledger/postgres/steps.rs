@@ -4,12 +4,12 @@ use sqlx::Row;
 use sqlx::postgres::{PgConnection, PgRow};
 use uuid::Uuid;
 
-use super::changing::{Changing, Locked};
+use super::change_set::{ChangeSet, LockedOrder};
 use super::read;
 use crate::clock::UnixMs;
 use crate::ledger::Error;
-use crate::ledger::rows;
-use crate::order::{Currency, OrderNo, SaleNo, State, Step, Taken, UserId};
+use crate::ledger::columns;
+use crate::order::{Currency, OrderNo, SaleNo, State, Step, StepRecord, UserId};
 
 /// In the order in which everybody locks orders. PostgreSQL answers the newest version of a row it had to wait for.
 const LOCK_ORDERS: &str = "SELECT o.seq, o.user_id, o.order_no, o.sale_no, o.sku_no, o.quantity, o.state, \
@@ -19,7 +19,7 @@ const LOCK_ORDERS: &str = "SELECT o.seq, o.user_id, o.order_no, o.sale_no, o.sku
      ORDER BY o.order_no, o.user_id FOR UPDATE OF o";
 
 /// Locks orders, found by their numbers alone.
-pub(super) async fn lock(sql: &mut PgConnection, numbers: &[OrderNo]) -> Result<Vec<Locked>, Error> {
+pub(super) async fn lock(sql: &mut PgConnection, numbers: &[OrderNo]) -> Result<Vec<LockedOrder>, Error> {
     let numbers: Vec<Uuid> = numbers.iter().map(number).collect();
     sqlx::query(LOCK_ORDERS).bind(numbers).fetch_all(sql).await?.iter().map(locked).collect()
 }
@@ -67,11 +67,11 @@ pub(super) fn order_no(row: &PgRow) -> Result<OrderNo, Error> {
 }
 
 /// An order that was locked.
-pub(super) fn locked(row: &PgRow) -> Result<Locked, Error> {
+pub(super) fn locked(row: &PgRow) -> Result<LockedOrder, Error> {
     let order = read::order(row)?;
     let shard = order.user.shard(read::shard(row.try_get(13)?)?);
-    let currency = read::word(row, 16, |text| Currency::parse(text).ok())?;
-    Ok(Locked::new(order, shard, row.try_get(14)?, row.try_get(15)?, currency))
+    let currency = read::parse_column(row, 16, |text| Currency::parse(text).ok())?;
+    Ok(LockedOrder::new(order, shard, row.try_get(14)?, row.try_get(15)?, currency))
 }
 
 /// Locks in the order in which everybody locks segments, each before it is changed.
@@ -83,8 +83,8 @@ const MOVE_UNITS: &str = "WITH locked AS (SELECT s.sku_no, s.shard, w.held, w.so
      FROM locked l WHERE s.sku_no = l.sku_no AND s.shard = l.shard";
 
 /// Moves the units of the orders in their segments, which stay locked.
-pub(super) async fn move_units(sql: &mut PgConnection, changing: &Changing<'_>) -> Result<(), Error> {
-    let moved = &changing.moved;
+pub(super) async fn move_units(sql: &mut PgConnection, change_set: &ChangeSet<'_>) -> Result<(), Error> {
+    let moved = &change_set.moved;
     if moved.is_empty() {
         return Ok(());
     }
@@ -124,22 +124,23 @@ const WRITE: &str = "WITH changed AS (UPDATE orders o SET state = w.state, state
          AS epochs";
 
 /// Writes orders and their steps; answers the newest epoch of each shard in which units went back, in the order of
-/// [`Changing::back_in`].
+/// [`ChangeSet::back_in`].
 pub(super) async fn write(
     sql: &mut PgConnection,
-    changing: &Changing<'_>,
+    change_set: &ChangeSet<'_>,
     now_ms: UnixMs,
 ) -> Result<Vec<((SaleNo, u16), i64)>, Error> {
-    if changing.steps.is_empty() {
+    if change_set.steps.is_empty() {
         return Ok(Vec::new());
     }
-    let (orders, steps) = (Orders::of(changing)?, Steps::of(changing)?);
+    let (orders, steps) = (Orders::of(change_set)?, Steps::of(change_set)?);
     let count = orders.user_id.len();
-    let (skus, users): (Vec<i64>, Vec<i64>) = changing.given_back.keys().map(|(sku, user)| (sku.0, user.get())).unzip();
+    let (skus, users): (Vec<i64>, Vec<i64>) =
+        change_set.given_back.keys().map(|(sku, user)| (sku.0, user.get())).unzip();
     let (waited, notes): (Vec<Uuid>, Vec<&str>) =
-        changing.waited.iter().map(|(order_no, note)| (number(order_no), note.as_str())).unzip();
+        change_set.waited.iter().map(|(order_no, note)| (number(order_no), note.as_str())).unzip();
     let (sales, shards): (Vec<i64>, Vec<i32>) =
-        changing.back_in.iter().map(|(sale, shard)| (sale.0, i32::from(*shard))).unzip();
+        change_set.back_in.iter().map(|(sale, shard)| (sale.0, i32::from(*shard))).unzip();
     let write = sqlx::query(WRITE)
         .bind(orders.user_id)
         .bind(orders.order_no)
@@ -158,7 +159,7 @@ pub(super) async fn write(
         .bind(steps.event_id)
         .bind(skus)
         .bind(users)
-        .bind(changing.given_back.values().copied().collect::<Vec<i64>>())
+        .bind(change_set.given_back.values().copied().collect::<Vec<i64>>())
         .bind(waited)
         .bind(notes)
         .bind(sales)
@@ -169,10 +170,10 @@ pub(super) async fn write(
     if usize::try_from(changed) != Ok(count) {
         return Err(Error::Corrupt("an order that was locked is not there".to_owned()));
     }
-    if usize::try_from(given_back) != Ok(changing.given_back.len()) {
+    if usize::try_from(given_back) != Ok(change_set.given_back.len()) {
         return Err(Error::Corrupt("the units of a user are missing".to_owned()));
     }
-    Ok(changing.back_in.iter().copied().zip(epochs).collect())
+    Ok(change_set.back_in.iter().copied().zip(epochs).collect())
 }
 
 /// Orders as the arrays that [`WRITE`] takes, in the order in which everybody locks them.
@@ -187,12 +188,12 @@ struct Orders {
 }
 
 impl Orders {
-    fn of(changing: &Changing<'_>) -> Result<Self, Error> {
-        let mut changed: Vec<&Locked> =
-            changing.orders.values().filter(|locked| locked.order.state_version != locked.version).collect();
+    fn of(change_set: &ChangeSet<'_>) -> Result<Self, Error> {
+        let mut changed: Vec<&LockedOrder> =
+            change_set.orders.values().filter(|locked| locked.order.state_version != locked.version).collect();
         changed.sort_unstable_by_key(|locked| locked.order.order_no);
         let mut columns = Orders::default();
-        for Locked { order, version, .. } in changed {
+        for LockedOrder { order, version, .. } in changed {
             columns.user_id.push(order.user.get());
             columns.order_no.push(number(&order.order_no));
             columns.version.push(narrow(*version)?);
@@ -218,10 +219,10 @@ struct Steps<'c> {
 }
 
 impl<'c> Steps<'c> {
-    fn of(changing: &'c Changing<'_>) -> Result<Self, Error> {
+    fn of(change_set: &'c ChangeSet<'_>) -> Result<Self, Error> {
         let mut columns = Steps::default();
-        for (user, order_no, taken) in &changing.steps {
-            let (by, event_id) = rows::by_columns(&taken.by);
+        for (user, order_no, taken) in &change_set.steps {
+            let (by, event_id) = columns::by_columns(&taken.by);
             columns.order_no.push(number(order_no));
             columns.state_version.push(narrow(taken.state_version)?);
             columns.user_id.push(user.get());
@@ -239,16 +240,20 @@ const SELECT_STEPS: &str = "SELECT s.state_version, s.step, s.from_state, s.to_s
      FROM order_steps s WHERE s.order_no = $1 AND s.user_id = $2 ORDER BY s.state_version";
 
 /// The steps of a user's order, oldest first.
-pub(super) async fn of_order(sql: &mut PgConnection, user: UserId, order_no: OrderNo) -> Result<Vec<Taken>, Error> {
+pub(super) async fn of_order(
+    sql: &mut PgConnection,
+    user: UserId,
+    order_no: OrderNo,
+) -> Result<Vec<StepRecord>, Error> {
     let taken = |row: &PgRow| {
         let number = |column| Ok::<_, Error>(i64::from(row.try_get::<i16, _>(column)?));
         let state = |column| State::from_number(number(column)?).ok_or_else(read::unreadable);
-        Ok(Taken {
+        Ok(StepRecord {
             state_version: read::unsigned(row.try_get(0)?)?,
             step: Step::from_number(number(1)?).ok_or_else(read::unreadable)?,
             from: state(2)?,
             to: state(3)?,
-            by: rows::by(row.try_get(4)?, row.try_get(5)?).ok_or_else(read::unreadable)?,
+            by: columns::by(row.try_get(4)?, row.try_get(5)?).ok_or_else(read::unreadable)?,
             at: row.try_get(6)?,
         })
     };

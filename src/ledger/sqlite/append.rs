@@ -4,16 +4,16 @@ use std::collections::HashMap;
 
 use rusqlite::{CachedStatement, Connection, Error, params};
 
-use crate::ledger::{Appended, Entry};
+use crate::ledger::{AppendDenial, AppendOutcome, Entry};
 use crate::order::{Order, SaleNo, SkuNo, State, Switch};
 
 /// Decides and records every entry. Runs inside one transaction: an error leaves nothing behind.
 ///
 /// The order of the checks is the contract's: an order that exists is recognised before the end of the sale, the
 /// stock or the limit is looked at.
-pub(super) fn append(connection: &Connection, batch: &[Entry]) -> Result<Vec<Appended>, Error> {
+pub(super) fn append(connection: &Connection, batch: &[Entry]) -> Result<Vec<AppendOutcome>, Error> {
     let insert = connection.prepare_cached(INSERT_ORDER)?;
-    let mut books = Books {
+    let mut books = BatchState {
         connection,
         insert,
         segments: HashMap::default(),
@@ -26,7 +26,7 @@ pub(super) fn append(connection: &Connection, batch: &[Entry]) -> Result<Vec<App
 }
 
 /// The statement that every order runs, and the rows that the batch touches more than once, read once and written once.
-struct Books<'a> {
+struct BatchState<'a> {
     connection: &'a Connection,
     insert: CachedStatement<'a>,
     segments: HashMap<(SkuNo, u16), Segment, foldhash::fast::RandomState>,
@@ -51,57 +51,57 @@ const SELECT_BUYER: &str = "SELECT units FROM buyers WHERE sku_no = ?1 AND user_
 const UPSERT_BUYER: &str = "INSERT INTO buyers (sku_no, user_id, units) VALUES (?1, ?2, ?3) \
      ON CONFLICT (sku_no, user_id) DO UPDATE SET units = excluded.units";
 
-impl Books<'_> {
-    fn append_one(&mut self, entry: &Entry) -> Result<Appended, Error> {
+impl BatchState<'_> {
+    fn append_one(&mut self, entry: &Entry) -> Result<AppendOutcome, Error> {
         match self.why_not(entry)? {
             // The insert itself tells whether the order exists: one look-up instead of two.
-            None if self.insert(entry)? => Ok(Appended::Created { epoch: self.epoch(entry)? }),
-            None => self.existing(entry)?.map(Appended::Exists).ok_or(Error::QueryReturnedNoRows),
-            Some(no) => Ok(self.existing(entry)?.map_or(no, Appended::Exists)),
+            None if self.insert(entry)? => Ok(AppendOutcome::Created { epoch: self.epoch(entry)? }),
+            None => self.existing(entry)?.map(AppendOutcome::Exists).ok_or(Error::QueryReturnedNoRows),
+            Some(no) => Ok(self.existing(entry)?.map_or(no, AppendOutcome::Exists)),
         }
     }
 
     /// What keeps a new order from being recorded.
-    fn why_not(&mut self, entry: &Entry) -> Result<Option<Appended>, Error> {
+    fn why_not(&mut self, entry: &Entry) -> Result<Option<AppendOutcome>, Error> {
         if self.is_ended(entry)? {
-            return Ok(Some(Appended::Closed));
+            return Ok(Some(AppendOutcome::Denied(AppendDenial::Closed)));
         }
         if let Some(limit) = entry.sale.rules.user_limit
-            && self.user_units(entry)? + i64::from(entry.hold.quantity) > i64::from(limit)
+            && self.user_units(entry)? + i64::from(entry.reservation.quantity) > i64::from(limit)
         {
-            return Ok(Some(Appended::LimitReached));
+            return Ok(Some(AppendOutcome::Denied(AppendDenial::LimitReached)));
         }
-        if self.segment(entry)?.available < i64::from(entry.hold.quantity) {
-            return Ok(Some(Appended::SoldOut));
+        if self.segment(entry)?.available < i64::from(entry.reservation.quantity) {
+            return Ok(Some(AppendOutcome::Denied(AppendDenial::SoldOut)));
         }
         Ok(None)
     }
 
     /// Inserts the order and counts its units; `false` if it exists.
     fn insert(&mut self, entry: &Entry) -> Result<bool, Error> {
-        let hold = &entry.hold;
+        let reservation = &entry.reservation;
         let sku_no = sku_no(entry)?;
         let state = entry.sale.rules.first_state();
         let inserted = self.insert.execute(params![
-            hold.user.get(),
-            hold.order_no.as_bytes(),
+            reservation.user.get(),
+            reservation.order_no.as_bytes(),
             entry.sale.no.0,
             sku_no.0,
-            hold.quantity,
+            reservation.quantity,
             state.number(),
-            hold.fingerprint.as_bytes(),
+            reservation.fingerprint.as_bytes(),
             entry.epoch,
-            hold.created_at
+            reservation.created_at
         ])?;
         if inserted == 0 {
             return Ok(false);
         }
         if entry.sale.rules.user_limit.is_some() {
-            let units = self.user_units(entry)? + i64::from(hold.quantity);
-            self.connection.prepare_cached(UPSERT_BUYER)?.execute(params![sku_no.0, hold.user.get(), units])?;
+            let units = self.user_units(entry)? + i64::from(reservation.quantity);
+            self.connection.prepare_cached(UPSERT_BUYER)?.execute(params![sku_no.0, reservation.user.get(), units])?;
         }
         let segment = self.segment(entry)?;
-        let quantity = i64::from(hold.quantity);
+        let quantity = i64::from(reservation.quantity);
         segment.available -= quantity;
         match state {
             State::PendingPayment => segment.held_added += quantity,
@@ -111,7 +111,7 @@ impl Books<'_> {
     }
 
     fn existing(&self, entry: &Entry) -> Result<Option<Order>, Error> {
-        super::read::find(self.connection, entry.hold.user, entry.hold.order_no)
+        super::read::find(self.connection, entry.reservation.user, entry.reservation.order_no)
     }
 
     fn segment(&mut self, entry: &Entry) -> Result<&mut Segment, Error> {
@@ -139,7 +139,7 @@ impl Books<'_> {
 
     fn user_units(&self, entry: &Entry) -> Result<i64, Error> {
         let mut select = self.connection.prepare_cached(SELECT_BUYER)?;
-        let mut rows = select.query(params![sku_no(entry)?.0, entry.hold.user.get()])?;
+        let mut rows = select.query(params![sku_no(entry)?.0, entry.reservation.user.get()])?;
         rows.next()?.map_or(Ok(0), |row| row.get(0))
     }
 
@@ -166,5 +166,5 @@ impl Books<'_> {
 }
 
 fn sku_no(entry: &Entry) -> Result<SkuNo, Error> {
-    entry.sale.skus.get(usize::from(entry.hold.sku)).map(|sku| sku.no).ok_or(Error::QueryReturnedNoRows)
+    entry.sale.skus.get(usize::from(entry.reservation.sku)).map(|sku| sku.no).ok_or(Error::QueryReturnedNoRows)
 }

@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, Error, OptionalExtension, params};
 
-use crate::ledger::{Begin, Begun, Epoch};
+use crate::ledger::{EpochRequest, EpochStart, NewestEpoch};
 use crate::order::{SaleNo, SkuLevel, Switch};
 
 const SELECT_EPOCH: &str = "SELECT epoch FROM epochs WHERE sale_no = ?1 AND shard = ?2";
@@ -19,10 +19,10 @@ pub(super) fn newest(connection: &Connection, sale: SaleNo, shard: u16) -> Resul
 }
 
 /// Begins an epoch unless somebody else has; runs inside the caller's transaction, which is the only writer.
-pub(super) fn begin(connection: &Connection, sale: SaleNo, begin: Begin) -> Result<Epoch, Error> {
+pub(super) fn begin(connection: &Connection, sale: SaleNo, begin: EpochRequest) -> Result<NewestEpoch, Error> {
     let newest = newest(connection, sale, begin.shard)?;
     if newest != begin.after {
-        return Ok(Epoch { epoch: newest, begun: None });
+        return Ok(NewestEpoch { epoch: newest, begun: None });
     }
     let epoch = newest + 1;
     connection.prepare_cached(PUT_EPOCH)?.execute(params![sale.0, begin.shard, epoch])?;
@@ -33,5 +33,5 @@ pub(super) fn begin(connection: &Connection, sale: SaleNo, begin: Begin) -> Resu
     let levels = levels.collect::<Result<_, _>>()?;
     let switch: String = connection.prepare_cached(SELECT_SWITCH)?.query_row([sale.0], |row| row.get(0))?;
     let switch = Switch::parse(&switch).ok_or(Error::InvalidQuery)?;
-    Ok(Epoch { epoch, begun: Some(Begun { levels, switch }) })
+    Ok(NewestEpoch { epoch, begun: Some(EpochStart { levels, switch }) })
 }

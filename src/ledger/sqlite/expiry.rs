@@ -4,15 +4,15 @@
 
 use rusqlite::{Connection, Error, params};
 
-use super::life::take;
+use super::lifecycle::take;
 use super::read::{self, unreadable};
 use crate::clock::UnixMs;
-use crate::ledger::Expired;
-use crate::order::{By, OrderNo, State, Step, UserId};
+use crate::ledger::ExpiredOrder;
+use crate::order::{Actor, OrderNo, State, Step, UserId};
 
 /// An order past its deadline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Due {
+pub(super) struct DueOrder {
     deadline: UnixMs,
     /// As it stands in the row: one that does not read is no user of this look, but of the order alone.
     user: i64,
@@ -29,13 +29,18 @@ const SELECT_DUE: &str = "SELECT created_at, user_id, order_no FROM orders \
      WHERE state = 0 AND sale_no = ?1 AND created_at <= ?2 ORDER BY created_at LIMIT ?3";
 
 /// Up to `max` orders whose deadline is over at `now_ms`, the oldest deadline first, without those to be left out.
-pub(super) fn due(connection: &Connection, now_ms: UnixMs, max: u32, left_out: &[OrderNo]) -> Result<Vec<Due>, Error> {
+pub(super) fn due(
+    connection: &Connection,
+    now_ms: UnixMs,
+    max: u32,
+    left_out: &[OrderNo],
+) -> Result<Vec<DueOrder>, Error> {
     let mut select_sales = connection.prepare_cached(SELECT_SALES)?;
     let sales = select_sales.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
     let mut select_due = connection.prepare_cached(SELECT_DUE)?;
     let places = usize::try_from(max).unwrap_or(usize::MAX);
     let rows = i64::from(max).saturating_add(i64::try_from(left_out.len()).unwrap_or(i64::MAX));
-    let mut due: Vec<Due> = Vec::new();
+    let mut due: Vec<DueOrder> = Vec::new();
     for sale in sales {
         let (sale_no, timeout_s): (i64, i64) = sale?;
         let timeout_ms = timeout_s.saturating_mul(1000);
@@ -43,7 +48,7 @@ pub(super) fn due(connection: &Connection, now_ms: UnixMs, max: u32, left_out: &
         let until = due.last().filter(|_| due.len() >= places).map_or(now_ms, |last| last.deadline);
         let found = select_due.query_map(params![sale_no, until.saturating_sub(timeout_ms), rows], |row| {
             let deadline = row.get::<_, UnixMs>(0)?.saturating_add(timeout_ms);
-            Ok(Due { deadline, user: row.get(1)?, order_no: OrderNo::from_bytes(row.get(2)?) })
+            Ok(DueOrder { deadline, user: row.get(1)?, order_no: OrderNo::from_bytes(row.get(2)?) })
         })?;
         let found = found.collect::<Result<Vec<_>, _>>()?;
         due.extend(found.into_iter().filter(|due| !left_out.contains(&due.order_no)));
@@ -58,13 +63,13 @@ fn user(number: i64) -> Result<UserId, Error> {
 }
 
 /// Expires those of them that are still unpaid. Runs inside one transaction: an error leaves nothing behind.
-pub(super) fn expire(connection: &Connection, due: &[Due], now_ms: UnixMs) -> Result<Vec<Expired>, Error> {
+pub(super) fn expire(connection: &Connection, due: &[DueOrder], now_ms: UnixMs) -> Result<Vec<ExpiredOrder>, Error> {
     let mut expired = Vec::new();
-    for Due { user: number, order_no, .. } in due {
+    for DueOrder { user: number, order_no, .. } in due {
         let order = read::find(connection, user(*number)?, *order_no)?;
         let Some(order) = order.filter(|order| order.state == State::PendingPayment) else { continue };
-        if let Ok((order, Some(epoch))) = take(connection, &order, Step::Expire, false, &By::Deadline, now_ms)? {
-            expired.push(Expired { order, epoch });
+        if let Ok((order, Some(epoch))) = take(connection, &order, Step::Expire, false, &Actor::Deadline, now_ms)? {
+            expired.push(ExpiredOrder { order, epoch });
         }
     }
     Ok(expired)

@@ -5,7 +5,7 @@ mod append;
 mod audit;
 mod epochs;
 mod expiry;
-mod life;
+mod lifecycle;
 mod numbers;
 mod open;
 mod read;
@@ -24,13 +24,13 @@ use rusqlite::Connection;
 use tokio::sync::Semaphore;
 
 use self::numbers::Numbers;
-pub use self::open::OpenError;
+pub use self::open::SqliteOpenError;
 use self::thread::{ConnectionThread, Moment, not_done, write};
 use super::idempotency::sqlite as keys;
-use super::set_aside::{SetAside, Tried};
+use super::quarantine::{BatchTry, Quarantine};
 use super::{
-    Appended, Begin, Change, Changed, Check, Entry, Epoch, Error, Expired, Ledger, PageOf, Restock, Restocked,
-    SaleCreated, Switched, Transfer,
+    AppendDenial, AppendOutcome, Change, Changed, Check, CreateOutcome, Entry, EpochRequest, Error, ExpiredOrder,
+    Ledger, NewestEpoch, PageRequest, Restock, RestockOutcome, SwitchOutcome, Transfer,
 };
 use crate::clock::UnixMs;
 use crate::limits;
@@ -46,21 +46,25 @@ pub struct SqliteLedger {
     /// Writes other than orders, which are never turned away because many skus are refilled at once.
     other_writes: Semaphore,
     numbers: Arc<Numbers>,
-    set_aside: SetAside,
+    quarantine: Quarantine,
     /// Held for as long as the ledger is open: a second process is refused.
     lock: Mutex<Option<File>>,
 }
 
 impl SqliteLedger {
     /// Opens the ledger file `path`, which must be there, as [`SqliteLedger::open`] does. Blocks.
-    pub fn open_existing(path: &Path) -> Result<Self, OpenError> {
-        if path.is_file() { SqliteLedger::open(path) } else { Err(OpenError::Missing(path.display().to_string())) }
+    pub fn open_existing(path: &Path) -> Result<Self, SqliteOpenError> {
+        if path.is_file() {
+            SqliteLedger::open(path)
+        } else {
+            Err(SqliteOpenError::Missing(path.display().to_string()))
+        }
     }
 
     /// Opens the ledger file `path`, creating and migrating it as needed, and takes its process lock. Blocks.
-    pub fn open(path: &Path) -> Result<Self, OpenError> {
+    pub fn open(path: &Path) -> Result<Self, SqliteOpenError> {
         let lock = open::lock(path)?;
-        let threads = |error: Error| OpenError::Unsafe(error.to_string());
+        let threads = |error: Error| SqliteOpenError::Unsafe(error.to_string());
         let writer = open::writer(path)?;
         let numbers = Arc::new(Numbers::load(&writer).map_err(|error| open::sqlite(path, error))?);
         let background = numbers.clone();
@@ -85,7 +89,7 @@ impl SqliteLedger {
             auditor,
             other_writes: Semaphore::new(limits::SQLITE_OTHER_WRITES_MAX),
             numbers,
-            set_aside: SetAside::default(),
+            quarantine: Quarantine::default(),
             lock: Mutex::new(Some(lock)),
         })
     }
@@ -128,17 +132,19 @@ fn catch_up(numbers: &Numbers, connection: &mut Connection, moment: Moment) -> b
 }
 
 impl Ledger for SqliteLedger {
-    fn append(&self, batch: Vec<Entry>) -> BoxFuture<'_, Result<Vec<Appended>, Error>> {
+    fn append(&self, batch: Vec<Entry>) -> BoxFuture<'_, Result<Vec<AppendOutcome>, Error>> {
         let numbers = self.numbers.clone();
         let work = move |connection: &mut Connection| {
             let appended = write(connection, |connection| append::append(connection, &batch))?;
             let recorded = batch.iter().zip(&appended).filter(|(_, appended)| match appended {
-                Appended::Created { .. } => true,
+                AppendOutcome::Created { .. } => true,
                 // Recorded by an attempt whose commit failed to say so, it may be missing in memory.
-                Appended::Exists(order) => !numbers.has(order),
-                Appended::SoldOut | Appended::LimitReached | Appended::Closed => false,
+                AppendOutcome::Exists(order) => !numbers.has(order),
+                AppendOutcome::Denied(AppendDenial::SoldOut)
+                | AppendOutcome::Denied(AppendDenial::LimitReached)
+                | AppendOutcome::Denied(AppendDenial::Closed) => false,
             });
-            numbers.remember(recorded.map(|(entry, _)| (entry.hold.order_no, entry.hold.user)));
+            numbers.remember(recorded.map(|(entry, _)| (entry.reservation.order_no, entry.reservation.user)));
             Ok(appended)
         };
         self.writer.run(work).boxed()
@@ -146,23 +152,23 @@ impl Ledger for SqliteLedger {
 
     fn change(&self, changes: Vec<Change>, now_ms: UnixMs) -> BoxFuture<'_, Result<Vec<Changed>, Error>> {
         let numbers = self.numbers.clone();
-        self.write(move |connection| life::change(connection, &numbers, &changes, now_ms)).boxed()
+        self.write(move |connection| lifecycle::change(connection, &numbers, &changes, now_ms)).boxed()
     }
 
-    fn expire(&self, now_ms: UnixMs, max: u32) -> BoxFuture<'_, Result<Vec<Expired>, Error>> {
+    fn expire(&self, now_ms: UnixMs, max: u32) -> BoxFuture<'_, Result<Vec<ExpiredOrder>, Error>> {
         let batch = move |max, left_out: Vec<OrderNo>| async move {
             let due = self.read(move |connection| expiry::due(connection, now_ms, max, &left_out)).await?;
             let found: Vec<OrderNo> = due.iter().map(|due| due.order_no).collect();
             if found.is_empty() {
-                return Ok(Tried::Done { expired: Vec::new(), found: 0 });
+                return Ok(BatchTry::Done { expired: Vec::new(), found: 0 });
             }
             match self.write(move |connection| expiry::expire(connection, &due, now_ms)).await {
-                Ok(expired) => Ok(Tried::Done { expired, found: found.len() }),
-                Err(Error::Corrupt(why)) => Ok(Tried::Broken { found, why }),
+                Ok(expired) => Ok(BatchTry::Done { expired, found: found.len() }),
+                Err(Error::Corrupt(why)) => Ok(BatchTry::Broken { found, why }),
                 Err(error) => Err(error),
             }
         };
-        self.set_aside.expire_around(max, batch).boxed()
+        self.quarantine.expire_around(max, batch).boxed()
     }
 
     fn history(&self, user: UserId, order_no: OrderNo) -> BoxFuture<'_, Result<History, Error>> {
@@ -178,7 +184,7 @@ impl Ledger for SqliteLedger {
         self.read(move |connection| numbers.find(connection, user, order_no)).boxed()
     }
 
-    fn list(&self, page: PageOf) -> BoxFuture<'_, Result<Vec<Order>, Error>> {
+    fn list(&self, page: PageRequest) -> BoxFuture<'_, Result<Vec<Order>, Error>> {
         self.read(move |connection| read::page(connection, &page)).boxed()
     }
 
@@ -195,19 +201,19 @@ impl Ledger for SqliteLedger {
         self.read(move |connection| read::sales(connection, after)).boxed()
     }
 
-    fn create_sale(&self, new: NewSale, salt: Salt, now_ms: UnixMs) -> BoxFuture<'_, Result<SaleCreated, Error>> {
+    fn create_sale(&self, new: NewSale, salt: Salt, now_ms: UnixMs) -> BoxFuture<'_, Result<CreateOutcome, Error>> {
         self.write(move |connection| sales::create(connection, &new, &salt, now_ms)).boxed()
     }
 
-    fn switch(&self, sale: SaleNo, switch: Switch) -> BoxFuture<'_, Result<Switched, Error>> {
+    fn switch(&self, sale: SaleNo, switch: Switch) -> BoxFuture<'_, Result<SwitchOutcome, Error>> {
         self.write(move |connection| sales::switch(connection, sale, switch)).boxed()
     }
 
-    fn mark_ungated(&self, sale: SaleNo) -> BoxFuture<'_, Result<(), Error>> {
-        self.write(move |connection| sales::mark_ungated(connection, sale)).boxed()
+    fn mark_bypassed(&self, sale: SaleNo) -> BoxFuture<'_, Result<(), Error>> {
+        self.write(move |connection| sales::mark_bypassed(connection, sale)).boxed()
     }
 
-    fn restock(&self, restock: Restock) -> BoxFuture<'_, Result<Restocked, Error>> {
+    fn restock(&self, restock: Restock) -> BoxFuture<'_, Result<RestockOutcome, Error>> {
         self.write(move |connection| sales::restock(connection, &restock)).boxed()
     }
 
@@ -219,7 +225,7 @@ impl Ledger for SqliteLedger {
         self.write(move |connection| sales::transfer(connection, &transfer)).boxed()
     }
 
-    fn begin_epochs(&self, sale: SaleNo, shards: Vec<Begin>) -> BoxFuture<'_, Result<Vec<Epoch>, Error>> {
+    fn begin_epochs(&self, sale: SaleNo, shards: Vec<EpochRequest>) -> BoxFuture<'_, Result<Vec<NewestEpoch>, Error>> {
         self.write(move |connection| shards.iter().map(|begin| epochs::begin(connection, sale, *begin)).collect())
             .boxed()
     }

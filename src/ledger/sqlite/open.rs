@@ -10,7 +10,7 @@ use crate::limits;
 
 /// What can keep a ledger from being opened, with what to do about it.
 #[derive(Debug, thiserror::Error)]
-pub enum OpenError {
+pub enum SqliteOpenError {
     /// The folder or its lock file cannot be made.
     #[error("cannot use the data directory {0}: {1}; give another with --data-dir, or make this one writable")]
     Directory(String, std::io::Error),
@@ -53,12 +53,12 @@ pub(super) const MIGRATIONS: &[&str] = &[
 const SQLITE_VERSION_MIN: i32 = 3_051_003;
 
 /// Takes the exclusive lock beside the ledger file `path`; it is held until the file is dropped or the process dies.
-pub(super) fn lock(path: &Path) -> Result<File, OpenError> {
+pub(super) fn lock(path: &Path) -> Result<File, SqliteOpenError> {
     let directory = path.parent().unwrap_or(Path::new("."));
     let named = || directory.display().to_string();
     // What is in it concerns nobody else on this machine: orders, and the salts that number them.
     let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory);
-    made.map_err(|error| OpenError::Directory(named(), error))?;
+    made.map_err(|error| SqliteOpenError::Directory(named(), error))?;
     let mut lock_path = path.as_os_str().to_owned();
     lock_path.push(".lock");
     let file = OpenOptions::new()
@@ -66,28 +66,28 @@ pub(super) fn lock(path: &Path) -> Result<File, OpenError> {
         .truncate(false)
         .write(true)
         .open(lock_path)
-        .map_err(|error| OpenError::Directory(named(), error))?;
+        .map_err(|error| SqliteOpenError::Directory(named(), error))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
-        Err(std::fs::TryLockError::WouldBlock) => Err(OpenError::Locked(named())),
-        Err(std::fs::TryLockError::Error(error)) => Err(OpenError::Directory(named(), error)),
+        Err(std::fs::TryLockError::WouldBlock) => Err(SqliteOpenError::Locked(named())),
+        Err(std::fs::TryLockError::Error(error)) => Err(SqliteOpenError::Directory(named(), error)),
     }
 }
 
 /// Opens the one writer: checks what durability rests on, and brings the schema up to date.
-pub(super) fn writer(path: &Path) -> Result<Connection, OpenError> {
+pub(super) fn writer(path: &Path) -> Result<Connection, SqliteOpenError> {
     // SQLite removes the log on a clean close; one that is still there tells of a crash.
     let unclean = std::fs::metadata(with_suffix(path, "-wal")).is_ok_and(|log| log.len() > 0);
     let mut connection =
         Connection::open_with_flags(path, flags(OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE))
             .map_err(|error| sqlite(path, error))?;
     set_up_writer(&mut connection).map_err(|error| sqlite(path, error))?;
-    check_durability(&connection).map_err(|error| sqlite(path, error))?.map_err(OpenError::Unsafe)?;
+    check_durability(&connection).map_err(|error| sqlite(path, error))?.map_err(SqliteOpenError::Unsafe)?;
     if unclean {
         let found: String =
             connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(|error| sqlite(path, error))?;
         if found != "ok" {
-            return Err(OpenError::Damaged(found));
+            return Err(SqliteOpenError::Damaged(found));
         }
         tracing::info!("the last process stopped without closing the ledger; it was checked and is sound");
     }
@@ -96,7 +96,7 @@ pub(super) fn writer(path: &Path) -> Result<Connection, OpenError> {
 }
 
 /// Opens a connection that only reads.
-pub(super) fn reader(path: &Path) -> Result<Connection, OpenError> {
+pub(super) fn reader(path: &Path) -> Result<Connection, SqliteOpenError> {
     let connection = Connection::open_with_flags(path, flags(OpenFlags::SQLITE_OPEN_READ_ONLY))
         .map_err(|error| sqlite(path, error))?;
     connection
@@ -142,11 +142,11 @@ fn check_durability(connection: &Connection) -> Result<Result<(), String>, rusql
     Ok(Ok(()))
 }
 
-fn migrate(connection: &mut Connection, path: &Path) -> Result<(), OpenError> {
+fn migrate(connection: &mut Connection, path: &Path) -> Result<(), SqliteOpenError> {
     let known = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
     let found = schema_version(connection).map_err(|error| sqlite(path, error))?;
     if found > known {
-        return Err(OpenError::TooNew { found, known });
+        return Err(SqliteOpenError::TooNew { found, known });
     }
     for (version, statements) in (1..).zip(MIGRATIONS).skip(usize::try_from(found).unwrap_or(0)) {
         connection
@@ -172,6 +172,6 @@ fn with_suffix(path: &Path, suffix: &str) -> std::path::PathBuf {
     name.into()
 }
 
-pub(super) fn sqlite(path: &Path, error: rusqlite::Error) -> OpenError {
-    OpenError::Sqlite(path.display().to_string(), error)
+pub(super) fn sqlite(path: &Path, error: rusqlite::Error) -> SqliteOpenError {
+    SqliteOpenError::Sqlite(path.display().to_string(), error)
 }

@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, Error, OptionalExtension, Row, named_params, params, types::Type};
 
-use crate::ledger::PageOf;
+use crate::ledger::PageRequest;
 use crate::order::{
     Boundary, Currency, Fingerprint, Name, OnDuplicate, Order, OrderNo, Rules, Sale, SaleNo, Salt, Sku, SkuLevel,
     SkuNo, State, Switch, UserId, Zone,
@@ -20,7 +20,7 @@ pub(super) fn find(connection: &Connection, user: UserId, order_no: OrderNo) -> 
     select.query_row(params![user.get(), order_no.as_bytes()], order).optional()
 }
 
-pub(super) fn page(connection: &Connection, page: &PageOf) -> Result<Vec<Order>, Error> {
+pub(super) fn page(connection: &Connection, page: &PageRequest) -> Result<Vec<Order>, Error> {
     let mut select = connection.prepare_cached(SELECT_PAGE)?;
     let rows = select.query_map(
         named_params! {
@@ -86,20 +86,20 @@ fn sale(connection: &Connection, row: &Row<'_>) -> Result<Sale, Error> {
         rules: Rules {
             starts_at: row.get(2)?,
             ends_at: row.get(3)?,
-            boundary: word(row, 4, Boundary::parse)?,
+            boundary: parse_column(row, 4, Boundary::parse)?,
             user_limit: row.get(5)?,
             payment_timeout_s: row.get(6)?,
-            on_duplicate: word(row, 7, OnDuplicate::parse)?,
+            on_duplicate: parse_column(row, 7, OnDuplicate::parse)?,
             require_token: row.get(8)?,
             shards: row.get(9)?,
-            time_zone: word(row, 14, |text| Zone::parse(text).ok())?,
+            time_zone: parse_column(row, 14, |text| Zone::parse(text).ok())?,
         },
         salt: Salt::new(row.get(10)?),
         derivation: row.get(11)?,
-        switch: word(row, 12, Switch::parse)?,
+        switch: parse_column(row, 12, Switch::parse)?,
         skus: select_skus.query_map([no], sku)?.collect::<Result<_, _>>()?,
         revision: no,
-        ungated: row.get(13)?,
+        bypassed: row.get(13)?,
     })
 }
 
@@ -108,7 +108,7 @@ fn sku(row: &Row<'_>) -> Result<Sku, Error> {
         no: SkuNo(row.get(0)?),
         id: name(row, 1)?,
         unit_price: row.get(2)?,
-        currency: word(row, 3, |text| Currency::parse(text).ok())?,
+        currency: parse_column(row, 3, |text| Currency::parse(text).ok())?,
     })
 }
 
@@ -133,11 +133,11 @@ pub(super) fn stock(connection: &Connection, sale: SaleNo) -> Result<Vec<Vec<Sku
 }
 
 fn name(row: &Row<'_>, column: usize) -> Result<Name, Error> {
-    word(row, column, |text| Name::parse(text).ok())
+    parse_column(row, column, |text| Name::parse(text).ok())
 }
 
 /// A text column that holds one of a closed set of words.
-pub(super) fn word<T>(row: &Row<'_>, column: usize, parse: impl Fn(&str) -> Option<T>) -> Result<T, Error> {
+pub(super) fn parse_column<T>(row: &Row<'_>, column: usize, parse: impl Fn(&str) -> Option<T>) -> Result<T, Error> {
     parse(row.get_ref(column)?.as_str()?).ok_or_else(|| unreadable(column))
 }
 

@@ -2,15 +2,15 @@
 
 use rusqlite::{Connection, Error, OptionalExtension, Row, params};
 
-use super::life::{broken, take};
+use super::lifecycle::{broken, take};
 use super::numbers::Numbers;
-use super::read::{self, word};
+use super::read::{self, parse_column};
 use crate::clock::UnixMs;
 use crate::ledger::Changed;
-use crate::ledger::rows::{self, FactColumns};
+use crate::ledger::columns::{self, FactColumns};
 use crate::order::{
-    By, Currency, History, Kept, Note, Order, OrderNo, Past, Provider, Reference, Report, State, Step, Taken, UserId,
-    Verdict, judge,
+    Actor, Currency, Decision, History, Note, Order, OrderNo, PriorReport, Provider, ProviderId, Report, State, Step,
+    StepRecord, StoredReport, UserId, judge,
 };
 
 const SELECT_REPORT: &str = "SELECT provider, event_id, event_type, fact, order_no, payment_id, amount, currency, \
@@ -19,7 +19,7 @@ const INSERT_REPORT: &str = "INSERT INTO payment_reports (provider, event_id, ev
      amount, currency, is_total, is_ours, note, at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
 
 /// Takes a report in, once per event. Runs inside the caller's transaction.
-pub(super) fn hear(
+pub(super) fn record_report(
     connection: &Connection,
     numbers: &Numbers,
     report: &Report,
@@ -32,7 +32,7 @@ pub(super) fn hear(
         },
         None => None,
     };
-    let known = |note| Ok(Changed::Heard { note, steps: [None; 2], waited: None, is_new: false });
+    let known = |note| Ok(Changed::Reported { note, steps: [None; 2], waited: None, is_new: false });
     let (event_id, heard) = match (find(connection, report.provider, &report.event_id)?, order) {
         (Some(before), _) if before.report.fact.says_the_same(&report.fact) => return known(before.note),
         (Some(_), _) => {
@@ -60,15 +60,15 @@ pub(super) fn hear(
         heard.note.as_str(),
         now_ms
     ])?;
-    let Verdict { note, steps, parked: waited } = heard;
-    Ok(Changed::Heard { note, steps, waited, is_new: true })
+    let Decision { note, steps, parked: waited } = heard;
+    Ok(Changed::Reported { note, steps, waited, is_new: true })
 }
 
-fn moves_nothing(note: Note) -> Verdict {
-    Verdict { note, steps: [None; 2], parked: None }
+fn moves_nothing(note: Note) -> Decision {
+    Decision { note, steps: [None; 2], parked: None }
 }
 
-fn find(connection: &Connection, provider: Provider, event_id: &Reference) -> Result<Option<Kept>, Error> {
+fn find(connection: &Connection, provider: Provider, event_id: &ProviderId) -> Result<Option<StoredReport>, Error> {
     let mut select = connection.prepare_cached(SELECT_REPORT)?;
     select.query_row([provider.as_str(), event_id.as_str()], kept).optional()
 }
@@ -77,18 +77,21 @@ const SELECT_PRICE: &str = "SELECT unit_price, currency FROM skus WHERE no = ?1"
 const END_PARKING: &str = "UPDATE payment_reports SET note = ?2 WHERE order_no = ?1 AND note = 'parked'";
 
 /// Takes the steps that a report leads to, and answers what becomes of it, and which they are.
-fn apply(connection: &Connection, mut order: Order, report: &Report, now_ms: UnixMs) -> Result<Verdict, Error> {
+fn apply(connection: &Connection, mut order: Order, report: &Report, now_ms: UnixMs) -> Result<Decision, Error> {
     let mut select = connection.prepare_cached(SELECT_PRICE)?;
     let (unit_price, currency) = select.query_row([order.sku.0], |row| {
-        Ok((row.get::<_, i64>(0)?, word(row, 1, |text| Currency::parse(text).ok())?))
+        Ok((row.get::<_, i64>(0)?, parse_column(row, 1, |text| Currency::parse(text).ok())?))
     })?;
     let past = reports(connection, order.order_no)?;
-    let past =
-        past.into_iter().map(|Kept { report, note, .. }| Past { provider: report.provider, fact: report.fact, note });
-    let past: Vec<Past> = past.collect();
+    let past = past.into_iter().map(|StoredReport { report, note, .. }| PriorReport {
+        provider: report.provider,
+        fact: report.fact,
+        note,
+    });
+    let past: Vec<PriorReport> = past.collect();
     let amount = unit_price.saturating_mul(i64::from(order.quantity));
     let verdict = judge(order.state, amount, currency, &past, report.provider, &report.fact);
-    let by = By::Report(report.provider, report.event_id.clone());
+    let by = Actor::Report(report.provider, report.event_id.clone());
     for step in verdict.steps.into_iter().flatten() {
         let taken = take(connection, &order, step, false, &by, now_ms)?;
         (order, _) = taken.map_err(|_| broken("a report led to a step that the order's state does not allow"))?;
@@ -111,11 +114,11 @@ pub(super) fn history(connection: &mut Connection, user: UserId, order_no: Order
 const SELECT_STEPS: &str = "SELECT state_version, step, from_state, to_state, by, event_id, at FROM order_steps \
      WHERE order_no = ?1 ORDER BY state_version";
 
-fn steps(connection: &Connection, order_no: OrderNo) -> Result<Vec<Taken>, Error> {
+fn steps(connection: &Connection, order_no: OrderNo) -> Result<Vec<StepRecord>, Error> {
     let mut select = connection.prepare_cached(SELECT_STEPS)?;
     let read = |row: &Row<'_>| {
-        let by = rows::by(row.get_ref(4)?.as_str()?, row.get_ref(5)?.as_str_or_null()?);
-        Ok(Taken {
+        let by = columns::by(row.get_ref(4)?.as_str()?, row.get_ref(5)?.as_str_or_null()?);
+        Ok(StepRecord {
             state_version: row.get(0)?,
             step: known(Step::from_number(row.get(1)?))?,
             from: known(State::from_number(row.get(2)?))?,
@@ -131,14 +134,14 @@ fn steps(connection: &Connection, order_no: OrderNo) -> Result<Vec<Taken>, Error
 const SELECT_REPORTS: &str = "SELECT provider, event_id, event_type, fact, order_no, payment_id, amount, currency, \
      is_total, is_ours, note, at FROM payment_reports WHERE order_no = ?1 ORDER BY rowid";
 
-fn reports(connection: &Connection, order_no: OrderNo) -> Result<Vec<Kept>, Error> {
+fn reports(connection: &Connection, order_no: OrderNo) -> Result<Vec<StoredReport>, Error> {
     let mut select = connection.prepare_cached(SELECT_REPORTS)?;
     select.query_map([order_no.as_bytes()], kept)?.collect()
 }
 
 /// A row of twelve columns, in the order of the table.
-fn kept(row: &Row<'_>) -> Result<Kept, Error> {
-    let reference = |column| word(row, column, |text| Reference::parse(text).ok());
+fn kept(row: &Row<'_>) -> Result<StoredReport, Error> {
+    let reference = |column| parse_column(row, column, |text| ProviderId::parse(text).ok());
     let columns = FactColumns {
         fact: row.get(3)?,
         order_no: row.get(4)?,
@@ -149,12 +152,12 @@ fn kept(row: &Row<'_>) -> Result<Kept, Error> {
         is_ours: row.get(9)?,
     };
     let report = Report {
-        provider: word(row, 0, Provider::parse)?,
+        provider: parse_column(row, 0, Provider::parse)?,
         event_id: reference(1)?,
         event_type: reference(2)?,
         fact: known(columns.read())?,
     };
-    Ok(Kept { report, note: word(row, 10, Note::parse)?, at: row.get(11)? })
+    Ok(StoredReport { report, note: parse_column(row, 10, Note::parse)?, at: row.get(11)? })
 }
 
 fn known<T>(value: Option<T>) -> Result<T, Error> {

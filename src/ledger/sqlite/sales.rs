@@ -4,7 +4,7 @@ use rusqlite::{Connection, Error, OptionalExtension, params};
 
 use super::read;
 use crate::clock::UnixMs;
-use crate::ledger::{Restock, Restocked, SaleCreated, Switched, Transfer};
+use crate::ledger::{CreateOutcome, Restock, RestockOutcome, SwitchOutcome, Transfer};
 use crate::limits;
 use crate::order::{DERIVATION, Name, NewSale, Sale, SaleNo, Salt, SkuNo, Switch, even_split};
 
@@ -21,10 +21,10 @@ pub(super) fn create(
     new: &NewSale,
     salt: &Salt,
     now_ms: UnixMs,
-) -> Result<SaleCreated, Error> {
+) -> Result<CreateOutcome, Error> {
     if let Some(sale) = read::sale_by_id(connection, &new.id)? {
         let same = is_same(connection, &sale, new)?;
-        return Ok(if same { SaleCreated::Same(sale) } else { SaleCreated::Different });
+        return Ok(if same { CreateOutcome::Same(sale) } else { CreateOutcome::Different });
     }
     let rules = &new.rules;
     connection.prepare_cached(INSERT_SALE)?.execute(params![
@@ -59,7 +59,7 @@ pub(super) fn create(
             insert_segment.execute(params![sku_no, shard, units])?;
         }
     }
-    read::sale_by_id(connection, &new.id)?.map(SaleCreated::New).ok_or(Error::QueryReturnedNoRows)
+    read::sale_by_id(connection, &new.id)?.map(CreateOutcome::New).ok_or(Error::QueryReturnedNoRows)
 }
 
 fn is_same(connection: &Connection, sale: &Sale, new: &NewSale) -> Result<bool, Error> {
@@ -70,16 +70,16 @@ fn is_same(connection: &Connection, sale: &Sale, new: &NewSale) -> Result<bool, 
 
 const UPDATE_SWITCH: &str = "UPDATE sales SET switch = ?2 WHERE no = ?1 AND switch <> 'ended'";
 
-pub(super) fn switch(connection: &Connection, sale: SaleNo, switch: Switch) -> Result<Switched, Error> {
+pub(super) fn switch(connection: &Connection, sale: SaleNo, switch: Switch) -> Result<SwitchOutcome, Error> {
     // The condition can only fail for a sale that has ended.
     let switched = connection.prepare_cached(UPDATE_SWITCH)?.execute(params![sale.0, switch.as_str()])?;
     let switch = if switched == 0 { Switch::Ended } else { switch };
-    Ok(Switched { switch, revision: sale.0 })
+    Ok(SwitchOutcome { switch, revision: sale.0 })
 }
 
 const MARK_UNGATED: &str = "UPDATE sales SET ungated = 1 WHERE no = ?1";
 
-pub(super) fn mark_ungated(connection: &Connection, sale: SaleNo) -> Result<(), Error> {
+pub(super) fn mark_bypassed(connection: &Connection, sale: SaleNo) -> Result<(), Error> {
     connection.prepare_cached(MARK_UNGATED)?.execute([sale.0])?;
     Ok(())
 }
@@ -92,17 +92,21 @@ const SELECT_AVAILABLE: &str = "SELECT total - held - sold FROM segments WHERE s
 const ADD_TO_TOTAL: &str = "UPDATE skus SET total = total + ?2 WHERE no = ?1";
 const ADD_TO_SEGMENT: &str = "UPDATE segments SET total = total + ?3 WHERE sku_no = ?1 AND shard = ?2";
 
-pub(super) fn restock(connection: &Connection, restock: &Restock) -> Result<Restocked, Error> {
+pub(super) fn restock(connection: &Connection, restock: &Restock) -> Result<RestockOutcome, Error> {
     if let Some(before) = restocked(connection, restock.sale, &restock.change_id)? {
-        return Ok(if before == (restock.sku, restock.units) { Restocked::Before } else { Restocked::Different });
+        return Ok(if before == (restock.sku, restock.units) {
+            RestockOutcome::Before
+        } else {
+            RestockOutcome::Different
+        });
     }
     let total: i64 = connection.prepare_cached(SELECT_TOTAL)?.query_row([restock.sku.0], |row| row.get(0))?;
     if total + restock.units > limits::STOCK_UNITS_MAX {
-        return Ok(Restocked::NotPossible);
+        return Ok(RestockOutcome::NotPossible);
     }
     for (shard, units) in &restock.by_shard {
         if available(connection, restock.sku, *shard)? + units < 0 {
-            return Ok(Restocked::NotPossible);
+            return Ok(RestockOutcome::NotPossible);
         }
     }
     for (shard, units) in &restock.by_shard {
@@ -116,7 +120,7 @@ pub(super) fn restock(connection: &Connection, restock: &Restock) -> Result<Rest
         restock.units,
         restock.now_ms
     ])?;
-    Ok(Restocked::Applied)
+    Ok(RestockOutcome::Applied)
 }
 
 pub(super) fn restocked(

@@ -3,12 +3,12 @@
 
 use std::collections::BTreeMap;
 
-use super::{Fact, Money, Note, Past, Provider};
+use super::{Money, Note, PaymentEvent, PriorReport, Provider};
 use crate::order::{Currency, State, Step};
 
 /// What a report does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Verdict {
+pub struct Decision {
     /// What becomes of the report.
     pub note: Note,
     /// The steps that the order takes, in their order, each from the state that the one before led to.
@@ -19,35 +19,42 @@ pub struct Verdict {
 
 /// Decides what a report of `provider` does to an order in `state` that costs `amount` of `currency`, when `past` was heard
 /// of it before.
-pub fn judge(state: State, amount: i64, currency: Currency, past: &[Past], provider: Provider, fact: &Fact) -> Verdict {
+pub fn judge(
+    state: State,
+    amount: i64,
+    currency: Currency,
+    past: &[PriorReport],
+    provider: Provider,
+    fact: &PaymentEvent,
+) -> Decision {
     match fact {
-        Fact::Unknown | Fact::Failed(_) => only(Note::NoEffect),
-        Fact::RefundFailed(_) => only(Note::RefundFailed),
-        Fact::Closed(_) => only(closed(state, past, provider)),
-        Fact::Succeeded(money) if !money.is_ours || money.amount != amount || money.currency != currency => {
+        PaymentEvent::Unknown | PaymentEvent::Failed(_) => only(Note::NoEffect),
+        PaymentEvent::RefundFailed(_) => only(Note::RefundFailed),
+        PaymentEvent::Closed(_) => only(closed(state, past, provider)),
+        PaymentEvent::Succeeded(money) if !money.is_ours || money.amount != amount || money.currency != currency => {
             only(Note::Mismatch)
         }
-        Fact::Succeeded(money) => paid(state, past, provider, money),
-        Fact::Refunded(money)
+        PaymentEvent::Succeeded(money) => paid(state, past, provider, money),
+        PaymentEvent::Refunded(money)
             if !money.is_ours || !(1..=amount).contains(&money.amount) || money.currency != currency =>
         {
             only(Note::Mismatch)
         }
-        Fact::Refunded(money) => refunded(state, amount, past, provider, money),
+        PaymentEvent::Refunded(money) => refunded(state, amount, past, provider, money),
     }
 }
 
-fn only(note: Note) -> Verdict {
-    Verdict { note, steps: [None, None], parked: None }
+fn only(note: Note) -> Decision {
+    Decision { note, steps: [None, None], parked: None }
 }
 
 /// The provider closed its trade. That is how one ends that was not paid in time; one that paid the order ends otherwise.
-fn closed(state: State, past: &[Past], provider: Provider) -> Note {
+fn closed(state: State, past: &[PriorReport], provider: Provider) -> Note {
     let is_paid = payments(past).any(|(of, _)| of == provider);
     if is_paid && state != State::Refunded { Note::Impossible } else { Note::NoEffect }
 }
 
-fn paid(state: State, past: &[Past], provider: Provider, money: &Money) -> Verdict {
+fn paid(state: State, past: &[PriorReport], provider: Provider, money: &Money) -> Decision {
     if payments(past).any(|(of, before)| (of, &before.payment_id) == (provider, &money.payment_id)) {
         return only(Note::Repeat);
     }
@@ -64,10 +71,10 @@ fn paid(state: State, past: &[Past], provider: Provider, money: &Money) -> Verdi
         Some(_) => Some(Note::Applied),
         None => Some(Note::Counted),
     };
-    Verdict { note: Note::Applied, steps: [Some(Step::Pay), refund], parked }
+    Decision { note: Note::Applied, steps: [Some(Step::Pay), refund], parked }
 }
 
-fn refunded(state: State, amount: i64, past: &[Past], provider: Provider, money: &Money) -> Verdict {
+fn refunded(state: State, amount: i64, past: &[PriorReport], provider: Provider, money: &Money) -> Decision {
     let names = |of: Provider, money: &Money| (of, money.payment_id.clone(), money.amount);
     if refunds(past).any(|(_, of, before)| names(of, before) == names(provider, money)) {
         return only(Note::Repeat);
@@ -80,7 +87,7 @@ fn refunded(state: State, amount: i64, past: &[Past], provider: Provider, money:
     match state {
         State::PendingPayment | State::Cancelled | State::Expired => only(Note::Parked),
         State::Paid | State::RefundDue if back >= amount => {
-            Verdict { note: noted(Note::Applied), steps: [Some(Step::Refund), None], parked: None }
+            Decision { note: noted(Note::Applied), steps: [Some(Step::Refund), None], parked: None }
         }
         State::Paid | State::RefundDue => only(Note::Counted),
         // An operator has marked it, or refunds of parts have added up: the report confirms it.
@@ -90,17 +97,17 @@ fn refunded(state: State, amount: i64, past: &[Past], provider: Provider, money:
 }
 
 /// The payments of the order: the one that paid it, and those after it, each once.
-fn payments(past: &[Past]) -> impl Iterator<Item = (Provider, &Money)> {
+fn payments(past: &[PriorReport]) -> impl Iterator<Item = (Provider, &Money)> {
     past.iter().filter_map(|past| match (&past.fact, past.note) {
-        (Fact::Succeeded(money), Note::Applied | Note::SecondPayment) => Some((past.provider, money)),
+        (PaymentEvent::Succeeded(money), Note::Applied | Note::SecondPayment) => Some((past.provider, money)),
         _ => None,
     })
 }
 
 /// The refunds that count, each once.
-fn refunds(past: &[Past]) -> impl Iterator<Item = (Note, Provider, &Money)> {
+fn refunds(past: &[PriorReport]) -> impl Iterator<Item = (Note, Provider, &Money)> {
     past.iter().filter_map(|past| match (&past.fact, past.note) {
-        (Fact::Refunded(money), note @ (Note::Parked | Note::Counted | Note::Applied | Note::OverRefunded)) => {
+        (PaymentEvent::Refunded(money), note @ (Note::Parked | Note::Counted | Note::Applied | Note::OverRefunded)) => {
             Some((note, past.provider, money))
         }
         _ => None,

@@ -8,7 +8,7 @@ const PRICE: i64 = 1999;
 fn money(id: &str, amount: i64) -> Money {
     Money {
         order_no: OrderNo::from_bytes([1; 16]),
-        payment_id: Reference::parse(id).unwrap(),
+        payment_id: ProviderId::parse(id).unwrap(),
         amount,
         currency: cny(),
         is_total: false,
@@ -20,23 +20,23 @@ fn cny() -> Currency {
     Currency::parse("CNY").unwrap()
 }
 
-fn paid(id: &str) -> Fact {
-    Fact::Succeeded(money(id, PRICE))
+fn paid(id: &str) -> PaymentEvent {
+    PaymentEvent::Succeeded(money(id, PRICE))
 }
 
 /// What one provider says went back in all.
-fn total(id: &str, amount: i64) -> Fact {
-    Fact::Refunded(Money { is_total: true, ..money(id, amount) })
+fn total(id: &str, amount: i64) -> PaymentEvent {
+    PaymentEvent::Refunded(Money { is_total: true, ..money(id, amount) })
 }
 
-fn refunded(id: &str, amount: i64) -> Fact {
-    Fact::Refunded(money(id, amount))
+fn refunded(id: &str, amount: i64) -> PaymentEvent {
+    PaymentEvent::Refunded(money(id, amount))
 }
 
 /// An order as the ledgers keep it, as far as reports go.
 struct Book {
     state: State,
-    past: Vec<Past>,
+    past: Vec<PriorReport>,
 }
 
 impl Book {
@@ -44,11 +44,11 @@ impl Book {
         Book { state, past: Vec::new() }
     }
 
-    fn hear(&mut self, fact: &Fact) -> Note {
+    fn hear(&mut self, fact: &PaymentEvent) -> Note {
         self.hear_from(Provider::Standard, fact)
     }
 
-    fn hear_from(&mut self, provider: Provider, fact: &Fact) -> Note {
+    fn hear_from(&mut self, provider: Provider, fact: &PaymentEvent) -> Note {
         let verdict = judge(self.state, PRICE, cny(), &self.past, provider, fact);
         for step in verdict.steps.into_iter().flatten() {
             self.state = self.state.after(step).unwrap();
@@ -56,7 +56,7 @@ impl Book {
         if let Some(note) = verdict.parked {
             self.past.iter_mut().filter(|past| past.note == Note::Parked).for_each(|past| past.note = note);
         }
-        self.past.push(Past { provider, fact: fact.clone(), note: verdict.note });
+        self.past.push(PriorReport { provider, fact: fact.clone(), note: verdict.note });
         verdict.note
     }
 }
@@ -79,7 +79,7 @@ fn permutations<T: Clone>(items: &[T]) -> Vec<Vec<T>> {
 
 #[test]
 fn the_same_reports_in_any_order_end_in_one_state() {
-    let sets: [(&[Fact], State, State); 9] = [
+    let sets: [(&[PaymentEvent], State, State); 9] = [
         (&[paid("p")], State::Paid, State::RefundDue),
         (&[paid("p"), refunded("r1", 500)], State::Paid, State::RefundDue),
         (&[paid("p"), refunded("r1", 500), refunded("r2", PRICE)], State::Refunded, State::Refunded),
@@ -109,7 +109,7 @@ fn what_costs_nothing_is_paid_with_nothing_and_not_given_back() {
     for (from, to) in
         [(State::PendingPayment, State::Paid), (State::Cancelled, State::RefundDue), (State::Expired, State::RefundDue)]
     {
-        let verdict = judge(from, 0, cny(), &[], Provider::Standard, &Fact::Succeeded(money("p", 0)));
+        let verdict = judge(from, 0, cny(), &[], Provider::Standard, &PaymentEvent::Succeeded(money("p", 0)));
         assert_eq!((verdict.note, verdict.steps), (Note::Applied, [Some(Step::Pay), None]));
         assert_eq!(from.after(Step::Pay), Ok(to));
     }
@@ -129,19 +129,23 @@ fn a_late_payment_is_due_for_refund_whatever_waited_for_it() {
 
 #[test]
 fn what_does_not_fit_moves_nothing() {
-    let foreign = |fact: &Fact| match fact.clone() {
-        Fact::Succeeded(money) => Fact::Succeeded(Money { is_ours: false, ..money }),
-        Fact::Refunded(money) => Fact::Refunded(Money { is_ours: false, ..money }),
+    let foreign = |fact: &PaymentEvent| match fact.clone() {
+        PaymentEvent::Succeeded(money) => PaymentEvent::Succeeded(Money { is_ours: false, ..money }),
+        PaymentEvent::Refunded(money) => PaymentEvent::Refunded(Money { is_ours: false, ..money }),
         other => other,
     };
-    let dollars = |fact: &Fact| match fact.clone() {
-        Fact::Succeeded(money) => Fact::Succeeded(Money { currency: Currency::parse("USD").unwrap(), ..money }),
-        Fact::Refunded(money) => Fact::Refunded(Money { currency: Currency::parse("USD").unwrap(), ..money }),
+    let dollars = |fact: &PaymentEvent| match fact.clone() {
+        PaymentEvent::Succeeded(money) => {
+            PaymentEvent::Succeeded(Money { currency: Currency::parse("USD").unwrap(), ..money })
+        }
+        PaymentEvent::Refunded(money) => {
+            PaymentEvent::Refunded(Money { currency: Currency::parse("USD").unwrap(), ..money })
+        }
         other => other,
     };
     let bad = [
-        Fact::Succeeded(money("p", PRICE - 1)),
-        Fact::Succeeded(money("p", PRICE + 1)),
+        PaymentEvent::Succeeded(money("p", PRICE - 1)),
+        PaymentEvent::Succeeded(money("p", PRICE + 1)),
         foreign(&paid("p")),
         dollars(&paid("p")),
         refunded("r", PRICE + 1),
@@ -158,10 +162,10 @@ fn what_does_not_fit_moves_nothing() {
         }
         let order_no = OrderNo::from_bytes([1; 16]);
         for (fact, note) in [
-            (Fact::Unknown, Note::NoEffect),
-            (Fact::Failed(order_no), Note::NoEffect),
-            (Fact::Closed(order_no), Note::NoEffect),
-            (Fact::RefundFailed(order_no), Note::RefundFailed),
+            (PaymentEvent::Unknown, Note::NoEffect),
+            (PaymentEvent::Failed(order_no), Note::NoEffect),
+            (PaymentEvent::Closed(order_no), Note::NoEffect),
+            (PaymentEvent::RefundFailed(order_no), Note::RefundFailed),
         ] {
             let mut book = Book::new(state);
             assert_eq!((book.hear(&fact), book.state), (note, state));
@@ -172,7 +176,7 @@ fn what_does_not_fit_moves_nothing() {
 #[test]
 fn a_mismatched_payment_does_not_stand_in_the_way_of_the_right_one() {
     let mut book = Book::new(State::PendingPayment);
-    assert_eq!(book.hear(&Fact::Succeeded(money("p", 1))), Note::Mismatch);
+    assert_eq!(book.hear(&PaymentEvent::Succeeded(money("p", 1))), Note::Mismatch);
     assert_eq!(book.hear(&paid("p")), Note::Applied);
     assert_eq!(book.hear(&paid("p")), Note::Repeat);
     assert_eq!(book.hear(&paid("q")), Note::SecondPayment);
@@ -261,7 +265,7 @@ fn totals_of_several_providers_and_parts_add_up() {
 
 #[test]
 fn a_trade_that_is_closed_was_not_paid() {
-    let closed = Fact::Closed(OrderNo::from_bytes([1; 16]));
+    let closed = PaymentEvent::Closed(OrderNo::from_bytes([1; 16]));
     let mut book = Book::new(State::PendingPayment);
     assert_eq!(book.hear_from(Provider::Alipay, &closed), Note::NoEffect);
     book.hear_from(Provider::Alipay, &paid("p"));
@@ -288,8 +292,8 @@ fn shipped_and_confirmed_orders_only_note_what_they_hear() {
     assert_eq!(book.hear(&refunded("r", PRICE)), Note::Impossible);
 }
 
-fn report(event_id: &str, fact: Fact) -> Report {
-    let reference = |text| Reference::parse(text).unwrap();
+fn report(event_id: &str, fact: PaymentEvent) -> Report {
+    let reference = |text| ProviderId::parse(text).unwrap();
     Report { provider: Provider::Standard, event_id: reference(event_id), event_type: reference("x"), fact }
 }
 
@@ -297,16 +301,16 @@ fn report(event_id: &str, fact: Fact) -> Report {
 fn what_a_report_says_is_its_order_and_its_money() {
     let right = money("p", PRICE);
     let facts = [
-        Fact::Succeeded(right.clone()),
-        Fact::Refunded(right.clone()),
-        Fact::Succeeded(Money { order_no: OrderNo::from_bytes([2; 16]), ..right.clone() }),
-        Fact::Succeeded(money("q", PRICE)),
-        Fact::Succeeded(money("p", 1)),
-        Fact::Succeeded(Money { currency: Currency::parse("USD").unwrap(), ..right.clone() }),
-        Fact::Failed(right.order_no),
-        Fact::Closed(right.order_no),
-        Fact::RefundFailed(right.order_no),
-        Fact::Unknown,
+        PaymentEvent::Succeeded(right.clone()),
+        PaymentEvent::Refunded(right.clone()),
+        PaymentEvent::Succeeded(Money { order_no: OrderNo::from_bytes([2; 16]), ..right.clone() }),
+        PaymentEvent::Succeeded(money("q", PRICE)),
+        PaymentEvent::Succeeded(money("p", 1)),
+        PaymentEvent::Succeeded(Money { currency: Currency::parse("USD").unwrap(), ..right.clone() }),
+        PaymentEvent::Failed(right.order_no),
+        PaymentEvent::Closed(right.order_no),
+        PaymentEvent::RefundFailed(right.order_no),
+        PaymentEvent::Unknown,
     ];
     for (at, one) in facts.iter().enumerate() {
         for (other_at, other) in facts.iter().enumerate() {
@@ -315,9 +319,9 @@ fn what_a_report_says_is_its_order_and_its_money() {
             assert_eq!(ids[0] == ids[1], at == other_at, "{one:?} {other:?}");
         }
     }
-    let elsewhere = Fact::Succeeded(Money { is_ours: false, is_total: true, ..right.clone() });
-    assert!(elsewhere.says_the_same(&Fact::Succeeded(right.clone())));
-    assert_eq!(report("e", elsewhere).reused_id(), report("e", Fact::Succeeded(right)).reused_id());
+    let elsewhere = PaymentEvent::Succeeded(Money { is_ours: false, is_total: true, ..right.clone() });
+    assert!(elsewhere.says_the_same(&PaymentEvent::Succeeded(right.clone())));
+    assert_eq!(report("e", elsewhere).reused_id(), report("e", PaymentEvent::Succeeded(right)).reused_id());
 }
 
 #[test]
@@ -332,7 +336,7 @@ fn an_id_that_was_used_before_stays_an_id() {
         (format!("xx{}", "\u{7403}".repeat(42)), format!("xx{}", "\u{7403}".repeat(39))),
     ] {
         assert_eq!(id(&own), format!("{kept}#{hash}"));
-        assert!(Reference::parse(&id(&own)).is_ok(), "{own}");
+        assert!(ProviderId::parse(&id(&own)).is_ok(), "{own}");
     }
 }
 
@@ -344,6 +348,6 @@ fn words_read_back() {
     for note in Note::ALL {
         assert_eq!(Note::parse(note.as_str()), Some(*note));
     }
-    assert_eq!(Reference::parse(""), Err(InvalidId));
-    assert_eq!(Reference::parse("a\nb"), Err(InvalidId));
+    assert_eq!(ProviderId::parse(""), Err(InvalidId));
+    assert_eq!(ProviderId::parse("a\nb"), Err(InvalidId));
 }

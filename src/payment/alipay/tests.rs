@@ -53,13 +53,13 @@ fn a_notification_that_another_program_signed() {
     assert_eq!(report.event_type.as_str(), "TRADE_SUCCESS");
     let want = Money {
         order_no: crate::order::OrderNo::parse(ORDER_NO).unwrap(),
-        payment_id: crate::order::Reference::parse("2026112022001400000000000001").unwrap(),
+        payment_id: crate::order::ProviderId::parse("2026112022001400000000000001").unwrap(),
         amount: 1999,
         currency: Currency::parse("CNY").unwrap(),
         is_total: true,
         is_ours: true,
     };
-    assert_eq!(report.fact, Fact::Succeeded(want));
+    assert_eq!(report.fact, PaymentEvent::Succeeded(want));
 }
 
 #[test]
@@ -148,15 +148,15 @@ fn a_parameter_does_not_hide_in_another() {
 #[test]
 fn each_state_of_a_trade_is_a_fact() {
     let fact = |changes: &[(&str, &str)]| hear(changes).unwrap().fact;
-    assert!(matches!(fact(&[("trade_status", "TRADE_FINISHED")]), Fact::Succeeded(_)));
-    assert!(matches!(fact(&[("refund_fee", "0.00")]), Fact::Succeeded(_)));
-    assert!(matches!(fact(&[("trade_status", "TRADE_CLOSED")]), Fact::Closed(_)));
-    assert_eq!(fact(&[("trade_status", "WAIT_BUYER_PAY")]), Fact::Unknown);
-    assert_eq!(fact(&[("trade_status", "")]), Fact::Unknown);
+    assert!(matches!(fact(&[("trade_status", "TRADE_FINISHED")]), PaymentEvent::Succeeded(_)));
+    assert!(matches!(fact(&[("refund_fee", "0.00")]), PaymentEvent::Succeeded(_)));
+    assert!(matches!(fact(&[("trade_status", "TRADE_CLOSED")]), PaymentEvent::Closed(_)));
+    assert_eq!(fact(&[("trade_status", "WAIT_BUYER_PAY")]), PaymentEvent::Unknown);
+    assert_eq!(fact(&[("trade_status", "")]), PaymentEvent::Unknown);
     for status in ["TRADE_SUCCESS", "TRADE_CLOSED", "TRADE_FINISHED"] {
         let back = [("trade_status", status), ("refund_fee", "5.5"), ("gmt_refund", "2026-11-20 21:00:00.1")];
         let report = hear(&back).unwrap();
-        assert!(matches!(report.fact, Fact::Refunded(_)), "{status}");
+        assert!(matches!(report.fact, PaymentEvent::Refunded(_)), "{status}");
         let back = money(&report);
         assert_eq!((back.amount, back.is_total, back.payment_id.as_str()), (550, true, "t1"));
     }
@@ -191,7 +191,7 @@ fn amounts_are_in_the_minor_units_of_their_currency() {
         let money = money(&told);
         assert_eq!((money.amount, money.currency.as_str(), money.is_ours), (amount, currency, true), "{text}");
         let back = hear(&[("trans_currency", currency), ("refund_fee", text)]).unwrap();
-        assert!(matches!(&back.fact, Fact::Refunded(back) if (back.amount, back.is_ours) == (amount, true)));
+        assert!(matches!(&back.fact, PaymentEvent::Refunded(back) if (back.amount, back.is_ours) == (amount, true)));
     }
     for (currency, text) in [("JPY", "1999.5"), ("KWD", "1.9999")] {
         let told = hear(&[("trans_currency", currency), ("total_amount", text)]);

@@ -140,7 +140,7 @@ fn events_become_facts() {
     );
     let money = Money {
         order_no: crate::order::OrderNo::parse(ORDER_NO).unwrap(),
-        payment_id: crate::order::Reference::parse("pay_1").unwrap(),
+        payment_id: crate::order::ProviderId::parse("pay_1").unwrap(),
         amount: 1999,
         currency: Currency::parse("CNY").unwrap(),
         is_total: false,
@@ -148,16 +148,16 @@ fn events_become_facts() {
     };
     let paid = hear(body("payment.succeeded", &data).as_bytes()).unwrap();
     assert_eq!((paid.event_id.as_str(), paid.event_type.as_str()), ("evt_1", "payment.succeeded"));
-    assert_eq!(paid.fact, Fact::Succeeded(money.clone()));
-    assert_eq!(hear(body("payment.refunded", &data).as_bytes()).unwrap().fact, Fact::Refunded(money.clone()));
+    assert_eq!(paid.fact, PaymentEvent::Succeeded(money.clone()));
+    assert_eq!(hear(body("payment.refunded", &data).as_bytes()).unwrap().fact, PaymentEvent::Refunded(money.clone()));
     let failed = format!("{{\"order_no\":\"{ORDER_NO}\"}}");
-    assert_eq!(hear(body("payment.failed", &failed).as_bytes()).unwrap().fact, Fact::Failed(money.order_no));
+    assert_eq!(hear(body("payment.failed", &failed).as_bytes()).unwrap().fact, PaymentEvent::Failed(money.order_no));
     for other in [body("payment.disputed", "null"), body("", "{}"), "{\"type\":\"ping\",\"type2\":1}".to_owned()] {
         let heard = hear(other.as_bytes());
         if other.contains("\"type\":\"\"") {
             assert!(matches!(heard, Err(NotVerified::Malformed(_))), "an event without a name");
         } else {
-            assert_eq!(heard.unwrap().fact, Fact::Unknown, "{other}");
+            assert_eq!(heard.unwrap().fact, PaymentEvent::Unknown, "{other}");
         }
     }
 }

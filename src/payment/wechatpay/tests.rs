@@ -75,7 +75,7 @@ fn the_published_signature() {
     ];
     let report = wechatpay.verify(&headers(&lines), body, 1_624_523_846_000).unwrap();
     assert_eq!(report.event_id.as_str(), "3119dfba-e649-5eec-ab1e-3412bc4d2e17");
-    assert_eq!((report.event_type.as_str(), report.fact), ("PAYSCORE.USER_OPEN_SERVICE", Fact::Unknown));
+    assert_eq!((report.event_type.as_str(), report.fact), ("PAYSCORE.USER_OPEN_SERVICE", PaymentEvent::Unknown));
     assert!(is_unproven(&wechatpay.verify(&headers(&lines), body, 1_624_523_846_000 + 300_001)));
 }
 
@@ -97,13 +97,13 @@ fn a_notification_that_another_program_made() {
     );
     let want = Money {
         order_no: crate::order::OrderNo::parse(ORDER_NO).unwrap(),
-        payment_id: crate::order::Reference::parse("4200000000202611200000000001").unwrap(),
+        payment_id: crate::order::ProviderId::parse("4200000000202611200000000001").unwrap(),
         amount: 1999,
         currency: Currency::parse("CNY").unwrap(),
         is_total: false,
         is_ours: true,
     };
-    assert_eq!(report.fact, Fact::Succeeded(want));
+    assert_eq!(report.fact, PaymentEvent::Succeeded(want));
 }
 
 #[test]
@@ -173,13 +173,13 @@ fn two_api_keys_may_be_active() {
 fn each_event_is_a_fact() {
     let fact = |event_type: &str, plain: &str| hear(event_type, plain).unwrap().fact;
     let paid = payment("SUCCESS", "1230000109", "wxd678efh567hg6787", "{\"total\":1999}");
-    let Fact::Succeeded(money) = fact("TRANSACTION.SUCCESS", &paid) else { panic!("not paid") };
+    let PaymentEvent::Succeeded(money) = fact("TRANSACTION.SUCCESS", &paid) else { panic!("not paid") };
     assert_eq!((money.amount, money.currency.as_str(), money.is_ours), (1999, "CNY", true));
     let closed = payment("CLOSED", "1230000109", "wxd678efh567hg6787", "{\"total\":1999}");
-    assert_eq!(fact("TRANSACTION.SUCCESS", &closed), Fact::Unknown);
+    assert_eq!(fact("TRANSACTION.SUCCESS", &closed), PaymentEvent::Unknown);
     for (mchid, appid) in [("1230000109", "wx1"), ("1", "wxd678efh567hg6787")] {
         let other = payment("SUCCESS", mchid, appid, "{\"total\":1999,\"currency\":\"USD\"}");
-        let Fact::Succeeded(money) = fact("TRANSACTION.SUCCESS", &other) else { panic!("not paid") };
+        let PaymentEvent::Succeeded(money) = fact("TRANSACTION.SUCCESS", &other) else { panic!("not paid") };
         assert_eq!((money.currency.as_str(), money.is_ours), ("USD", false));
     }
     let back = |status: &str, mchid: &str| {
@@ -188,11 +188,13 @@ fn each_event_is_a_fact() {
              \"out_refund_no\":\"x\",\"refund_status\":\"{status}\",\"amount\":{{\"total\":1999,\"refund\":999}}}}"
         )
     };
-    let Fact::Refunded(money) = fact("REFUND.SUCCESS", &back("SUCCESS", "1230000109")) else { panic!("not refunded") };
+    let PaymentEvent::Refunded(money) = fact("REFUND.SUCCESS", &back("SUCCESS", "1230000109")) else {
+        panic!("not refunded")
+    };
     assert_eq!((money.amount, money.payment_id.as_str(), money.is_total, money.is_ours), (999, "r1", false, true));
     assert!(!fact("REFUND.SUCCESS", &back("SUCCESS", "1")).money().unwrap().is_ours);
-    assert_eq!(fact("REFUND.SUCCESS", &back("PROCESSING", "1230000109")), Fact::Unknown);
-    let failed = Fact::RefundFailed(order_no(ORDER_NO).unwrap());
+    assert_eq!(fact("REFUND.SUCCESS", &back("PROCESSING", "1230000109")), PaymentEvent::Unknown);
+    let failed = PaymentEvent::RefundFailed(order_no(ORDER_NO).unwrap());
     for (event_type, status) in [
         ("REFUND.ABNORMAL", "ABNORMAL"),
         ("REFUND.CLOSED", "CLOSED"),
@@ -206,8 +208,8 @@ fn each_event_is_a_fact() {
         let other = back("CLOSED", "1230000109").replace(ORDER_NO, "shop-1");
         assert_eq!(hear(event_type, &other), Err(NotVerified::OtherOrder));
     }
-    assert_eq!(fact("COUPON.USE", "{}"), Fact::Unknown);
-    assert_eq!(hear_body("{\"id\":\"e\",\"event_type\":\"COUPON.USE\"}").unwrap().fact, Fact::Unknown);
+    assert_eq!(fact("COUPON.USE", "{}"), PaymentEvent::Unknown);
+    assert_eq!(hear_body("{\"id\":\"e\",\"event_type\":\"COUPON.USE\"}").unwrap().fact, PaymentEvent::Unknown);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use rushgate::ledger::{Appended, Error, Ledger, OpenError, SqliteLedger};
+use rushgate::ledger::{AppendOutcome, Error, Ledger, SqliteLedger, SqliteOpenError};
 use rushgate::order::{History, Rules, State};
 use rusqlite::Connection;
 use tempfile::TempDir;
@@ -27,7 +27,7 @@ async fn used() -> Books {
     let rules = Rules { shards: 2, ..limited(5) };
     let books = Books::new(Kind::Sqlite, new_sale("s", rules, &[("a", 20), ("b", 20)])).await;
     let wishes: Vec<_> = (1..=8).map(|user| books.wish(user, "k", 2)).collect();
-    assert!(books.append(&wishes).await.iter().all(|answer| matches!(answer, Appended::Created { .. })));
+    assert!(books.append(&wishes).await.iter().all(|answer| matches!(answer, AppendOutcome::Created { .. })));
     books
 }
 
@@ -162,8 +162,8 @@ async fn an_order_is_found_by_its_number_before_and_after_it_is_indexed() {
     let wishes: Vec<_> = (1..=8).map(|user| books.wish(user, "k", 2)).collect();
     let found = async |ledger: &dyn Ledger| {
         for wish in &wishes {
-            let row = ledger.find(None, wish.hold.order_no).await.unwrap();
-            assert_eq!(row, ledger.find(Some(wish.hold.user), wish.hold.order_no).await.unwrap());
+            let row = ledger.find(None, wish.reservation.order_no).await.unwrap();
+            assert_eq!(row, ledger.find(Some(wish.reservation.user), wish.reservation.order_no).await.unwrap());
             assert!(row.is_some());
         }
     };
@@ -213,7 +213,7 @@ async fn a_step_in_a_broken_ledger_leaves_nothing() {
 #[tokio::test]
 async fn a_ledger_file_has_one_process() {
     let books = used().await;
-    assert!(matches!(SqliteLedger::open(&file(directory(&books))), Err(OpenError::Locked(_))));
+    assert!(matches!(SqliteLedger::open(&file(directory(&books))), Err(SqliteOpenError::Locked(_))));
     books.ledger.close().await;
     let again = open(directory(&books));
     assert_eq!(again.sales(0).await.unwrap().len(), 1);
@@ -227,7 +227,7 @@ async fn a_ledger_of_a_newer_program_is_refused() {
     connection.execute_batch("PRAGMA user_version = 99").unwrap();
     connection.close().unwrap();
     let refused = SqliteLedger::open(&file(directory(&books))).err();
-    assert!(matches!(refused, Some(OpenError::TooNew { found: 99, .. })), "{refused:?}");
+    assert!(matches!(refused, Some(SqliteOpenError::TooNew { found: 99, .. })), "{refused:?}");
 }
 
 #[tokio::test]
@@ -236,7 +236,7 @@ async fn a_file_that_is_no_ledger_is_refused() {
     std::fs::write(file(&directory), b"not a database, and long enough to be told from an empty one".repeat(99))
         .unwrap();
     let refused = SqliteLedger::open(&file(&directory)).err();
-    assert!(matches!(refused, Some(OpenError::Sqlite(..))), "{refused:?}");
+    assert!(matches!(refused, Some(SqliteOpenError::Sqlite(..))), "{refused:?}");
 }
 
 #[tokio::test]
@@ -249,7 +249,7 @@ async fn a_ledger_dropped_without_closing_keeps_every_order() {
     let ledger = home.open().await;
     let books = Books { name, home, ledger, sale };
     assert_eq!(books.row(&wish).await, row);
-    assert_eq!(books.append_one(&wish).await, Appended::Exists(row));
+    assert_eq!(books.append_one(&wish).await, AppendOutcome::Exists(row));
     books.assert_balanced().await;
 }
 

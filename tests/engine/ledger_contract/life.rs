@@ -7,15 +7,16 @@ mod reports;
 mod reused;
 
 use rushgate::ledger::idempotency::{Operation, Scope};
-use rushgate::ledger::{Appended, AskedStep, Change, Changed, Entry};
+use rushgate::ledger::{AppendDenial, AppendOutcome, Change, Changed, Entry, StepRequest};
 use rushgate::limits::KEY_KEPT_MS;
 use rushgate::limits::KEYS_PER_STEP_MAX;
 use rushgate::order::{
-    By, Fact, Fingerprint, History, Money, Note, Order, Provider, Reference, Report, Rules, SkuLevel, State, Step,
+    Actor, Fingerprint, History, Money, Note, Order, PaymentEvent, Provider, ProviderId, Report, Rules, SkuLevel,
+    State, Step,
 };
 
 use super::{Books, CREATED, ledgers, limited};
-use crate::world::{NOON, hold, key, new_sale, rules, user};
+use crate::world::{NOON, key, new_sale, reservation, rules, user};
 
 /// A sale without a payment step.
 fn free() -> Rules {
@@ -28,48 +29,48 @@ const PRICE: i64 = 1999;
 /// When the orders of the tests' sales are past their time to pay.
 pub(crate) const LATE: i64 = NOON + 900_000;
 
-pub(crate) fn reference(text: &str) -> Reference {
-    Reference::parse(text).unwrap()
+pub(crate) fn reference(text: &str) -> ProviderId {
+    ProviderId::parse(text).unwrap()
 }
 
 /// A buyer's wish for a step of their own order.
-pub(crate) fn asked(wish: &Entry, step: Step, key_text: &str) -> AskedStep {
-    let (user, order_no) = (wish.hold.user, wish.hold.order_no);
+pub(crate) fn asked(wish: &Entry, step: Step, key_text: &str) -> StepRequest {
+    let (user, order_no) = (wish.reservation.user, wish.reservation.order_no);
     let scope = Scope::new(&[step.as_str(), &user.to_string(), &order_no.to_string()]).unwrap();
     let fingerprint = Fingerprint::of_fields(step.as_str(), &[order_no.as_bytes()]);
-    AskedStep {
+    StepRequest {
         order_no,
         user: Some(user),
         step,
         restock: false,
-        by: By::Buyer,
+        by: Actor::Buyer,
         operation: Operation { scope, key: key(key_text), fingerprint },
         keep_until: NOON + KEY_KEPT_MS,
     }
 }
 
-pub(crate) fn report(event_id: &str, fact: Fact) -> Report {
+pub(crate) fn report(event_id: &str, fact: PaymentEvent) -> Report {
     let event_type = reference(&format!("payment.{}", fact.as_str()));
     Report { provider: Provider::Standard, event_id: reference(event_id), event_type, fact }
 }
 
 pub(crate) fn money(wish: &Entry, payment_id: &str) -> Money {
     Money {
-        order_no: wish.hold.order_no,
+        order_no: wish.reservation.order_no,
         payment_id: reference(payment_id),
-        amount: PRICE * i64::from(wish.hold.quantity),
-        currency: wish.sale.skus[usize::from(wish.hold.sku)].currency,
+        amount: PRICE * i64::from(wish.reservation.quantity),
+        currency: wish.sale.skus[usize::from(wish.reservation.sku)].currency,
         is_total: false,
         is_ours: true,
     }
 }
 
 pub(crate) fn payment(wish: &Entry, event_id: &str) -> Report {
-    report(event_id, Fact::Succeeded(money(wish, &format!("pay-{event_id}"))))
+    report(event_id, PaymentEvent::Succeeded(money(wish, &format!("pay-{event_id}"))))
 }
 
 pub(crate) fn refund(wish: &Entry, event_id: &str) -> Report {
-    report(event_id, Fact::Refunded(money(wish, &format!("refund-{event_id}"))))
+    report(event_id, PaymentEvent::Refunded(money(wish, &format!("refund-{event_id}"))))
 }
 
 impl Books {
@@ -80,7 +81,7 @@ impl Books {
         answers
     }
 
-    async fn ask(&self, asked: AskedStep) -> Changed {
+    async fn ask(&self, asked: StepRequest) -> Changed {
         self.change_at(vec![Change::Step(asked)], NOON + 5).await.remove(0)
     }
 
@@ -88,12 +89,12 @@ impl Books {
         self.ask(asked(wish, step, key_text)).await
     }
 
-    async fn hear(&self, report: Report) -> Changed {
+    async fn record_report(&self, report: Report) -> Changed {
         self.change_at(vec![Change::Report(report)], NOON + 5).await.remove(0)
     }
 
     async fn history(&self, wish: &Entry) -> History {
-        self.ledger.history(wish.hold.user, wish.hold.order_no).await.unwrap()
+        self.ledger.history(wish.reservation.user, wish.reservation.order_no).await.unwrap()
     }
 
     async fn state(&self, wish: &Entry) -> State {
@@ -104,7 +105,7 @@ impl Books {
     async fn taken_through(&self, user_id: u64, key_text: &str, steps: &[Step]) -> Entry {
         let wish = self.wish(user_id, key_text, 2);
         let appended = self.append_one(&wish).await;
-        assert!(matches!(appended, Appended::Created { .. }), "{}: {appended:?}", self.name);
+        assert!(matches!(appended, AppendOutcome::Created { .. }), "{}: {appended:?}", self.name);
         for step in steps {
             let changed = self.step(&wish, *step, "there").await;
             assert!(matches!(changed, Changed::Done { .. }), "{}: {step:?}: {changed:?}", self.name);
@@ -142,7 +143,7 @@ pub(super) fn way_to(state: State) -> &'static [Step] {
 async fn a_step_is_written_into_the_order() {
     for kind in ledgers() {
         let mut books = Books::new(kind, new_sale("s", rules(2), &[("a", 10), ("b", 10)])).await;
-        let wish = books.entry(hold(&books.sale, 3, "k", 1, 4));
+        let wish = books.entry(reservation(&books.sale, 3, "k", 1, 4));
         books.append_one(&wish).await;
         let made = books.row(&wish).await;
         let (order, returned) = done(books.step(&wish, Step::Pay, "pay").await);
@@ -167,7 +168,7 @@ async fn every_state_takes_the_steps_of_the_table_and_no_other() {
                 let wish = books.taken_through(7, &format!("k{n}"), way_to(from)).await;
                 let (before, level) = (books.row(&wish).await, books.level(0, 0).await);
                 assert_eq!(before.state, from, "{place}");
-                let changed = books.ask(AskedStep { restock, ..asked(&wish, step, "tried") }).await;
+                let changed = books.ask(StepRequest { restock, ..asked(&wish, step, "tried") }).await;
                 let (after, now) = (books.row(&wish).await, books.level(0, 0).await);
                 let is_back = !before.returned
                     && (matches!(step, Step::Cancel | Step::Expire) || (step == Step::Refund && restock));
@@ -211,7 +212,7 @@ async fn the_same_key_is_answered_as_the_order_stood() {
         let name = books.name;
         let wish = books.taken_through(1, "k", &[]).await;
         let (shipped, _) = done(books.step(&wish, Step::Ship, "x").await);
-        let other = AskedStep {
+        let other = StepRequest {
             operation: Operation {
                 fingerprint: Fingerprint::of_fields("z", &[]),
                 ..asked(&wish, Step::Ship, "x").operation
@@ -253,7 +254,7 @@ async fn a_no_uses_no_key_up() {
         let ship = asked(&wish, Step::Ship, "x");
         assert_eq!(books.ask(ship.clone()).await, Changed::NotAllowed(State::PendingPayment), "{name}");
         let fingerprint = Fingerprint::of_fields("another", &[]);
-        let another = AskedStep { operation: Operation { fingerprint, ..ship.operation.clone() }, ..ship.clone() };
+        let another = StepRequest { operation: Operation { fingerprint, ..ship.operation.clone() }, ..ship.clone() };
         assert_eq!(books.ask(another.clone()).await, Changed::NotAllowed(State::PendingPayment), "{name}");
         assert!(is_done(&books.step(&wish, Step::Pay, "pay").await), "{name}");
         let (shipped, _) = done(books.ask(ship.clone()).await);
@@ -271,15 +272,15 @@ async fn nobody_changes_the_order_of_another() {
         let name = books.name;
         let wish = books.taken_through(1, "k", &[]).await;
         let cancel = asked(&wish, Step::Cancel, "x");
-        let stranger = AskedStep { user: Some(user(2)), ..cancel.clone() };
+        let stranger = StepRequest { user: Some(user(2)), ..cancel.clone() };
         assert_eq!(books.ask(stranger.clone()).await, Changed::NotFound, "{name}");
         let nowhere = asked(&books.wish(1, "none", 1), Step::Cancel, "x");
         assert_eq!(books.ask(nowhere.clone()).await, Changed::NotFound, "{name}");
         // Had the stranger left anything under the key, the buyer would hear of it.
         let (cancelled, _) = done(books.ask(cancel.clone()).await);
         assert_eq!(books.ask(stranger).await, Changed::NotFound, "{name}: nor is the answer told to strangers");
-        assert_eq!(books.ask(AskedStep { user: None, ..nowhere }).await, Changed::NotFound, "{name}");
-        let operator = AskedStep { user: None, by: By::Operator, ..cancel };
+        assert_eq!(books.ask(StepRequest { user: None, ..nowhere }).await, Changed::NotFound, "{name}");
+        let operator = StepRequest { user: None, by: Actor::Operator, ..cancel };
         assert_eq!(books.ask(operator).await, Changed::Before(cancelled), "{name}: an operator changes anybody's");
         books.assert_balanced().await;
     }
@@ -337,14 +338,22 @@ async fn whose_units_went_back_may_order_again() {
             let buyer = n as u64 + 1;
             let wish = books.taken_through(buyer, "first", &[]).await;
             let more = books.wish(buyer, "second", 1);
-            assert_eq!(books.append_one(&more).await, Appended::LimitReached, "{name}: {steps:?}");
+            assert_eq!(
+                books.append_one(&more).await,
+                AppendOutcome::Denied(AppendDenial::LimitReached),
+                "{name}: {steps:?}"
+            );
             for step in steps {
-                assert!(is_done(&books.ask(AskedStep { restock, ..asked(&wish, *step, "k") }).await), "{name}");
+                assert!(is_done(&books.ask(StepRequest { restock, ..asked(&wish, *step, "k") }).await), "{name}");
             }
-            let expected = if is_back { CREATED } else { Appended::LimitReached };
+            let expected = if is_back { CREATED } else { AppendOutcome::Denied(AppendDenial::LimitReached) };
             assert_eq!(books.append_one(&more).await, expected, "{name}: {steps:?}");
             let rest = books.append_one(&books.wish(buyer, "third", 2)).await;
-            assert_eq!(rest, Appended::LimitReached, "{name}: {steps:?}: not more than before");
+            assert_eq!(
+                rest,
+                AppendOutcome::Denied(AppendDenial::LimitReached),
+                "{name}: {steps:?}: not more than before"
+            );
         }
         books.assert_balanced().await;
     }
@@ -362,7 +371,7 @@ async fn a_batch_takes_its_changes_in_turn() {
         let other = {
             let ship = asked(&b, Step::Ship, "ship");
             let operation = Operation { fingerprint: Fingerprint::of_fields("other", &[]), ..ship.operation };
-            Change::Step(AskedStep { operation, ..asked(&b, Step::Ship, "ship") })
+            Change::Step(StepRequest { operation, ..asked(&b, Step::Ship, "ship") })
         };
         let batch = vec![
             step(&c, Step::Cancel, "x"),
@@ -405,16 +414,16 @@ async fn a_batch_takes_its_changes_in_turn() {
 
 /// It moves nothing.
 pub(crate) fn heard(note: Note) -> Changed {
-    Changed::Heard { note, steps: [None; 2], waited: None, is_new: true }
+    Changed::Reported { note, steps: [None; 2], waited: None, is_new: true }
 }
 
 /// It was kept before.
 fn known(note: Note) -> Changed {
-    Changed::Heard { note, steps: [None; 2], waited: None, is_new: false }
+    Changed::Reported { note, steps: [None; 2], waited: None, is_new: false }
 }
 
 fn applied(steps: [Option<Step>; 2], waited: Option<Note>) -> Changed {
-    Changed::Heard { note: Note::Applied, steps, waited, is_new: true }
+    Changed::Reported { note: Note::Applied, steps, waited, is_new: true }
 }
 
 pub(crate) fn paid() -> Changed {
@@ -442,7 +451,7 @@ fn word(changed: &Changed) -> String {
             format!("done {} {}{back}", order.state.as_str(), order.state_version)
         }
         Changed::Before(order) => format!("before {} {}", order.state.as_str(), order.state_version),
-        Changed::Heard { note, .. } => format!("heard {}", note.as_str()),
+        Changed::Reported { note, .. } => format!("heard {}", note.as_str()),
         Changed::NotFound => "not found".to_owned(),
         Changed::OtherContent => "other content".to_owned(),
         Changed::NotAllowed(state) => format!("not allowed {}", state.as_str()),

@@ -1,6 +1,6 @@
 //! Sales, their stock, and what operators and gates do to it.
 
-use rushgate::ledger::{Appended, Begin, Begun, Restock, Restocked, SaleCreated, Transfer};
+use rushgate::ledger::{AppendOutcome, CreateOutcome, EpochRequest, EpochStart, Restock, RestockOutcome, Transfer};
 use rushgate::limits::STOCK_UNITS_MAX;
 use rushgate::order::{Boundary, NewSale, OnDuplicate, Rules, Sale, Salt, SkuLevel, SkuNo, Switch};
 
@@ -11,7 +11,7 @@ fn demo() -> NewSale {
     new_sale("s", Rules { user_limit: Some(2), ..rules(3) }, &[("a", 10), ("b", 5)])
 }
 
-async fn create(books: &Books, new: NewSale) -> SaleCreated {
+async fn create(books: &Books, new: NewSale) -> CreateOutcome {
     books.ledger.create_sale(new, Salt::new([1; 32]), NOON + 1).await.unwrap()
 }
 
@@ -30,7 +30,7 @@ async fn the_same_sale_is_made_once() {
         let shards_not_named = NewSale { shards_named: false, rules: Rules { shards: 64, ..demo().rules }, ..demo() };
         for _ in 0..2 {
             for same in [demo(), other_order.clone(), shards_not_named.clone()] {
-                let SaleCreated::Same(sale) = create(&books, same).await else { panic!("{name}: not the same") };
+                let CreateOutcome::Same(sale) = create(&books, same).await else { panic!("{name}: not the same") };
                 assert_eq!(facts(&sale), facts(&books.sale), "{name}: as it was made first");
                 assert_eq!(sale.salt.as_bytes(), &SALT, "{name}: the salt never changes");
             }
@@ -68,7 +68,7 @@ async fn another_sale_under_the_same_id_is_told_apart() {
         ];
         for (n, new) in different.into_iter().enumerate() {
             let created = create(&books, new).await;
-            assert!(matches!(created, SaleCreated::Different), "{}: {n}: {created:?}", books.name);
+            assert!(matches!(created, CreateOutcome::Different), "{}: {n}: {created:?}", books.name);
         }
         let sales = books.ledger.sales(0).await.unwrap();
         assert_eq!(facts(&sales[0]), facts(&books.sale), "{}", books.name);
@@ -80,8 +80,8 @@ async fn a_restocked_sale_is_still_the_same() {
     for kind in ledgers() {
         let books = Books::new(kind, demo()).await;
         let restocked = books.ledger.restock(restock(&books, "c", 0, 3, &[(0, 3)])).await.unwrap();
-        assert_eq!(restocked, Restocked::Applied, "{}", books.name);
-        assert!(matches!(create(&books, demo()).await, SaleCreated::Same(_)), "{}", books.name);
+        assert_eq!(restocked, RestockOutcome::Applied, "{}", books.name);
+        assert!(matches!(create(&books, demo()).await, CreateOutcome::Same(_)), "{}", books.name);
     }
 }
 
@@ -136,19 +136,19 @@ async fn a_restock_is_applied_once_per_change() {
         let mut books = Books::new(kind, demo()).await;
         let name = books.name;
         let more = restock(&books, "more", 0, 6, &[(0, 2), (1, 2), (2, 2)]);
-        assert_eq!(books.ledger.restock(more.clone()).await.unwrap(), Restocked::Applied, "{name}");
+        assert_eq!(books.ledger.restock(more.clone()).await.unwrap(), RestockOutcome::Applied, "{name}");
         assert_eq!(totals(&books, 0).await, [6, 5, 5], "{name}");
         let less = restock(&books, "less", 0, -7, &[(0, -6), (2, -1)]);
-        assert_eq!(books.ledger.restock(less.clone()).await.unwrap(), Restocked::Applied, "{name}");
+        assert_eq!(books.ledger.restock(less.clone()).await.unwrap(), RestockOutcome::Applied, "{name}");
         books.reopen().await;
         let split_otherwise = Restock { by_shard: vec![(2, 6)], ..more.clone() };
         for again in [more.clone(), less, split_otherwise] {
-            assert_eq!(books.ledger.restock(again).await.unwrap(), Restocked::Before, "{name}");
+            assert_eq!(books.ledger.restock(again).await.unwrap(), RestockOutcome::Before, "{name}");
         }
         let other_units = Restock { units: 5, ..more.clone() };
         let other_sku = Restock { sku: books.sale.skus[1].no, ..more };
         for different in [other_units, other_sku] {
-            assert_eq!(books.ledger.restock(different).await.unwrap(), Restocked::Different, "{name}");
+            assert_eq!(books.ledger.restock(different).await.unwrap(), RestockOutcome::Different, "{name}");
         }
         assert_eq!(totals(&books, 0).await, [0, 5, 4], "{name}");
         assert_eq!(totals(&books, 1).await, [2, 2, 1], "{name}");
@@ -169,12 +169,12 @@ async fn a_restock_that_is_not_possible_changes_nothing() {
             restock(&books, "c", 0, -3, &[(0, -1), (1, -2)]),
             restock(&books, "c", 0, STOCK_UNITS_MAX - 9, &[(0, STOCK_UNITS_MAX - 9)]),
         ] {
-            assert_eq!(books.ledger.restock(change).await.unwrap(), Restocked::NotPossible, "{name}");
+            assert_eq!(books.ledger.restock(change).await.unwrap(), RestockOutcome::NotPossible, "{name}");
         }
         assert_eq!(totals(&books, 0).await, [4, 3, 3], "{name}");
         // The id was not used up.
         let possible = restock(&books, "c", 0, STOCK_UNITS_MAX - 10, &[(0, STOCK_UNITS_MAX - 10)]);
-        assert_eq!(books.ledger.restock(possible).await.unwrap(), Restocked::Applied, "{name}");
+        assert_eq!(books.ledger.restock(possible).await.unwrap(), RestockOutcome::Applied, "{name}");
         books.assert_balanced().await;
     }
 }
@@ -188,7 +188,7 @@ async fn a_change_is_looked_up_by_its_id() {
         books.ledger.restock(restock(&books, "c", 1, -2, &[(0, -2)])).await.unwrap();
         assert_eq!(look("c").await, Some((books.sale.skus[1].no, -2)), "{}", books.name);
         assert_eq!(look("d").await, None, "{}", books.name);
-        let SaleCreated::New(other) = create(&books, new_sale("t", rules(1), &[("a", 1)])).await else { panic!() };
+        let CreateOutcome::New(other) = create(&books, new_sale("t", rules(1), &[("a", 1)])).await else { panic!() };
         let there = books.ledger.restocked(other.no, parse("c")).await.unwrap();
         assert_eq!(there, None, "{}: an id belongs to its sale", books.name);
     }
@@ -213,8 +213,8 @@ async fn a_transfer_moves_unsold_units_once_per_id() {
     }
 }
 
-fn begin(shard: u16, after: i64) -> Begin {
-    Begin { shard, after }
+fn begin(shard: u16, after: i64) -> EpochRequest {
+    EpochRequest { shard, after }
 }
 
 #[tokio::test]
@@ -222,7 +222,7 @@ async fn epochs_increase_by_shard_and_one_is_the_first() {
     for kind in ledgers() {
         let mut books = Books::new(kind, demo()).await;
         let name = books.name;
-        let begun = async |books: &Books, begins: &[Begin]| {
+        let begun = async |books: &Books, begins: &[EpochRequest]| {
             let epochs = books.ledger.begin_epochs(books.sale.no, begins.to_vec()).await.unwrap();
             epochs.iter().map(|epoch| (epoch.epoch, epoch.begun.is_some(), epoch.is_first())).collect::<Vec<_>>()
         };
@@ -259,7 +259,12 @@ async fn an_epoch_tells_the_stock_of_its_shard_and_the_switch() {
         let stock = books.ledger.stock(books.sale.no).await.unwrap();
         for (shard, epoch) in epochs.into_iter().enumerate() {
             let levels = vec![stock[0][shard], stock[1][shard]];
-            assert_eq!(epoch.begun, Some(Begun { levels, switch: Switch::Paused }), "{}: shard {shard}", books.name);
+            assert_eq!(
+                epoch.begun,
+                Some(EpochStart { levels, switch: Switch::Paused }),
+                "{}: shard {shard}",
+                books.name
+            );
         }
         assert_eq!(stock[0][1], SkuLevel { total: 3, held: 2, sold: 0, returned: 0 }, "{}", books.name);
     }
@@ -273,7 +278,7 @@ async fn an_order_is_told_the_epoch_that_began_before_it() {
         books.ledger.begin_epochs(books.sale.no, vec![begin(1, 0)]).await.unwrap();
         books.ledger.begin_epochs(books.sale.no, vec![begin(1, 1)]).await.unwrap();
         let after = books.append(&[books.wish(1, "b", 1), books.wish(2, "c", 1)]).await;
-        assert_eq!(after, [Appended::Created { epoch: 2 }, CREATED], "{}", books.name);
+        assert_eq!(after, [AppendOutcome::Created { epoch: 2 }, CREATED], "{}", books.name);
     }
 }
 
@@ -281,7 +286,7 @@ async fn an_order_is_told_the_epoch_that_began_before_it() {
 async fn revisions_tell_what_is_new() {
     for kind in ledgers() {
         let books = Books::new(kind, demo()).await;
-        let SaleCreated::New(second) = create(&books, new_sale("t", rules(1), &[("a", 1)])).await else { panic!() };
+        let CreateOutcome::New(second) = create(&books, new_sale("t", rules(1), &[("a", 1)])).await else { panic!() };
         let ids = async |after| {
             let sales = books.ledger.sales(after).await.unwrap();
             sales.into_iter().map(|sale| sale.id.as_str().to_owned()).collect::<Vec<_>>()
@@ -307,11 +312,11 @@ async fn a_ledger_keeps_its_id_and_shares_it_with_none() {
 async fn that_orders_went_past_the_gate_is_kept() {
     for kind in ledgers() {
         let mut books = Books::new(kind, demo()).await;
-        let ungated = async |books: &Books| books.ledger.sales(0).await.unwrap()[0].ungated;
-        assert!(!ungated(&books).await, "{}", books.name);
-        books.ledger.mark_ungated(books.sale.no).await.unwrap();
-        books.ledger.mark_ungated(books.sale.no).await.unwrap();
+        let bypassed = async |books: &Books| books.ledger.sales(0).await.unwrap()[0].bypassed;
+        assert!(!bypassed(&books).await, "{}", books.name);
+        books.ledger.mark_bypassed(books.sale.no).await.unwrap();
+        books.ledger.mark_bypassed(books.sale.no).await.unwrap();
         books.reopen().await;
-        assert!(ungated(&books).await, "{}", books.name);
+        assert!(bypassed(&books).await, "{}", books.name);
     }
 }

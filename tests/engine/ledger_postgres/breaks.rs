@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use rushgate::ledger::{Appended, Error, Ledger, PostgresLedger, Restock, Restocked, Transfer};
+use rushgate::ledger::{AppendOutcome, Error, Ledger, PostgresLedger, Restock, RestockOutcome, Transfer};
 use tokio::time::Instant;
 
 use super::proxy::{Cut, Proxy};
@@ -40,7 +40,7 @@ async fn appends_survive_connections_that_are_ended_under_them() {
                     match shop.engines[0].append(batch.clone()).await {
                         Ok(answers) if answers.iter().all(is_created) => break,
                         Ok(answers) => {
-                            assert!(answers.iter().all(|answer| matches!(answer, Appended::Exists(_))));
+                            assert!(answers.iter().all(|answer| matches!(answer, AppendOutcome::Exists(_))));
                             assert!(may_exist, "what was surely not done is not there");
                             break;
                         }
@@ -87,7 +87,7 @@ async fn a_lost_answer_to_a_commit_is_settled_by_the_same_call() {
         let lost = engine.append(vec![wish.clone()]).await;
         assert!(matches!(lost, Err(Error::Unknown(_))), "{cut:?}: {lost:?}");
         let settled = engine.append(vec![wish.clone()]).await.unwrap();
-        assert_eq!(matches!(settled[0], Appended::Exists(_)), is_done, "{cut:?}: {settled:?}");
+        assert_eq!(matches!(settled[0], AppendOutcome::Exists(_)), is_done, "{cut:?}: {settled:?}");
         assert_eq!(is_created(&settled[0]), !is_done, "{cut:?}: {settled:?}");
     }
     let sku = shop.sale.skus[0].no;
@@ -100,7 +100,7 @@ async fn a_lost_answer_to_a_commit_is_settled_by_the_same_call() {
         let restock = Restock { sale: shop.sale.no, change_id, sku, units: 7, by_shard, now_ms: NOON };
         proxy.cut_next(cut);
         assert!(matches!(engine.restock(restock.clone()).await, Err(Error::Unknown(_))), "{cut:?}");
-        let expected = if cut == Cut::After { Restocked::Before } else { Restocked::Applied };
+        let expected = if cut == Cut::After { RestockOutcome::Before } else { RestockOutcome::Applied };
         assert_eq!(engine.restock(restock).await.unwrap(), expected, "{cut:?}");
     }
     let stock = engine.stock(shop.sale.no).await.unwrap();
@@ -118,8 +118,10 @@ async fn a_server_that_falls_fails_calls_at_once_and_loses_nothing() {
     server.crash();
     for wish in &wishes {
         let asked = Instant::now();
-        let (appended, found) =
-            tokio::join!(engine.append(vec![wish.clone()]), engine.find(Some(wish.hold.user), wish.hold.order_no));
+        let (appended, found) = tokio::join!(
+            engine.append(vec![wish.clone()]),
+            engine.find(Some(wish.reservation.user), wish.reservation.order_no)
+        );
         assert!(matches!(appended, Err(Error::Unavailable(_))), "{appended:?}");
         assert!(matches!(found, Err(Error::Unavailable(_))), "{found:?}");
         assert!(asked.elapsed() < Duration::from_secs(3), "{:?}", asked.elapsed());
@@ -127,10 +129,12 @@ async fn a_server_that_falls_fails_calls_at_once_and_loses_nothing() {
     server.run(&[]);
     for wish in &wishes {
         let again = eventually(async || engine.append(vec![wish.clone()]).await.ok()).await;
-        assert!(matches!(again[0], Appended::Exists(_)), "{again:?}");
+        assert!(matches!(again[0], AppendOutcome::Exists(_)), "{again:?}");
     }
-    let found = eventually(async || engine.find(Some(wishes[0].hold.user), wishes[0].hold.order_no).await.ok()).await;
-    assert_eq!(found.unwrap().order_no, wishes[0].hold.order_no);
+    let found =
+        eventually(async || engine.find(Some(wishes[0].reservation.user), wishes[0].reservation.order_no).await.ok())
+            .await;
+    assert_eq!(found.unwrap().order_no, wishes[0].reservation.order_no);
     // Another server, or an old copy, behind the same address is not this ledger.
     let mut sql = shop.sql().await;
     sqlx::query("UPDATE ledger_id SET id = id + 1").execute(&mut sql).await.unwrap();
@@ -160,12 +164,12 @@ async fn an_order_that_waits_for_its_standby_is_neither_told_nor_seen() {
     assert!(matches!(waits, Err(Error::Unknown(_))), "{waits:?}");
     let again = engine.append(vec![wish.clone()]).await;
     assert!(matches!(again, Err(Error::Busy)), "the first attempt still holds its segment: {again:?}");
-    assert_eq!(engine.find(Some(wish.hold.user), wish.hold.order_no).await.unwrap(), None);
+    assert_eq!(engine.find(Some(wish.reservation.user), wish.reservation.order_no).await.unwrap(), None);
     for statement in ["ALTER SYSTEM RESET synchronous_standby_names", "SELECT pg_reload_conf()"] {
         sqlx::raw_sql(statement).execute(&mut sql).await.unwrap();
     }
     let settled = eventually(async || engine.append(vec![wish.clone()]).await.ok()).await;
-    assert!(matches!(settled[0], Appended::Exists(_)), "{settled:?}");
+    assert!(matches!(settled[0], AppendOutcome::Exists(_)), "{settled:?}");
 }
 
 #[tokio::test]

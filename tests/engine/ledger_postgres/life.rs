@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
-use rushgate::ledger::{Appended, AskedStep, Begin, Change, Changed, Entry, Error, Ledger, Restock, Transfer};
-use rushgate::order::{Fact, Note, Rules, State, Step};
+use rushgate::ledger::{
+    AppendOutcome, Change, Changed, Entry, EpochRequest, Error, Ledger, Restock, StepRequest, Transfer,
+};
+use rushgate::order::{Note, PaymentEvent, Rules, State, Step};
 use sqlx::PgConnection;
 use tokio::task::JoinSet;
 
@@ -17,7 +19,7 @@ use crate::world::{NOON, name, rules};
 
 impl Shop {
     async fn state(&self, wish: &Entry) -> State {
-        self.engines[0].find(None, wish.hold.order_no).await.unwrap().unwrap().state
+        self.engines[0].find(None, wish.reservation.order_no).await.unwrap().unwrap().state
     }
 }
 
@@ -28,11 +30,11 @@ fn drawn(random: &mut Random, wishes: &[Entry], n: u64) -> Change {
     match random.below(6) {
         0 => Change::Report(payment(wish, &format!("e{}", random.below(30)))),
         1 => Change::Report(refund(wish, &format!("r{}", random.below(30)))),
-        2 => Change::Step(AskedStep { restock: true, ..asked(wish, Step::Refund, &key) }),
+        2 => Change::Step(StepRequest { restock: true, ..asked(wish, Step::Refund, &key) }),
         3 => Change::Step(asked(wish, Step::Ship, &key)),
-        4 => Change::Report(report(&format!("u{}", random.below(30)), Fact::Unknown)),
+        4 => Change::Report(report(&format!("u{}", random.below(30)), PaymentEvent::Unknown)),
         // Keys that several changes use, of whatever order.
-        _ => Change::Step(AskedStep {
+        _ => Change::Step(StepRequest {
             operation: asked(&wishes[0], Step::Cancel, &format!("c{}", random.below(20))).operation,
             ..asked(wish, Step::Cancel, "-")
         }),
@@ -85,7 +87,7 @@ async fn changes_and_everything_else_never_block_each_other_for_good() {
             let (change_id, by_shard) = (name(&format!("c{n}")), vec![(2, 1), (0, 1), (1, 1)]);
             let restock = Restock { sale, change_id, sku, units: 3, by_shard, now_ms: NOON };
             others.engines[1].restock(restock).await.unwrap();
-            let begins = (0..3).rev().map(|shard| Begin { shard, after: n as i64 }).collect();
+            let begins = (0..3).rev().map(|shard| EpochRequest { shard, after: n as i64 }).collect();
             others.engines[0].begin_epochs(sale, begins).await.unwrap();
             others.engines[1].expire(LATE, 3).await.unwrap();
             others.engines[0].sweep_keys(NOON, 10).await.unwrap();
@@ -111,7 +113,7 @@ async fn an_order_is_appended_again_while_it_is_changed() {
                 let changed = shop.engines[n % 2].change(vec![change], NOON + 5);
                 let (changed, again) = tokio::join!(changed, shop.engines[1 - n % 2].append(wishes));
                 assert!(matches!(changed.unwrap()[..], [Changed::Done { returned: Some(_), .. }]));
-                assert!(again.unwrap().iter().all(|answer| matches!(answer, Appended::Exists(_))));
+                assert!(again.unwrap().iter().all(|answer| matches!(answer, AppendOutcome::Exists(_))));
             });
         }
         tasks.join_all().await;
@@ -143,10 +145,10 @@ async fn a_lost_answer_to_a_change_is_settled_by_the_same_change() {
             other => panic!("{cut:?}: {other:?}"),
         }
         let settled = lost(Change::Report(payment(&paid, &format!("e{n}")))).await;
-        assert!(matches!(settled, Changed::Heard { note: Note::Applied, .. }), "{cut:?}: {settled:?}");
-        let settled = lost(Change::Report(report(&format!("u{n}"), Fact::Unknown))).await;
-        assert!(matches!(settled, Changed::Heard { note: Note::NoEffect, .. }), "{cut:?}: {settled:?}");
-        let steps = engine.history(paid.hold.user, paid.hold.order_no).await.unwrap().steps;
+        assert!(matches!(settled, Changed::Reported { note: Note::Applied, .. }), "{cut:?}: {settled:?}");
+        let settled = lost(Change::Report(report(&format!("u{n}"), PaymentEvent::Unknown))).await;
+        assert!(matches!(settled, Changed::Reported { note: Note::NoEffect, .. }), "{cut:?}: {settled:?}");
+        let steps = engine.history(paid.reservation.user, paid.reservation.order_no).await.unwrap().steps;
         assert_eq!(steps.len(), 1, "{cut:?}");
         assert_eq!(steps[0].at, if is_done { NOON + 5 } else { NOON + 9 }, "{cut:?}");
 
@@ -176,7 +178,7 @@ async fn no_repeat_of_a_change_is_answered_before_the_standby_has_it() {
     let changes = vec![
         Change::Step(asked(&wishes[0], Step::Cancel, "x")),
         Change::Report(payment(&wishes[1], "e")),
-        Change::Report(report("u", Fact::Unknown)),
+        Change::Report(report("u", PaymentEvent::Unknown)),
     ];
     let mut sql = shop.sql().await;
     let waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
@@ -204,8 +206,11 @@ async fn no_repeat_of_a_change_is_answered_before_the_standby_has_it() {
     }
     run(&mut sql, &["ALTER SYSTEM RESET synchronous_standby_names", "SELECT pg_reload_conf()"]).await;
     let settled = eventually(async || shop.engines[0].change(changes.clone(), NOON + 7).await.ok()).await;
-    let [Changed::Before(_), Changed::Heard { note: Note::Applied, .. }, Changed::Heard { note: Note::NoEffect, .. }] =
-        settled[..]
+    let [
+        Changed::Before(_),
+        Changed::Reported { note: Note::Applied, .. },
+        Changed::Reported { note: Note::NoEffect, .. },
+    ] = settled[..]
     else {
         panic!("{settled:?}")
     };
@@ -218,7 +223,7 @@ async fn a_round_of_expiry_is_not_filled_with_what_others_have_locked() {
     let shop = Shop::new(1, rules(1), &[("a", 9)]).await;
     let mut wishes: Vec<Entry> = (1..=4).map(|user| shop.wish(user, "k", 0, 1)).collect();
     for (wish, after_ms) in wishes.iter_mut().zip(0..) {
-        wish.hold.created_at = NOON + after_ms;
+        wish.reservation.created_at = NOON + after_ms;
     }
     shop.engines[0].append(wishes.clone()).await.unwrap();
     let mut other = shop.sql().await;
@@ -228,7 +233,11 @@ async fn a_round_of_expiry_is_not_filled_with_what_others_have_locked() {
         .unwrap();
     let expired = shop.engines[0].expire(LATE + 9, 2).await.unwrap();
     let numbers: Vec<_> = expired.iter().map(|expired| expired.order.order_no).collect();
-    assert_eq!(numbers, [wishes[2].hold.order_no, wishes[3].hold.order_no], "two are locked, two more are due");
+    assert_eq!(
+        numbers,
+        [wishes[2].reservation.order_no, wishes[3].reservation.order_no],
+        "two are locked, two more are due"
+    );
     sqlx::raw_sql("COMMIT").execute(&mut other).await.unwrap();
     assert_eq!(shop.engines[0].expire(LATE + 9, 9).await.unwrap().len(), 2);
     shop.assert_balanced().await;
@@ -275,13 +284,13 @@ async fn orders_without_their_sku_do_not_keep_the_others_from_expiring() {
     let shop = Shop::new(1, rules(1), &[("gone", 9), ("a", 9)]).await;
     let mut wishes: Vec<Entry> = (1..=6).map(|user| shop.wish(user, "k", u16::from(user > 4), 1)).collect();
     for (wish, after_ms) in wishes.iter_mut().zip(0..) {
-        wish.hold.created_at = NOON + after_ms;
+        wish.reservation.created_at = NOON + after_ms;
     }
     shop.engines[0].append(wishes.clone()).await.unwrap();
     let damage = "SET session_replication_role = replica; DELETE FROM skus WHERE id = 'gone'";
     run(&mut shop.sql().await, &[damage]).await;
     let expired = shop.engines[0].expire(LATE + 9, 2).await.unwrap();
     let numbers: Vec<_> = expired.iter().map(|expired| expired.order.order_no).collect();
-    assert_eq!(numbers, [wishes[4].hold.order_no, wishes[5].hold.order_no]);
+    assert_eq!(numbers, [wishes[4].reservation.order_no, wishes[5].reservation.order_no]);
     assert_eq!(shop.engines[0].expire(LATE + 9, 2).await.unwrap(), []);
 }

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use rushgate::ledger::{Appended, Change, Changed, Ledger, PostgresLedger};
-use rushgate::order::{Fact, Note, State, Step};
+use rushgate::ledger::{AppendOutcome, Change, Changed, Ledger, PostgresLedger};
+use rushgate::order::{Note, PaymentEvent, State, Step};
 use sqlx::{Connection, PgConnection};
 
 use super::Shop;
@@ -59,15 +59,15 @@ async fn orders_of_an_earlier_program_live_on() {
     assert_eq!(engine.id().await.unwrap(), id);
     shop.assert_balanced().await;
     for wish in &wishes {
-        let order = engine.find(None, wish.hold.order_no).await.unwrap().unwrap();
-        assert_eq!((order.user, order.state, order.returned), (wish.hold.user, State::PendingPayment, false));
+        let order = engine.find(None, wish.reservation.order_no).await.unwrap().unwrap();
+        assert_eq!((order.user, order.state, order.returned), (wish.reservation.user, State::PendingPayment, false));
     }
     let again = engine.append(wishes.clone()).await.unwrap();
-    assert!(again.iter().all(|answer| matches!(answer, Appended::Exists(_))));
+    assert!(again.iter().all(|answer| matches!(answer, AppendOutcome::Exists(_))));
     let changes = vec![
         Change::Step(asked(&wishes[0], Step::Cancel, "x")),
         Change::Report(payment(&wishes[1], "e")),
-        Change::Report(report("f", Fact::Failed(wishes[2].hold.order_no))),
+        Change::Report(report("f", PaymentEvent::Failed(wishes[2].reservation.order_no))),
     ];
     let answers = engine.change(changes, NOON + 5).await.unwrap();
     assert!(matches!(answers[0], Changed::Done { returned: Some(0), .. }), "{answers:?}");

@@ -1,7 +1,7 @@
 //! What happens to orders in a random program, and what whoever sees to it must hear.
 
 use rushgate::engine::TakeStep;
-use rushgate::order::{Currency, Fact, Money, OrderNo, Provider, Reference, Report, Step};
+use rushgate::order::{Currency, Money, OrderNo, PaymentEvent, Provider, ProviderId, Report, Step};
 
 use super::SKUS;
 use super::oracle::{Life, Oracle, Told, Wish};
@@ -51,7 +51,7 @@ async fn ask(world: &World, user_id: u64, order_no: OrderNo, quantity: u32, life
         Life::Cancel => (Step::Cancel, false),
         Life::Ship => (Step::Ship, false),
         Life::Refund { restock } => (Step::Refund, restock),
-        Life::Paid | Life::Refunded => return hear(world, order_no, quantity, life, step_key).await,
+        Life::Paid | Life::Refunded => return record_report(world, order_no, quantity, life, step_key).await,
     };
     let whose = (step == Step::Cancel).then(|| user(user_id));
     let ask = TakeStep { order_no, user: whose, step, restock, key: key(&format!("s{step_key}")) };
@@ -62,8 +62,8 @@ async fn ask(world: &World, user_id: u64, order_no: OrderNo, quantity: u32, life
     }
 }
 
-async fn hear(world: &World, order_no: OrderNo, quantity: u32, life: Life, step_key: u8) -> String {
-    let reference = |text: String| Reference::parse(&text).unwrap();
+async fn record_report(world: &World, order_no: OrderNo, quantity: u32, life: Life, step_key: u8) -> String {
+    let reference = |text: String| ProviderId::parse(&text).unwrap();
     let word = if life == Life::Paid { "paid" } else { "refunded" };
     let money = Money {
         order_no,
@@ -77,9 +77,9 @@ async fn hear(world: &World, order_no: OrderNo, quantity: u32, life: Life, step_
         provider: Provider::Standard,
         event_id: reference(format!("{order_no} {word} {step_key}")),
         event_type: reference(word.to_owned()),
-        fact: if life == Life::Paid { Fact::Succeeded(money) } else { Fact::Refunded(money) },
+        fact: if life == Life::Paid { PaymentEvent::Succeeded(money) } else { PaymentEvent::Refunded(money) },
     };
-    match world.engine.hear(report).await {
+    match world.engine.record_report(report).await {
         Ok(_) => "heard".to_owned(),
         Err(refusal) => refusal.code.as_str().to_owned(),
     }

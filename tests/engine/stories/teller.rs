@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use rushgate::engine::{PlaceOrder, RestockSale, TakeStep};
 use rushgate::order::{
-    Boundary, Fact, Money, NewSale, OnDuplicate, OrderNo, Outcome, Provider, Receipt, Reference, Refusal, Report,
-    SaleView, Step, Switch, Zone,
+    Boundary, Money, NewSale, OnDuplicate, OrderNo, Outcome, PaymentEvent, Provider, ProviderId, Receipt, Refusal,
+    Report, SaleView, Step, Switch, Zone,
 };
 
 use crate::faults::Fault;
@@ -150,7 +150,7 @@ impl Teller {
             ["hears", what, order] => {
                 let order_no = self.number(order)?;
                 let report = self.report(words, what, order_no).await?;
-                Ok(refusable(self.world.engine.hear(report).await, |heard| heard.note.as_str().to_owned()))
+                Ok(refusable(self.world.engine.record_report(report).await, |heard| heard.note.as_str().to_owned()))
             }
             ["pause", id] => Ok(self.switch(id, Switch::Paused).await),
             ["resume", id] => Ok(self.switch(id, Switch::Running).await),
@@ -224,7 +224,7 @@ impl Teller {
 
     /// `hears paid O1 event=E1`: `paid`, `failed` or `refunded`, of the whole amount unless `amount=…` says otherwise.
     async fn report(&self, words: &Words<'_>, what: &str, order_no: OrderNo) -> Result<Report, String> {
-        let reference = |text: &str| Reference::parse(text).map_err(|_| format!("{text} is no id"));
+        let reference = |text: &str| ProviderId::parse(text).map_err(|_| format!("{text} is no id"));
         let event = words.named("event").ok_or("event=… is missing")?;
         let view = self.world.engine.order(None, order_no).await.map_err(|refusal| refusal.code.as_str().to_owned())?;
         let whole = view.sku.unit_price * i64::from(view.order.quantity);
@@ -237,9 +237,9 @@ impl Teller {
             is_ours: true,
         };
         let fact = match what {
-            "paid" => Fact::Succeeded(money),
-            "failed" => Fact::Failed(order_no),
-            "refunded" => Fact::Refunded(money),
+            "paid" => PaymentEvent::Succeeded(money),
+            "failed" => PaymentEvent::Failed(order_no),
+            "refunded" => PaymentEvent::Refunded(money),
             _ => return Err(format!("{what} is no report: paid, failed, refunded")),
         };
         Ok(Report { provider: Provider::Standard, event_id: reference(event)?, event_type: reference(what)?, fact })

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use rushgate::ledger::{AskedStep, Begin, Changed, Entry, Expired};
-use rushgate::order::{By, Order, OrderNo, Rules, SkuLevel, State, Step, Switch, Taken};
+use rushgate::ledger::{Changed, Entry, EpochRequest, ExpiredOrder, StepRequest};
+use rushgate::order::{Actor, Order, OrderNo, Rules, SkuLevel, State, Step, StepRecord, Switch};
 use tokio::task::JoinSet;
 
 use super::super::{Books, CREATED, ledgers, limited};
@@ -11,7 +11,7 @@ use super::{LATE, asked, done, free};
 use crate::world::{NOON, PATIENCE, made, new_sale, rules};
 
 impl Books {
-    async fn expire(&self, now_ms: i64, max: u32) -> Vec<Expired> {
+    async fn expire(&self, now_ms: i64, max: u32) -> Vec<ExpiredOrder> {
         self.ledger.expire(now_ms, max).await.unwrap()
     }
 
@@ -20,7 +20,7 @@ impl Books {
         let mut wishes = Vec::new();
         for (user_id, after_ms) in (1..).zip(after_ms) {
             let mut wish = self.wish(user_id, "k", 1);
-            wish.hold.created_at = NOON + after_ms;
+            wish.reservation.created_at = NOON + after_ms;
             assert_eq!(self.append_one(&wish).await, CREATED, "{}", self.name);
             wishes.push(wish);
         }
@@ -28,12 +28,12 @@ impl Books {
     }
 }
 
-fn numbers(expired: &[Expired]) -> Vec<OrderNo> {
+fn numbers(expired: &[ExpiredOrder]) -> Vec<OrderNo> {
     expired.iter().map(|expired| expired.order.order_no).collect()
 }
 
 fn number(wish: &Entry) -> OrderNo {
-    wish.hold.order_no
+    wish.reservation.order_no
 }
 
 #[tokio::test]
@@ -45,17 +45,17 @@ async fn an_order_expires_when_its_time_to_pay_is_over() {
         let made = books.row(&wish).await;
         assert_eq!(books.expire(LATE - 1, 100).await, [], "{name}: a moment before");
         let expired = Order { state: State::Expired, state_version: 2, updated_at: LATE, returned: true, ..made };
-        assert_eq!(books.expire(LATE, 100).await, [Expired { order: expired, epoch: 0 }], "{name}");
+        assert_eq!(books.expire(LATE, 100).await, [ExpiredOrder { order: expired, epoch: 0 }], "{name}");
         assert_eq!(books.expire(LATE + 1, 100).await, [], "{name}: once");
         books.reopen().await;
         assert_eq!(books.row(&wish).await, expired, "{name}");
         assert_eq!(books.level(0, 0).await, SkuLevel { total: 9, held: 0, sold: 0, returned: 2 }, "{name}");
-        let step = Taken {
+        let step = StepRecord {
             state_version: 2,
             step: Step::Expire,
             from: State::PendingPayment,
             to: State::Expired,
-            by: By::Deadline,
+            by: Actor::Deadline,
             at: LATE,
         };
         assert_eq!(books.history(&wish).await.steps, [step], "{name}");
@@ -163,7 +163,7 @@ async fn units_that_come_back_tell_the_newest_epoch() {
             let by_cancel = done(books.step(&wish, Step::Cancel, "x").await).1;
             let wish = books.taken_through(user_id, &paid, &[]).await;
             let by_pay = done(books.step(&wish, Step::Pay, "x").await).1;
-            let back = AskedStep { restock: true, ..asked(&wish, Step::Refund, "y") };
+            let back = StepRequest { restock: true, ..asked(&wish, Step::Refund, "y") };
             let by_refund = done(books.ask(back).await).1;
             let wish = books.taken_through(user_id, &expired, &[]).await;
             let by_deadline = books.expire(LATE, 9).await;
@@ -172,7 +172,7 @@ async fn units_that_come_back_tell_the_newest_epoch() {
         };
         assert_eq!(back(1, "0").await, (Some(0), None, Some(0), 0), "{name}: no epoch yet");
         for after in 0..3 {
-            let begin = vec![Begin { shard: 1, after }];
+            let begin = vec![EpochRequest { shard: 1, after }];
             let epochs = books.ledger.begin_epochs(books.sale.no, begin).await.unwrap();
             let levels = epochs[0].begun.clone().unwrap().levels;
             // What has come back before an epoch is among what it begins with.

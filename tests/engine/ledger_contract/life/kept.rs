@@ -1,7 +1,7 @@
 //! What is kept of changes: the history, the keys for as long as they are to be kept, and an audit that compares all of it.
 
-use rushgate::ledger::{AskedStep, Changed};
-use rushgate::order::{By, Fact, History, Kept, Note, Provider, Rules, State, Step, Taken};
+use rushgate::ledger::{Changed, StepRequest};
+use rushgate::order::{Actor, History, Note, PaymentEvent, Provider, Rules, State, Step, StepRecord, StoredReport};
 
 use super::super::{Books, Home, Kind, ledgers, limited};
 use super::{LATE, asked, done, heard, is_done, money, paid_and_counted, payment, reference, refund, report};
@@ -16,31 +16,31 @@ async fn a_history_is_complete_and_in_order() {
         assert_eq!(books.history(&wish).await, History::default(), "{name}: nothing happened yet");
         let at = |now_ms, change| books.change_at(vec![change], now_ms);
         use rushgate::ledger::Change;
-        let failed = report("failed", Fact::Failed(wish.hold.order_no));
+        let failed = report("failed", PaymentEvent::Failed(wish.reservation.order_no));
         let late = payment(&wish, "paid");
         let part = report("part", {
             let whole = money(&wish, "r");
-            Fact::Refunded(rushgate::order::Money { amount: 1, is_total: true, ..whole })
+            PaymentEvent::Refunded(rushgate::order::Money { amount: 1, is_total: true, ..whole })
         });
         assert_eq!(at(NOON + 1, Change::Report(failed.clone())).await, [heard(Note::NoEffect)], "{name}");
-        let cancel = AskedStep { by: By::Buyer, ..asked(&wish, Step::Cancel, "x") };
+        let cancel = StepRequest { by: Actor::Buyer, ..asked(&wish, Step::Cancel, "x") };
         assert!(is_done(&at(NOON + 2, Change::Step(cancel)).await[0]), "{name}");
         assert_eq!(at(NOON + 3, Change::Report(part.clone())).await, [heard(Note::Parked)], "{name}");
         assert_eq!(at(NOON + 4, Change::Report(late.clone())).await, [paid_and_counted()], "{name}");
-        let operator = AskedStep { user: None, by: By::Operator, ..asked(&wish, Step::Refund, "y") };
+        let operator = StepRequest { user: None, by: Actor::Operator, ..asked(&wish, Step::Refund, "y") };
         assert!(is_done(&at(NOON + 5, Change::Step(operator)).await[0]), "{name}");
         // What is repeated or refused is no part of it.
         at(NOON + 6, Change::Report(late.clone())).await;
         at(NOON + 7, Change::Step(asked(&wish, Step::Ship, "z"))).await;
 
-        let taken = |state_version, step, from, to, by, at| Taken { state_version, step, from, to, by, at };
-        let by_provider = By::Report(Provider::Standard, reference("paid"));
-        let kept = |report, note, at| Kept { report, note, at };
+        let taken = |state_version, step, from, to, by, at| StepRecord { state_version, step, from, to, by, at };
+        let by_provider = Actor::Report(Provider::Standard, reference("paid"));
+        let kept = |report, note, at| StoredReport { report, note, at };
         let expected = History {
             steps: vec![
-                taken(2, Step::Cancel, State::PendingPayment, State::Cancelled, By::Buyer, NOON + 2),
+                taken(2, Step::Cancel, State::PendingPayment, State::Cancelled, Actor::Buyer, NOON + 2),
                 taken(3, Step::Pay, State::Cancelled, State::RefundDue, by_provider, NOON + 4),
-                taken(4, Step::Refund, State::RefundDue, State::Refunded, By::Operator, NOON + 5),
+                taken(4, Step::Refund, State::RefundDue, State::Refunded, Actor::Operator, NOON + 5),
             ],
             reports: vec![
                 kept(failed, Note::NoEffect, NOON + 1),
@@ -50,7 +50,7 @@ async fn a_history_is_complete_and_in_order() {
         };
         for _ in 0..2 {
             assert_eq!(books.history(&wish).await, expected, "{name}");
-            let other = books.ledger.history(user(2), wish.hold.order_no).await.unwrap();
+            let other = books.ledger.history(user(2), wish.reservation.order_no).await.unwrap();
             assert_eq!(other, History::default(), "{name}: not told to another");
             books.reopen().await;
         }
@@ -66,7 +66,7 @@ async fn keys_are_swept_when_their_time_is_over() {
         let wish = books.taken_through(1, "k", &[]).await;
         let mut answers = Vec::new();
         for n in 0..5 {
-            let cancel = AskedStep { keep_until: NOON + 1000 + n, ..asked(&wish, Step::Cancel, &format!("c{n}")) };
+            let cancel = StepRequest { keep_until: NOON + 1000 + n, ..asked(&wish, Step::Cancel, &format!("c{n}")) };
             answers.push(done(books.ask(cancel.clone()).await).0);
         }
         assert_eq!(books.ledger.sweep_keys(NOON + 999, 100).await.unwrap(), 0, "{name}: kept until then");
@@ -102,10 +102,10 @@ async fn lived(kind: Kind) -> Books {
     ] {
         books.taken_through(user_id, "k", steps).await;
     }
-    let back = AskedStep { restock: true, ..asked(&books.wish(8, "k", 2), Step::Refund, "back") };
+    let back = StepRequest { restock: true, ..asked(&books.wish(8, "k", 2), Step::Refund, "back") };
     assert!(is_done(&books.ask(back).await));
     let parked = books.taken_through(9, "k", &[]).await;
-    assert_eq!(books.hear(refund(&parked, "r9")).await, heard(Note::Parked));
+    assert_eq!(books.record_report(refund(&parked, "r9")).await, heard(Note::Parked));
     books.assert_balanced().await;
     books
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rushgate::ledger::{AskedStep, Change, Changed, Entry, Ledger};
+use rushgate::ledger::{Change, Changed, Entry, Ledger, StepRequest};
 use rushgate::order::{OrderNo, Rules, State, Step};
 use tokio::sync::Barrier;
 
@@ -32,18 +32,18 @@ impl Deed {
     /// Does it to one order and says in a word what came of it.
     async fn on(self, ledger: &dyn Ledger, wish: &Entry) -> String {
         // Events of different orders have different ids.
-        let id = |event: &str| format!("{event}-{}", wish.hold.order_no);
+        let id = |event: &str| format!("{event}-{}", wish.reservation.order_no);
         let change = match self {
             Deed::Step(step, key_text) => Change::Step(asked(wish, step, key_text)),
             Deed::GiveBack(key_text) => {
-                Change::Step(AskedStep { restock: true, ..asked(wish, Step::Refund, key_text) })
+                Change::Step(StepRequest { restock: true, ..asked(wish, Step::Refund, key_text) })
             }
             Deed::Payment(event) => Change::Report(payment(wish, &id(event))),
             Deed::Refund(event) => Change::Report(refund(wish, &id(event))),
             Deed::Expiry => {
                 let expired = ledger.expire(LATE, 100).await.unwrap();
                 let numbers: Vec<OrderNo> = expired.iter().map(|expired| expired.order.order_no).collect();
-                assert!(numbers.iter().all(|number| *number == wish.hold.order_no), "all others are settled");
+                assert!(numbers.iter().all(|number| *number == wish.reservation.order_no), "all others are settled");
                 return format!("expired {}", numbers.len());
             }
         };

@@ -1,7 +1,7 @@
 //! Reports whose ids another report had before: kept, shown, and without effect.
 
 use rushgate::ledger::{Change, Changed};
-use rushgate::order::{Fact, Money, Note, Report, State};
+use rushgate::order::{Money, Note, PaymentEvent, Report, State};
 use tokio::task::JoinSet;
 
 use super::super::{Books, ledgers};
@@ -14,25 +14,29 @@ async fn an_id_that_says_something_else_is_kept_beside_the_first() {
         let mut books = Books::new(kind, new_sale("s", rules(1), &[("a", 99)])).await;
         let name = books.name;
         let [wish, other] = [books.taken_through(1, "k", &[]).await, books.taken_through(2, "k", &[]).await];
-        assert_eq!(books.hear(payment(&wish, "e")).await, paid(), "{name}");
+        assert_eq!(books.record_report(payment(&wish, "e")).await, paid(), "{name}");
         let row = books.row(&wish).await;
         let first = money(&wish, "pay-e");
         let of_wish = [
-            Fact::Refunded(first.clone()),
-            Fact::Succeeded(Money { amount: 1, ..first.clone() }),
-            Fact::Succeeded(money(&wish, "another")),
-            Fact::Failed(wish.hold.order_no),
+            PaymentEvent::Refunded(first.clone()),
+            PaymentEvent::Succeeded(Money { amount: 1, ..first.clone() }),
+            PaymentEvent::Succeeded(money(&wish, "another")),
+            PaymentEvent::Failed(wish.reservation.order_no),
         ];
-        let of_other = Fact::Succeeded(money(&other, "pay-e"));
+        let of_other = PaymentEvent::Succeeded(money(&other, "pay-e"));
         let all: Vec<Report> = of_wish.into_iter().chain([of_other]).map(|fact| report("e", fact)).collect();
         for told in &all {
-            assert_eq!(books.hear(told.clone()).await, heard(Note::IdReused), "{name}: {told:?}");
+            assert_eq!(books.record_report(told.clone()).await, heard(Note::IdReused), "{name}: {told:?}");
         }
         books.reopen().await;
         for told in &all {
-            assert_eq!(books.hear(told.clone()).await, known(Note::IdReused), "{name}: {told:?}");
+            assert_eq!(books.record_report(told.clone()).await, known(Note::IdReused), "{name}: {told:?}");
         }
-        assert_eq!(books.hear(payment(&wish, "e")).await, known(Note::Applied), "{name}: the first is what it was");
+        assert_eq!(
+            books.record_report(payment(&wish, "e")).await,
+            known(Note::Applied),
+            "{name}: the first is what it was"
+        );
         assert_eq!((books.row(&wish).await, books.state(&other).await), (row, State::PendingPayment), "{name}");
         // Each stands in the history of its own order, under an id of its own.
         let kept = |told: &Report| Report { event_id: told.reused_id(), ..told.clone() };
@@ -45,11 +49,11 @@ async fn an_id_that_says_something_else_is_kept_beside_the_first() {
         }
         // Nothing of it counts: the other order is paid by the next report that has an id of its own.
         let again = Report { event_id: super::reference("f"), ..all[4].clone() };
-        assert_eq!(books.hear(again).await, paid(), "{name}");
+        assert_eq!(books.record_report(again).await, paid(), "{name}");
         // An order that is not there leaves nothing.
         let nobody = books.wish(3, "k", 2);
-        let nobodys = report("e", Fact::Succeeded(money(&nobody, "pay-e")));
-        assert_eq!(books.hear(nobodys.clone()).await, Changed::NotFound, "{name}");
+        let nobodys = report("e", PaymentEvent::Succeeded(money(&nobody, "pay-e")));
+        assert_eq!(books.record_report(nobodys.clone()).await, Changed::NotFound, "{name}");
         // Of two of one batch, the first has the id.
         let batch = [payment(&wish, "g"), refund(&other, "g"), payment(&wish, "g"), refund(&other, "g")];
         let answers = books.change_at(batch.map(Change::Report).to_vec(), NOON + 5).await;

@@ -15,16 +15,16 @@ use std::collections::BTreeSet;
 
 use sqlx::postgres::PgRow;
 
-use super::changing::Changing;
+use super::change_set::ChangeSet;
 use super::session::Session;
 use super::{reports, steps};
 use crate::clock::UnixMs;
 use crate::ledger::idempotency::Operation;
-use crate::ledger::idempotency::postgres::{Wish, acquire_all, complete_all, full, release_all};
-use crate::ledger::set_aside::Tried;
-use crate::ledger::{Change, Changed, Error, Expired};
+use crate::ledger::idempotency::postgres::{ClaimRequest, acquire_all, complete_all, full, release_all};
+use crate::ledger::quarantine::BatchTry;
+use crate::ledger::{Change, Changed, Error, ExpiredOrder};
 use crate::limits;
-use crate::order::{By, History, OrderNo, Report, SaleNo, Step, UserId};
+use crate::order::{Actor, History, OrderNo, Report, SaleNo, Step, UserId};
 
 /// Carries out changes in one transaction, in their order.
 pub(super) async fn change(session: &mut Session, changes: &[Change], now_ms: UnixMs) -> Result<Vec<Changed>, Error> {
@@ -33,7 +33,7 @@ pub(super) async fn change(session: &mut Session, changes: &[Change], now_ms: Un
     }
     for _ in 0..limits::POSTGRES_CHANGE_TRIES_MAX {
         session.begin().await?;
-        match carry_out(session, changes, now_ms).await? {
+        match apply(session, changes, now_ms).await? {
             Some(answers) => {
                 session.commit().await?;
                 return Ok(answers);
@@ -46,56 +46,56 @@ pub(super) async fn change(session: &mut Session, changes: &[Change], now_ms: Un
 
 /// `None`: one of the reports was kept by somebody else while we were at it, for no order or for another one. Then all of
 /// it is to be done again, and this time the report is a repeat, or its id is another's.
-async fn carry_out(session: &mut Session, changes: &[Change], now_ms: UnixMs) -> Result<Option<Vec<Changed>>, Error> {
+async fn apply(session: &mut Session, changes: &[Change], now_ms: UnixMs) -> Result<Option<Vec<Changed>>, Error> {
     let sql = &mut session.sql;
     let numbers: BTreeSet<OrderNo> = changes.iter().filter_map(Change::order_no).collect();
     let numbers: Vec<OrderNo> = numbers.into_iter().collect();
     let orders = if numbers.is_empty() { Vec::new() } else { steps::lock(sql, &numbers).await? };
-    let mut changing = Changing::of(orders, now_ms);
+    let mut change_set = ChangeSet::of(orders, now_ms);
 
-    let wishes = wishes(changes, &changing);
+    let wishes = wishes(changes, &change_set);
     if !wishes.is_empty() {
         // Nobody ever sees these claims: they are completed or given back in this transaction.
         let standings = acquire_all(sql, &wishes, now_ms, 0).await?;
         for (wish, standing) in wishes.iter().zip(standings) {
             let gone = || Error::Corrupt("an idempotency key that is taken cannot be read".to_owned());
-            changing.key(wish.operation, standing.ok_or_else(gone)?);
+            change_set.key(wish.operation, standing.ok_or_else(gone)?);
         }
-        let repeated = changing.repeated(changes);
+        let repeated = change_set.repeated(changes);
         if !repeated.is_empty() {
-            changing.full = full(sql, repeated, limits::KEYS_PER_STEP_MAX).await?;
+            change_set.full = full(sql, repeated, limits::KEYS_PER_STEP_MAX).await?;
         }
     }
-    let found = changes.iter().filter(|change| changing.is_found(change));
+    let found = changes.iter().filter(|change| change_set.is_found(change));
     let heard: Vec<&Report> = found.filter_map(report).collect();
     if !heard.is_empty() {
-        reports::read(sql, &heard, &mut changing).await?;
+        reports::read(sql, &heard, &mut change_set).await?;
     }
 
     let mut answers = Vec::with_capacity(changes.len());
     for change in changes {
-        answers.push(changing.carry_out(change)?);
+        answers.push(change_set.apply(change)?);
     }
 
-    let settled = changing.settled();
+    let settled = change_set.settled();
     if !settled.is_empty() && complete_all(sql, &settled).await?.is_err() {
         return Err(Error::Corrupt("an idempotency key was taken over in a transaction".to_owned()));
     }
-    let unused = changing.unused();
+    let unused = change_set.unused();
     if !unused.is_empty() {
         release_all(sql, &unused).await?;
     }
-    if !changing.reports.is_empty() {
-        let new = changing.reports.iter().map(|(event, report)| (event, *report, changing.note(event)));
+    if !change_set.reports.is_empty() {
+        let new = change_set.reports.iter().map(|(event, report)| (event, *report, change_set.note(event)));
         if !reports::insert(sql, new, now_ms).await? {
             return Ok(None);
         }
     }
-    steps::move_units(sql, &changing).await?;
-    let epochs = steps::write(sql, &changing, now_ms).await?;
+    steps::move_units(sql, &change_set).await?;
+    let epochs = steps::write(sql, &change_set, now_ms).await?;
     for answer in &mut answers {
         if let Changed::Done { order, returned: Some(returned) } = answer {
-            *returned = epoch(&epochs, &changing, &order.order_no)?;
+            *returned = epoch(&epochs, &change_set, &order.order_no)?;
         }
     }
     Ok(Some(answers))
@@ -107,22 +107,22 @@ pub(super) async fn expire(
     now_ms: UnixMs,
     max: u32,
     left_out: &[OrderNo],
-) -> Result<Tried, Error> {
+) -> Result<BatchTry, Error> {
     session.begin().await?;
     let overdue = steps::lock_overdue(&mut session.sql, now_ms, max, left_out).await?;
     if overdue.is_empty() {
         session.roll_back().await?;
-        return Ok(Tried::Done { expired: Vec::new(), found: 0 });
+        return Ok(BatchTry::Done { expired: Vec::new(), found: 0 });
     }
     let found = overdue.iter().map(steps::order_no).collect::<Result<Vec<OrderNo>, _>>()?;
     match expire_all(session, &overdue, &found, now_ms).await {
         Ok(expired) => {
             session.commit().await?;
-            Ok(Tried::Done { expired, found: found.len() })
+            Ok(BatchTry::Done { expired, found: found.len() })
         }
         Err(Error::Corrupt(why)) => {
             session.roll_back().await?;
-            Ok(Tried::Broken { found, why })
+            Ok(BatchTry::Broken { found, why })
         }
         Err(error) => Err(error),
     }
@@ -133,20 +133,20 @@ async fn expire_all(
     overdue: &[PgRow],
     numbers: &[OrderNo],
     now_ms: UnixMs,
-) -> Result<Vec<Expired>, Error> {
+) -> Result<Vec<ExpiredOrder>, Error> {
     let sql = &mut session.sql;
     let overdue = overdue.iter().map(steps::locked).collect::<Result<Vec<_>, _>>()?;
-    let mut changing = Changing::of(overdue, now_ms);
+    let mut change_set = ChangeSet::of(overdue, now_ms);
     let mut expired = Vec::with_capacity(numbers.len());
     for order_no in numbers {
         let not_unpaid = |_| Error::Corrupt("an order that is not unpaid was to expire".to_owned());
-        let effect = changing.take(order_no, Step::Expire, false, &By::Deadline)?.map_err(not_unpaid)?;
-        expired.push(Expired { order: effect.order, epoch: 0 });
+        let effect = change_set.take(order_no, Step::Expire, false, &Actor::Deadline)?.map_err(not_unpaid)?;
+        expired.push(ExpiredOrder { order: effect.order, epoch: 0 });
     }
-    steps::move_units(sql, &changing).await?;
-    let epochs = steps::write(sql, &changing, now_ms).await?;
+    steps::move_units(sql, &change_set).await?;
+    let epochs = steps::write(sql, &change_set, now_ms).await?;
     for expired in &mut expired {
-        expired.epoch = epoch(&epochs, &changing, &expired.order.order_no)?;
+        expired.epoch = epoch(&epochs, &change_set, &expired.order.order_no)?;
     }
     Ok(expired)
 }
@@ -166,14 +166,14 @@ fn report(change: &Change) -> Option<&Report> {
 }
 
 /// The operations of the changes whose orders are there, each key once.
-fn wishes<'c>(changes: &'c [Change], changing: &Changing<'_>) -> Vec<Wish<'c>> {
+fn wishes<'c>(changes: &'c [Change], change_set: &ChangeSet<'_>) -> Vec<ClaimRequest<'c>> {
     let mut keys: BTreeSet<(&str, &str)> = BTreeSet::new();
     let mut wishes = Vec::new();
-    for change in changes.iter().filter(|change| changing.is_found(change)) {
+    for change in changes.iter().filter(|change| change_set.is_found(change)) {
         if let Change::Step(asked) = change {
             let operation: &Operation = &asked.operation;
             if keys.insert((operation.scope.as_str(), operation.key.as_str())) {
-                wishes.push(Wish { operation, keep_until: asked.keep_until });
+                wishes.push(ClaimRequest { operation, keep_until: asked.keep_until });
             }
         }
     }
@@ -181,9 +181,9 @@ fn wishes<'c>(changes: &'c [Change], changing: &Changing<'_>) -> Vec<Wish<'c>> {
 }
 
 /// The newest epoch of the order's shard.
-fn epoch(epochs: &[((SaleNo, u16), i64)], changing: &Changing<'_>, order_no: &OrderNo) -> Result<i64, Error> {
+fn epoch(epochs: &[((SaleNo, u16), i64)], change_set: &ChangeSet<'_>, order_no: &OrderNo) -> Result<i64, Error> {
     let unread = || Error::Corrupt("the epoch of a shard was not read".to_owned());
-    let locked = changing.orders.get(order_no).ok_or_else(unread)?;
+    let locked = change_set.orders.get(order_no).ok_or_else(unread)?;
     let at = (locked.order.sale, locked.shard);
     epochs.iter().find(|(shard, _)| *shard == at).map(|(_, epoch)| *epoch).ok_or_else(unread)
 }

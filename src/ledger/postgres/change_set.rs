@@ -5,21 +5,21 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use crate::clock::UnixMs;
 use crate::ledger::effect::{self, Effect};
-use crate::ledger::idempotency::postgres::{Settled, Standing};
+use crate::ledger::idempotency::postgres::{Completion, KeyState};
 use crate::ledger::idempotency::{Acquired, Answer, Claim, Operation};
-use crate::ledger::{AskedStep, Change, Changed, Error};
+use crate::ledger::{Change, Changed, Error, StepRequest};
 use crate::order::{
-    By, Currency, InvalidTransition, Note, Order, OrderNo, Past, Provider, Reference, Report, SaleNo, SkuNo, State,
-    Step, Taken, UserId, judge,
+    Actor, Currency, InvalidTransition, Note, Order, OrderNo, PriorReport, Provider, ProviderId, Report, SaleNo, SkuNo,
+    State, Step, StepRecord, UserId, judge,
 };
 
 type Map<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
 
 /// What names a report.
-pub(super) type Event = (Provider, Reference);
+pub(super) type Event = (Provider, ProviderId);
 
 /// An order whose row is locked.
-pub(super) struct Locked {
+pub(super) struct LockedOrder {
     /// As it stands by now.
     pub(super) order: Order,
     /// Its [`Order::state_version`] in the row.
@@ -32,37 +32,37 @@ pub(super) struct Locked {
     pub(super) price: i64,
     pub(super) currency: Currency,
     /// What was reported of it.
-    past: Vec<(Event, Past)>,
+    past: Vec<(Event, PriorReport)>,
 }
 
-impl Locked {
+impl LockedOrder {
     pub(super) fn new(order: Order, shard: u16, is_limited: bool, price: i64, currency: Currency) -> Self {
-        Locked { order, version: order.state_version, shard, is_limited, price, currency, past: Vec::new() }
+        LockedOrder { order, version: order.state_version, shard, is_limited, price, currency, past: Vec::new() }
     }
 }
 
 /// Units that move in a segment.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Moved {
+pub(super) struct SegmentDelta {
     pub(super) held: i64,
     pub(super) sold: i64,
     pub(super) returned: i64,
 }
 
 /// The locked rows, and what is to be written.
-pub(super) struct Changing<'c> {
+pub(super) struct ChangeSet<'c> {
     now_ms: UnixMs,
-    pub(super) orders: Map<OrderNo, Locked>,
-    keys: Map<(&'c str, &'c str), Standing>,
+    pub(super) orders: Map<OrderNo, LockedOrder>,
+    keys: Map<(&'c str, &'c str), KeyState>,
     /// Scopes under which no more answers are kept.
     pub(super) full: HashSet<String>,
-    heard: Map<Event, Past>,
+    heard: Map<Event, PriorReport>,
     /// Answers to be kept under keys.
-    kept: Vec<Kept<'c>>,
+    kept: Vec<StoredAnswer<'c>>,
     /// Steps that were taken, of one order in their order.
-    pub(super) steps: Vec<(UserId, OrderNo, Taken)>,
+    pub(super) steps: Vec<(UserId, OrderNo, StepRecord)>,
     /// Units that move, by segment, in the order in which everybody locks segments.
-    pub(super) moved: BTreeMap<(SkuNo, u16), Moved>,
+    pub(super) moved: BTreeMap<(SkuNo, u16), SegmentDelta>,
     /// Units that users have no longer.
     pub(super) given_back: BTreeMap<(SkuNo, UserId), i64>,
     /// Shards in which units went back on sale.
@@ -74,16 +74,16 @@ pub(super) struct Changing<'c> {
 }
 
 /// An answer that is to be kept.
-struct Kept<'c> {
+struct StoredAnswer<'c> {
     operation: &'c Operation,
     claim: Claim,
     body: Vec<u8>,
     keep_until: UnixMs,
 }
 
-impl<'c> Changing<'c> {
-    pub(super) fn of(orders: Vec<Locked>, now_ms: UnixMs) -> Self {
-        Changing {
+impl<'c> ChangeSet<'c> {
+    pub(super) fn of(orders: Vec<LockedOrder>, now_ms: UnixMs) -> Self {
+        ChangeSet {
             now_ms,
             orders: orders.into_iter().map(|locked| (locked.order.order_no, locked)).collect(),
             keys: Map::default(),
@@ -107,14 +107,14 @@ impl<'c> Changing<'c> {
         }
     }
 
-    fn found(&self, asked: &AskedStep) -> Option<&Locked> {
-        let is_theirs = |locked: &&Locked| asked.user.is_none_or(|user| user == locked.order.user);
+    fn found(&self, asked: &StepRequest) -> Option<&LockedOrder> {
+        let is_theirs = |locked: &&LockedOrder| asked.user.is_none_or(|user| user == locked.order.user);
         self.orders.get(&asked.order_no).filter(is_theirs)
     }
 
     /// The scopes of steps that are done already, asked for under keys that nobody had.
     pub(super) fn repeated(&self, changes: &'c [Change]) -> Vec<&'c str> {
-        let is_repeated = |asked: &AskedStep| {
+        let is_repeated = |asked: &StepRequest| {
             let is_claimed = self
                 .keys
                 .get(&names(&asked.operation))
@@ -129,12 +129,12 @@ impl<'c> Changing<'c> {
     }
 
     /// Takes in how a key stands.
-    pub(super) fn key(&mut self, operation: &'c Operation, standing: Standing) {
+    pub(super) fn key(&mut self, operation: &'c Operation, standing: KeyState) {
         self.keys.insert(names(operation), standing);
     }
 
     /// Takes in a report that is kept.
-    pub(super) fn report(&mut self, event: Event, past: Past) {
+    pub(super) fn report(&mut self, event: Event, past: PriorReport) {
         self.heard.insert(event.clone(), past.clone());
         let of_order = past.fact.order_no().and_then(|order_no| self.orders.get_mut(&order_no));
         if let Some(locked) = of_order {
@@ -148,14 +148,14 @@ impl<'c> Changing<'c> {
     }
 
     /// Carries out one change.
-    pub(super) fn carry_out(&mut self, change: &'c Change) -> Result<Changed, Error> {
+    pub(super) fn apply(&mut self, change: &'c Change) -> Result<Changed, Error> {
         match change {
-            Change::Step(asked) => self.take_asked(asked),
-            Change::Report(report) => self.hear(report),
+            Change::Step(asked) => self.apply_step_request(asked),
+            Change::Report(report) => self.record_report(report),
         }
     }
 
-    fn take_asked(&mut self, asked: &'c AskedStep) -> Result<Changed, Error> {
+    fn apply_step_request(&mut self, asked: &'c StepRequest) -> Result<Changed, Error> {
         let Some(order) = self.found(asked).map(|locked| locked.order) else { return Ok(Changed::NotFound) };
         let operation = &asked.operation;
         let standing = self.keys.get(&names(operation));
@@ -180,22 +180,22 @@ impl<'c> Changing<'c> {
         if let Changed::Done { order, .. } = &changed
             && !self.full.contains(operation.scope.as_str())
         {
-            let body = effect::kept(order).into_bytes();
+            let body = effect::encode_snapshot(order).into_bytes();
             let answer = Answer { is_success: true, body: body.clone() };
-            let standing = Standing { fingerprint: operation.fingerprint, acquired: Acquired::Done(answer) };
+            let standing = KeyState { fingerprint: operation.fingerprint, acquired: Acquired::Done(answer) };
             self.keys.insert(names(operation), standing);
-            self.kept.push(Kept { operation, claim, body, keep_until: asked.keep_until });
+            self.kept.push(StoredAnswer { operation, claim, body, keep_until: asked.keep_until });
         }
         Ok(changed)
     }
 
-    fn hear(&mut self, report: &'c Report) -> Result<Changed, Error> {
+    fn record_report(&mut self, report: &'c Report) -> Result<Changed, Error> {
         let mut event = (report.provider, report.event_id.clone());
         let order_no = report.order_no();
         if order_no.is_some_and(|order_no| !self.orders.contains_key(&order_no)) {
             return Ok(Changed::NotFound);
         }
-        let known = |note| Ok(Changed::Heard { note, steps: [None; 2], waited: None, is_new: false });
+        let known = |note| Ok(Changed::Reported { note, steps: [None; 2], waited: None, is_new: false });
         let (mut note, mut steps, mut waited) = (Note::NoEffect, [None; 2], None);
         if let Some(before) = self.heard.get(&event) {
             if before.fact.says_the_same(&report.fact) {
@@ -209,10 +209,10 @@ impl<'c> Changing<'c> {
         } else if let Some(order_no) = order_no
             && let Some(locked) = self.orders.get(&order_no)
         {
-            let past: Vec<Past> = locked.past.iter().map(|(_, past)| past.clone()).collect();
+            let past: Vec<PriorReport> = locked.past.iter().map(|(_, past)| past.clone()).collect();
             let amount = locked.price.saturating_mul(i64::from(locked.order.quantity));
             let verdict = judge(locked.order.state, amount, locked.currency, &past, report.provider, &report.fact);
-            let by = By::Report(report.provider, report.event_id.clone());
+            let by = Actor::Report(report.provider, report.event_id.clone());
             for step in verdict.steps.into_iter().flatten() {
                 let impossible =
                     |_| Error::Corrupt("a report was judged to take a step that is not allowed".to_owned());
@@ -223,9 +223,9 @@ impl<'c> Changing<'c> {
             }
             (note, steps, waited) = (verdict.note, verdict.steps, verdict.parked);
         }
-        self.report(event.clone(), Past { provider: report.provider, fact: report.fact.clone(), note });
+        self.report(event.clone(), PriorReport { provider: report.provider, fact: report.fact.clone(), note });
         self.reports.insert(event, report);
-        Ok(Changed::Heard { note, steps, waited, is_new: true })
+        Ok(Changed::Reported { note, steps, waited, is_new: true })
     }
 
     fn settle_waiting(&mut self, order_no: OrderNo, note: Note) {
@@ -243,7 +243,7 @@ impl<'c> Changing<'c> {
         order_no: &OrderNo,
         step: Step,
         restock: bool,
-        by: &By,
+        by: &Actor,
     ) -> Result<Result<Effect, InvalidTransition>, Error> {
         let lost = || Error::Corrupt("an order is changed that is not locked".to_owned());
         let locked = self.orders.get_mut(order_no).ok_or_else(lost)?;
@@ -255,7 +255,7 @@ impl<'c> Changing<'c> {
         let after = effect.order;
         locked.order = after;
         let (state_version, at) = (after.state_version, self.now_ms);
-        let taken = Taken { state_version, step, from: before.state, to: after.state, by: by.clone(), at };
+        let taken = StepRecord { state_version, step, from: before.state, to: after.state, by: by.clone(), at };
         self.steps.push((after.user, *order_no, taken));
         if (effect.held, effect.sold, effect.returned) != (0, 0, 0) {
             let moved = self.moved.entry((after.sku, locked.shard)).or_default();
@@ -273,8 +273,8 @@ impl<'c> Changing<'c> {
     }
 
     /// The answers that are to be kept under keys.
-    pub(super) fn settled(&self) -> Vec<Settled<'_>> {
-        let settled = self.kept.iter().map(|kept| Settled {
+    pub(super) fn settled(&self) -> Vec<Completion<'_>> {
+        let settled = self.kept.iter().map(|kept| Completion {
             claim: &kept.claim,
             fingerprint: &kept.operation.fingerprint,
             body: &kept.body,
@@ -294,12 +294,12 @@ impl<'c> Changing<'c> {
 }
 
 /// Whether a step led before to where it is asked to lead.
-fn is_done_already(order: &Order, asked: &AskedStep) -> bool {
+fn is_done_already(order: &Order, asked: &StepRequest) -> bool {
     (order.state, asked.step) == (State::Cancelled, Step::Cancel)
 }
 
 fn before(order: &Order, answer: &Answer) -> Result<Changed, Error> {
-    let then = effect::as_kept(order, &answer.body).filter(|_| answer.is_success);
+    let then = effect::decode_snapshot(order, &answer.body).filter(|_| answer.is_success);
     then.map(Changed::Before).ok_or_else(|| Error::Corrupt("the answer under a key cannot be read".to_owned()))
 }
 

@@ -7,23 +7,23 @@ use crate::limits;
 use crate::order::OrderNo;
 
 /// A row of bells; an order number has one of them.
-pub(super) struct Bells {
-    bells: Vec<Notify>,
+pub(super) struct InFlightWaiters {
+    waiters: Vec<Notify>,
     waiting: Semaphore,
 }
 
-impl Default for Bells {
+impl Default for InFlightWaiters {
     fn default() -> Self {
-        Bells {
-            bells: (0..limits::BELLS).map(|_| Notify::new()).collect(),
+        InFlightWaiters {
+            waiters: (0..limits::BELLS).map(|_| Notify::new()).collect(),
             waiting: Semaphore::new(limits::WAITERS_MAX),
         }
     }
 }
 
-impl Bells {
+impl InFlightWaiters {
     /// An order is settled, one way or the other.
-    pub(super) fn ring(&self, order_no: &OrderNo) {
+    pub(super) fn wake(&self, order_no: &OrderNo) {
         if let Some(bell) = self.of(order_no) {
             bell.notify_waiters();
         }
@@ -36,7 +36,7 @@ impl Bells {
 
     /// The next ring of an order's bell. It counts from the moment it is enabled, so enable it before looking whether
     /// the order is settled, or a ring in between would be missed.
-    pub(super) fn next_ring(&self, order_no: &OrderNo) -> Option<Notified<'_>> {
+    pub(super) fn next_wake(&self, order_no: &OrderNo) -> Option<Notified<'_>> {
         self.of(order_no).map(Notify::notified)
     }
 
@@ -47,6 +47,6 @@ impl Bells {
 
     fn of(&self, order_no: &OrderNo) -> Option<&Notify> {
         let byte = order_no.as_bytes().first().copied().unwrap_or(0);
-        self.bells.get(usize::from(byte) % self.bells.len().max(1))
+        self.waiters.get(usize::from(byte) % self.waiters.len().max(1))
     }
 }

@@ -37,18 +37,18 @@ impl Engine {
         }
         let is_ended = sale.state(self.clock.now_ms()) == SaleState::Ended;
         let switched = known.as_ref().is_some_and(|known| known.sale.switch != sale.switch);
-        let offer = self.catalog.put(sale);
-        offer.all_units_came_back();
-        offer.live.stir();
+        let active = self.catalog.put(sale);
+        active.clear_all_sold_out();
+        active.runtime.mark_dirty();
         let engine = self.clone();
         if known.is_none() && !is_ended {
             // Failing that, its first order loads it.
-            self.tasks.spawn(async move { engine.load(&offer).await.unwrap_or_default() });
+            self.tasks.spawn(async move { engine.load(&active).await.unwrap_or_default() });
         } else if switched {
             self.tasks.spawn(async move {
-                let _alone = offer.live.changing.lock().await;
+                let _alone = active.runtime.admin_lock.lock().await;
                 // Whoever switched it has told the gates; not those that only this engine reaches.
-                if let Some(now) = engine.catalog.by_no(offer.sale.no) {
+                if let Some(now) = engine.catalog.by_no(active.sale.no) {
                     engine.switch_gates(&now, now.sale.switch).await;
                 }
             });

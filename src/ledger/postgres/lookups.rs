@@ -23,11 +23,11 @@ struct Find {
 }
 
 /// The questions that wait.
-pub(super) struct Finds {
+pub(super) struct LookupBatcher {
     queue: Mutex<Option<mpsc::Sender<Find>>>,
 }
 
-impl Finds {
+impl LookupBatcher {
     /// Begins to answer, with as many queries at once as there are connections.
     pub(super) fn start(finders: &Arc<Connections>, tasks: &TaskTracker) -> Self {
         let (queue, waiting) = mpsc::channel(limits::POSTGRES_FINDS_QUEUED_MAX);
@@ -35,7 +35,7 @@ impl Finds {
         for _ in 0..limits::POSTGRES_FINDERS {
             tasks.spawn(answer(waiting.clone(), finders.clone()));
         }
-        Finds { queue: Mutex::new(Some(queue)) }
+        LookupBatcher { queue: Mutex::new(Some(queue)) }
     }
 
     /// The order of this user with this number.

@@ -8,19 +8,19 @@ use tokio::time::Instant;
 use crate::limits;
 
 /// Watches one transaction at a time.
-pub(super) struct Appending {
+pub(super) struct StallWatch {
     origin: Instant,
     /// Milliseconds from `origin` to the beginning of the transaction, plus one; 0 while none runs.
     since_ms: AtomicU64,
 }
 
-impl Default for Appending {
+impl Default for StallWatch {
     fn default() -> Self {
-        Appending { origin: Instant::now(), since_ms: AtomicU64::new(0) }
+        StallWatch { origin: Instant::now(), since_ms: AtomicU64::new(0) }
     }
 }
 
-impl Appending {
+impl StallWatch {
     pub(super) fn begin(&self) {
         self.since_ms.store(ms(self.origin.elapsed()) + 1, Ordering::Relaxed);
     }

@@ -6,22 +6,22 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::{Error, Expired};
+use super::{Error, ExpiredOrder};
 use crate::limits;
 use crate::order::OrderNo;
 
 /// What came of expiring a batch in a transaction.
 #[derive(Debug)]
-pub(super) enum Tried {
+pub(super) enum BatchTry {
     /// It is committed. As many orders were found as are told; some of them may have been paid since.
-    Done { expired: Vec<Expired>, found: usize },
+    Done { expired: Vec<ExpiredOrder>, found: usize },
     /// It was rolled back: at least one of these orders is broken, the oldest first.
     Broken { found: Vec<OrderNo>, why: String },
 }
 
 /// The orders that are set aside by now.
 #[derive(Debug, Default)]
-pub(super) struct SetAside {
+pub(super) struct Quarantine {
     orders: Mutex<Orders>,
 }
 
@@ -33,16 +33,16 @@ struct Orders {
     until: Option<Instant>,
 }
 
-impl SetAside {
+impl Quarantine {
     /// Expires up to `max` orders with `batch`, which is told how many to take at most and which to leave out. A batch
     /// with a broken order in it is taken in halves until that order is found.
     pub(super) async fn expire_around<F>(
         &self,
         max: u32,
         mut batch: impl FnMut(u32, Vec<OrderNo>) -> F,
-    ) -> Result<Vec<Expired>, Error>
+    ) -> Result<Vec<ExpiredOrder>, Error>
     where
-        F: Future<Output = Result<Tried, Error>>,
+        F: Future<Output = Result<BatchTry, Error>>,
     {
         self.begin();
         let (mut all, mut size) = (Vec::new(), max);
@@ -55,7 +55,7 @@ impl SetAside {
                 Err(error) => return Err(error),
             };
             match tried {
-                Tried::Done { expired, found } => {
+                BatchTry::Done { expired, found } => {
                     all.extend(expired);
                     let places = max.saturating_sub(u32::try_from(all.len()).unwrap_or(max));
                     let was_last = size == max || u32::try_from(found).is_ok_and(|found| found < size);
@@ -64,7 +64,7 @@ impl SetAside {
                     }
                     size = size.saturating_mul(2).min(places);
                 }
-                Tried::Broken { found, why } => match found.as_slice() {
+                BatchTry::Broken { found, why } => match found.as_slice() {
                     [order_no] => {
                         if !self.add(*order_no) {
                             return if all.is_empty() { Err(Error::Corrupt(why)) } else { Ok(all) };
@@ -108,15 +108,15 @@ mod tests {
     }
 
     /// Tries to expire orders that are all broken; answers the sizes of the batches, and whether that was an error.
-    async fn tried(aside: &SetAside, broken: &[OrderNo]) -> (Vec<usize>, bool) {
+    async fn tried(aside: &Quarantine, broken: &[OrderNo]) -> (Vec<usize>, bool) {
         let mut sizes = Vec::new();
         let batch = |max, left_out: Vec<OrderNo>| {
             let due = broken.iter().copied().filter(|order_no| !left_out.contains(order_no));
             let found: Vec<OrderNo> = due.take(usize::try_from(max).unwrap()).collect();
             sizes.push(found.len());
             std::future::ready(Ok(match found.is_empty() {
-                true => Tried::Done { expired: Vec::new(), found: 0 },
-                false => Tried::Broken { found, why: "broken".to_owned() },
+                true => BatchTry::Done { expired: Vec::new(), found: 0 },
+                false => BatchTry::Broken { found, why: "broken".to_owned() },
             }))
         };
         let expired = aside.expire_around(limits::EXPIRED_MAX, batch).await;
@@ -126,7 +126,7 @@ mod tests {
     /// The time that counts is that of a clock nobody sets, whatever the wall clock does meanwhile.
     #[tokio::test(start_paused = true)]
     async fn a_broken_order_is_found_by_halves_and_tried_again_later() {
-        let aside = SetAside::default();
+        let aside = Quarantine::default();
         let broken = numbers(0..3);
         assert_eq!(tried(&aside, &broken).await, (vec![3, 1, 1, 1, 0], false));
         tokio::time::advance(Duration::from_millis(limits::SET_ASIDE_MS - 1)).await;
@@ -137,7 +137,7 @@ mod tests {
 
     #[tokio::test]
     async fn no_more_are_set_aside_than_their_bound() {
-        let aside = SetAside::default();
+        let aside = Quarantine::default();
         let broken = numbers(0..u128::try_from(limits::SET_ASIDE_MAX).unwrap());
         assert!(!tried(&aside, &broken).await.1);
         assert!(!tried(&aside, &broken).await.1);

@@ -6,12 +6,12 @@ use rusqlite::{Connection, Error, params, types::Type};
 use super::numbers::Numbers;
 use super::{epochs, reports};
 use crate::clock::UnixMs;
-use crate::ledger::effect::{Effect, as_kept, kept};
+use crate::ledger::columns::by_columns;
+use crate::ledger::effect::{Effect, decode_snapshot, encode_snapshot};
 use crate::ledger::idempotency::{Acquired, sqlite as keys};
-use crate::ledger::rows::by_columns;
-use crate::ledger::{AskedStep, Change, Changed};
+use crate::ledger::{Change, Changed, StepRequest};
 use crate::limits;
-use crate::order::{By, InvalidTransition, Order, State, Step};
+use crate::order::{Actor, InvalidTransition, Order, State, Step};
 
 /// Carries out every change, one after the other. Runs inside one transaction: an error leaves nothing behind.
 pub(super) fn change(
@@ -21,8 +21,8 @@ pub(super) fn change(
     now_ms: UnixMs,
 ) -> Result<Vec<Changed>, Error> {
     let carry_out = |change: &Change| match change {
-        Change::Step(asked) => take_asked(connection, numbers, asked, now_ms),
-        Change::Report(report) => reports::hear(connection, numbers, report, now_ms),
+        Change::Step(asked) => apply_step_request(connection, numbers, asked, now_ms),
+        Change::Report(report) => reports::record_report(connection, numbers, report, now_ms),
     };
     changes.iter().map(carry_out).collect()
 }
@@ -30,12 +30,17 @@ pub(super) fn change(
 /// Claim and answer are written in the transaction of the step, so a claim needs no lease: nobody ever sees one.
 const LEASE_MS: i64 = 0;
 
-fn take_asked(connection: &Connection, numbers: &Numbers, asked: &AskedStep, now_ms: UnixMs) -> Result<Changed, Error> {
+fn apply_step_request(
+    connection: &Connection,
+    numbers: &Numbers,
+    asked: &StepRequest,
+    now_ms: UnixMs,
+) -> Result<Changed, Error> {
     let Some(order) = numbers.find(connection, asked.user, asked.order_no)? else { return Ok(Changed::NotFound) };
     let claim = match keys::acquire(connection, &asked.operation, now_ms, LEASE_MS, asked.keep_until)? {
         Acquired::Claimed(claim) => claim,
         Acquired::Done(answer) => {
-            let before = as_kept(&order, &answer.body).map(Changed::Before);
+            let before = decode_snapshot(&order, &answer.body).map(Changed::Before);
             return before.ok_or_else(|| broken("an answer under a key that no step has written"));
         }
         Acquired::OtherContent => return Ok(Changed::OtherContent),
@@ -57,7 +62,7 @@ fn take_asked(connection: &Connection, numbers: &Numbers, asked: &AskedStep, now
             }
         }
     };
-    let completed = keys::complete(connection, &claim, kept(&order).as_bytes(), asked.keep_until)?;
+    let completed = keys::complete(connection, &claim, encode_snapshot(&order).as_bytes(), asked.keep_until)?;
     completed.map_err(|_| broken("a claim was lost within its transaction"))?;
     Ok(Changed::Done { order, returned })
 }
@@ -74,7 +79,7 @@ pub(super) fn take(
     order: &Order,
     step: Step,
     restock: bool,
-    by: &By,
+    by: &Actor,
     now_ms: UnixMs,
 ) -> Result<Result<(Order, Option<i64>), InvalidTransition>, Error> {
     let effect = match Effect::of(order, step, restock, now_ms) {

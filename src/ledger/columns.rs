@@ -1,24 +1,26 @@
 //! How steps and reports stand in the rows of any ledger.
 
-use crate::order::{By, Currency, Fact, Money, OrderNo, Provider, Reference, Report};
+use crate::order::{Actor, Currency, Money, OrderNo, PaymentEvent, Provider, ProviderId, Report};
 
 /// The columns `by` and `event_id` of a step.
-pub(super) fn by_columns(by: &By) -> (&'static str, Option<&str>) {
-    (by.as_str(), by.event_id().map(Reference::as_str))
+pub(super) fn by_columns(by: &Actor) -> (&'static str, Option<&str>) {
+    (by.as_str(), by.event_id().map(ProviderId::as_str))
 }
 
 /// Who took a step, from the same columns.
-pub(super) fn by(word: &str, event_id: Option<&str>) -> Option<By> {
+pub(super) fn by(word: &str, event_id: Option<&str>) -> Option<Actor> {
     match (word, event_id) {
-        ("buyer", None) => Some(By::Buyer),
-        ("operator", None) => Some(By::Operator),
-        ("deadline", None) => Some(By::Deadline),
-        (provider, Some(event_id)) => Some(By::Report(Provider::parse(provider)?, Reference::parse(event_id).ok()?)),
+        ("buyer", None) => Some(Actor::Buyer),
+        ("operator", None) => Some(Actor::Operator),
+        ("deadline", None) => Some(Actor::Deadline),
+        (provider, Some(event_id)) => {
+            Some(Actor::Report(Provider::parse(provider)?, ProviderId::parse(event_id).ok()?))
+        }
         _ => None,
     }
 }
 
-/// The columns of a report that say what it says; see [`Fact`] and [`Money`].
+/// The columns of a report that say what it says; see [`PaymentEvent`] and [`Money`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct FactColumns {
     pub(super) fact: String,
@@ -46,15 +48,15 @@ impl FactColumns {
     }
 
     /// What they say; `None` if no report wrote them.
-    pub(super) fn read(&self) -> Option<Fact> {
+    pub(super) fn read(&self) -> Option<PaymentEvent> {
         let order_no = self.order_no.map(OrderNo::from_bytes);
         match self.fact.as_str() {
-            "succeeded" => self.money(order_no?).map(Fact::Succeeded),
-            "refunded" => self.money(order_no?).map(Fact::Refunded),
-            "failed" => order_no.map(Fact::Failed),
-            "refund_failed" => order_no.map(Fact::RefundFailed),
-            "closed" => order_no.map(Fact::Closed),
-            "unknown" => Some(Fact::Unknown),
+            "succeeded" => self.money(order_no?).map(PaymentEvent::Succeeded),
+            "refunded" => self.money(order_no?).map(PaymentEvent::Refunded),
+            "failed" => order_no.map(PaymentEvent::Failed),
+            "refund_failed" => order_no.map(PaymentEvent::RefundFailed),
+            "closed" => order_no.map(PaymentEvent::Closed),
+            "unknown" => Some(PaymentEvent::Unknown),
             _ => None,
         }
     }
@@ -62,7 +64,7 @@ impl FactColumns {
     fn money(&self, order_no: OrderNo) -> Option<Money> {
         Some(Money {
             order_no,
-            payment_id: Reference::parse(self.payment_id.as_deref()?).ok()?,
+            payment_id: ProviderId::parse(self.payment_id.as_deref()?).ok()?,
             amount: self.amount?,
             currency: Currency::parse(self.currency.as_deref()?).ok()?,
             is_total: self.is_total?,
@@ -75,14 +77,14 @@ impl FactColumns {
 mod tests {
     use super::*;
 
-    fn reference(text: &str) -> Reference {
-        Reference::parse(text).unwrap()
+    fn reference(text: &str) -> ProviderId {
+        ProviderId::parse(text).unwrap()
     }
 
     #[test]
     fn who_took_a_step_reads_back() {
-        let reported = Provider::ALL.iter().map(|provider| By::Report(*provider, reference("evt_1")));
-        for who in [By::Buyer, By::Operator, By::Deadline].into_iter().chain(reported) {
+        let reported = Provider::ALL.iter().map(|provider| Actor::Report(*provider, reference("evt_1")));
+        for who in [Actor::Buyer, Actor::Operator, Actor::Deadline].into_iter().chain(reported) {
             let (word, event_id) = by_columns(&who);
             assert_eq!(by(word, event_id), Some(who));
         }
@@ -104,9 +106,18 @@ mod tests {
             is_ours,
         };
         let (one, other) = (money(true, false), money(false, true));
-        let moved =
-            [Fact::Succeeded(one.clone()), Fact::Succeeded(other.clone()), Fact::Refunded(one), Fact::Refunded(other)];
-        let other = [Fact::Failed(order_no), Fact::RefundFailed(order_no), Fact::Closed(order_no), Fact::Unknown];
+        let moved = [
+            PaymentEvent::Succeeded(one.clone()),
+            PaymentEvent::Succeeded(other.clone()),
+            PaymentEvent::Refunded(one),
+            PaymentEvent::Refunded(other),
+        ];
+        let other = [
+            PaymentEvent::Failed(order_no),
+            PaymentEvent::RefundFailed(order_no),
+            PaymentEvent::Closed(order_no),
+            PaymentEvent::Unknown,
+        ];
         for fact in moved.into_iter().chain(other) {
             let (provider, event_id, event_type) = (Provider::Standard, reference("evt_1"), reference("payment"));
             let report = Report { provider, event_id, event_type, fact };

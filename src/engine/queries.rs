@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::catalog::Offer;
+use super::catalog::ActiveSale;
 use super::load::levels;
 use super::{Engine, ledger_trouble};
 use crate::gate::Level;
-use crate::ledger::{Check, PageOf};
+use crate::ledger::{Check, PageRequest};
 use crate::limits;
 use crate::order::{
     Boundary, Code, HistoryView, Identity, Key, Order, OrderNo, OrderView, Refusal, Sale, SaleState, SaleView, SkuView,
@@ -31,12 +31,12 @@ impl Engine {
 
     /// The order that this key made. Cancel-safe.
     pub async fn order_by_key(&self, user: UserId, sale_id: &str, key: &Key) -> Result<OrderView, Refusal> {
-        let offer = self.catalog.get(sale_id).ok_or(Code::OrderNotFound)?;
+        let active = self.catalog.get(sale_id).ok_or(Code::OrderNotFound)?;
         // In a sale of another boundary a key makes no order.
-        if offer.sale.rules.boundary != Boundary::Request {
+        if active.sale.rules.boundary != Boundary::Request {
             return Err(Code::OrderNotFound.into());
         }
-        let order_no = OrderNo::derive(&offer.sale.salt, sale_id, user, Identity::Key(key));
+        let order_no = OrderNo::derive(&active.sale.salt, sale_id, user, Identity::Key(key));
         self.order(Some(user), order_no).await
     }
 
@@ -48,8 +48,8 @@ impl Engine {
         before: Option<i64>,
         limit: u32,
     ) -> Result<Vec<OrderView>, Refusal> {
-        let Some(offer) = self.catalog.get(sale_id) else { return Ok(Vec::new()) };
-        let page = PageOf { user, sale: offer.sale.no, before, limit };
+        let Some(active) = self.catalog.get(sale_id) else { return Ok(Vec::new()) };
+        let page = PageRequest { user, sale: active.sale.no, before, limit };
         let orders = self.ledger.list(page).await.map_err(|error| ledger_trouble(&error))?;
         Ok(orders.into_iter().filter_map(|order| self.view(order)).collect())
     }
@@ -62,30 +62,30 @@ impl Engine {
 
     /// A sale and what the gate still has of each sku: a hint, old by the time it is read. Cancel-safe.
     pub async fn sale_hint(&self, sale_id: &str) -> Result<(Arc<Sale>, SaleState, Vec<i64>), Refusal> {
-        let offer = self.catalog.get(sale_id).ok_or(Code::SaleNotFound)?;
-        let state = offer.sale.state(self.clock.now_ms());
-        if !offer.is_loaded() {
-            let view = self.view_sale(&offer).await?;
+        let active = self.catalog.get(sale_id).ok_or(Code::SaleNotFound)?;
+        let state = active.sale.state(self.clock.now_ms());
+        if !active.is_loaded() {
+            let view = self.view_sale(&active).await?;
             return Ok((view.sale, state, view.skus.iter().map(|sku| sku.sum().available()).collect()));
         }
         // A crowd that reloads the page shares a look: each takes one that began after it came.
-        let looks = offer.live.hints_begun.load(Ordering::SeqCst);
-        let mut hint = offer.live.hint.lock().await;
+        let looks = active.runtime.hints_begun.load(Ordering::SeqCst);
+        let mut hint = active.runtime.hint.lock().await;
         if hint.0 <= looks {
-            let look = offer.live.hints_begun.fetch_add(1, Ordering::SeqCst) + 1;
-            *hint = (look, self.left(&offer).await?);
+            let look = active.runtime.hints_begun.fetch_add(1, Ordering::SeqCst) + 1;
+            *hint = (look, self.left(&active).await?);
         }
-        Ok((offer.sale.clone(), state, hint.1.clone()))
+        Ok((active.sale.clone(), state, hint.1.clone()))
     }
 
     /// Units of every sku that may still be sold, all shards together.
-    async fn left(&self, offer: &Offer) -> Result<Vec<i64>, Refusal> {
-        let levels: Vec<Level> = levels(self.gate.as_ref(), offer).await.into_iter().flatten().collect();
-        if levels.len() < usize::from(offer.sale.rules.shards) {
-            let view = self.view_sale(offer).await?;
+    async fn left(&self, active: &ActiveSale) -> Result<Vec<i64>, Refusal> {
+        let levels: Vec<Level> = levels(self.gate.as_ref(), active).await.into_iter().flatten().collect();
+        if levels.len() < usize::from(active.sale.rules.shards) {
+            let view = self.view_sale(active).await?;
             return Ok(view.skus.iter().map(|sku| sku.sum().available()).collect());
         }
-        let mut left = vec![0; offer.sale.skus.len()];
+        let mut left = vec![0; active.sale.skus.len()];
         for level in levels {
             left.iter_mut().zip(level.available).for_each(|(left, units)| *left += units);
         }
@@ -94,26 +94,28 @@ impl Engine {
 
     /// A sale with its stock. Cancel-safe.
     pub async fn sale(&self, sale_id: &str) -> Result<SaleView, Refusal> {
-        let offer = self.catalog.get(sale_id).ok_or(Code::SaleNotFound)?;
-        self.view_sale(&offer).await
+        let active = self.catalog.get(sale_id).ok_or(Code::SaleNotFound)?;
+        self.view_sale(&active).await
     }
 
     /// Every sale with its stock, in the order they were made. Cancel-safe.
     pub async fn sales(&self) -> Result<Vec<SaleView>, Refusal> {
         let mut views = Vec::new();
-        for offer in self.catalog.all() {
-            views.push(self.view_sale(&offer).await?);
+        for active in self.catalog.all() {
+            views.push(self.view_sale(&active).await?);
         }
         Ok(views)
     }
 
     /// The books of a sale: the ledger's, less what the gate holds for orders on their way. A gate that is out holds
     /// nothing that is known.
-    pub(super) async fn view_sale(&self, offer: &Offer) -> Result<SaleView, Refusal> {
-        let mut stock = self.ledger.stock(offer.sale.no).await.map_err(|error| ledger_trouble(&error))?;
-        let levels = levels(self.gate.as_ref(), offer).await;
-        for ((shard, at), level) in offer.shards().enumerate().zip(levels) {
-            let Some(level) = level.ok().filter(|level| level.epoch == at.epoch && !offer.live.is_out(at.shard)) else {
+    pub(super) async fn view_sale(&self, active: &ActiveSale) -> Result<SaleView, Refusal> {
+        let mut stock = self.ledger.stock(active.sale.no).await.map_err(|error| ledger_trouble(&error))?;
+        let levels = levels(self.gate.as_ref(), active).await;
+        for ((shard, at), level) in active.shards().enumerate().zip(levels) {
+            let Some(level) =
+                level.ok().filter(|level| level.epoch == at.epoch && !active.runtime.is_bypassed(at.shard))
+            else {
                 continue;
             };
             for (shards, available) in stock.iter_mut().zip(level.available) {
@@ -123,21 +125,21 @@ impl Engine {
             }
         }
         let skus =
-            offer.sale.skus.iter().zip(stock).map(|(sku, shards)| SkuView { sku: sku.clone(), shards }).collect();
-        Ok(SaleView { sale: offer.sale.clone(), state: offer.sale.state(self.clock.now_ms()), skus })
+            active.sale.skus.iter().zip(stock).map(|(sku, shards)| SkuView { sku: sku.clone(), shards }).collect();
+        Ok(SaleView { sale: active.sale.clone(), state: active.sale.state(self.clock.now_ms()), skus })
     }
 
     /// Audits one sale, or all: the ledger against itself, then the gate against the ledger. Cancel-safe.
     pub async fn verify(&self, sale_id: Option<&str>) -> Result<Vec<Check>, Refusal> {
-        let offers = match sale_id {
+        let actives = match sale_id {
             Some(id) => vec![self.catalog.get(id).ok_or(Code::SaleNotFound)?],
             None => self.catalog.all(),
         };
-        let one = sale_id.and_then(|_| offers.first()).map(|offer| offer.sale.no);
+        let one = sale_id.and_then(|_| actives.first()).map(|active| active.sale.no);
         let mut checks = self.ledger.audit(one).await.map_err(|error| ledger_trouble(&error))?;
         let mut findings = Vec::new();
-        for offer in &offers {
-            let excess = self.compare(offer).await?.0.excess;
+        for active in &actives {
+            let excess = self.compare(active).await?.0.excess;
             if excess.is_empty() {
                 continue;
             }
@@ -145,10 +147,10 @@ impl Engine {
             let mut again = excess;
             for _ in 0..VERIFY_LOOKS {
                 tokio::time::sleep(Duration::from_millis(limits::STRANDED_MS)).await;
-                let excess = self.compare(offer).await?.0.excess;
+                let excess = self.compare(active).await?.0.excess;
                 again.retain(|shard| excess.contains(shard));
             }
-            findings.extend(again.iter().map(|shard| format!("sale {} shard {shard}", offer.sale.id)));
+            findings.extend(again.iter().map(|shard| format!("sale {} shard {shard}", active.sale.id)));
         }
         checks.push(Check {
             name: "gate_within_ledger",

@@ -1,10 +1,10 @@
 //! What a request passes before it may cost anything, from cheap to dear:
 //!
-//! 1. the rate of its address, before anything but its path is looked at ([`Entrance::pass`]);
-//! 2. who is asking, from its head alone ([`Entrance::guest`]);
+//! 1. the rate of its address, before anything but its path is looked at ([`RequestGuard::charge`]);
+//! 2. who is asking, from its head alone ([`RequestGuard::principal`]);
 //! 3. the rate of that user;
 //! 4. its body, read and parsed by the call;
-//! 5. the `user_id` in the body, which must be absent or the same ([`Guest::user`]);
+//! 5. the `user_id` in the body, which must be absent or the same ([`Principal::user`]);
 //! 6. the engine.
 //!
 //! Without authentication the user may stand in the body alone, so there 2 and 3 come with 5. What is turned away up to
@@ -22,7 +22,7 @@ use crate::order::{Refusal, UserId};
 const BUSY_ADDRESS: &str = "this address sends more requests than it may";
 
 /// The way in.
-pub struct Entrance {
+pub struct RequestGuard {
     authenticator: Authenticator,
     addresses: Option<Buckets>,
     users: Option<Buckets>,
@@ -40,28 +40,28 @@ pub struct Rates {
 }
 
 /// Somebody who may ask, once.
-pub(super) struct Guest<'e> {
+pub(super) struct Principal<'e> {
     caller: Caller,
     /// The rates of users, if this one has not been counted yet.
     uncounted: Option<&'e Buckets>,
 }
 
-impl Entrance {
+impl RequestGuard {
     /// An entrance.
     pub fn new(authenticator: Authenticator, rates: Rates) -> Self {
         let (addresses, users) = (rates.address.map(Buckets::new), rates.user.map(Buckets::new));
-        Entrance { authenticator, addresses, users, told: AtomicBool::new(false) }
+        RequestGuard { authenticator, addresses, users, told: AtomicBool::new(false) }
     }
 
     /// Counts a request for its address, whatever it asks for. One that our own proxy brought without saying from whom is
     /// not counted, or that proxy's whole crowd would be one.
-    pub(super) fn pass(&self, peer: IpAddr, headers: &HeaderMap) -> Result<(), Refusal> {
+    pub(super) fn charge(&self, peer: IpAddr, headers: &HeaderMap) -> Result<(), Refusal> {
         self.ask(peer, headers, |buckets, network| buckets.take(network, BUSY_ADDRESS))
     }
 
-    /// Lets a request by that is counted later, if at all ([`Entrance::pass`]): not one of an address that came too often.
-    pub(super) fn peek(&self, peer: IpAddr, headers: &HeaderMap) -> Result<(), Refusal> {
-        self.ask(peer, headers, |buckets, network| buckets.peek(network, BUSY_ADDRESS))
+    /// Lets a request by that is counted later, if at all ([`RequestGuard::charge`]): not one of an address that came too often.
+    pub(super) fn check(&self, peer: IpAddr, headers: &HeaderMap) -> Result<(), Refusal> {
+        self.ask(peer, headers, |buckets, network| buckets.check(network, BUSY_ADDRESS))
     }
 
     fn ask(
@@ -90,19 +90,19 @@ impl Entrance {
     }
 
     /// Finds out who is asking, and counts the request for them, as far as the head tells.
-    pub(super) fn guest(&self, peer: IpAddr, headers: &HeaderMap) -> Result<Guest<'_>, Refusal> {
+    pub(super) fn principal(&self, peer: IpAddr, headers: &HeaderMap) -> Result<Principal<'_>, Refusal> {
         let caller = self.authenticator.caller(peer, headers)?;
         match caller {
             Caller::Proven(user) => {
                 count(self.users.as_ref(), user)?;
-                Ok(Guest { caller, uncounted: None })
+                Ok(Principal { caller, uncounted: None })
             }
-            Caller::Claimed(_) => Ok(Guest { caller, uncounted: self.users.as_ref() }),
+            Caller::Claimed(_) => Ok(Principal { caller, uncounted: self.users.as_ref() }),
         }
     }
 }
 
-impl Guest<'_> {
+impl Principal<'_> {
     /// The user, given the body's `user_id`.
     pub(super) fn user(self, member: Option<u64>) -> Result<UserId, Refusal> {
         let user = self.caller.user(member)?;
@@ -124,9 +124,9 @@ mod tests {
 
     const PEER: &str = "192.0.2.1";
 
-    fn entrance(mode: Mode, rates: Rates) -> Entrance {
+    fn guard(mode: Mode, rates: Rates) -> RequestGuard {
         let proxies = Proxies::parse("10.0.0.0/8").unwrap();
-        Entrance::new(Authenticator::new(mode, proxies, Clock::manual(0)), rates)
+        RequestGuard::new(Authenticator::new(mode, proxies, Clock::manual(0)), rates)
     }
 
     /// One request a second; the clock stands still.
@@ -140,54 +140,54 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_address_is_counted_wherever_a_proxy_says_it_is() {
-        let entrance = entrance(Mode::None, Rates { user: None, address: one() });
-        let pass = |peer: &str, headers: &HeaderMap| {
-            entrance.pass(peer.parse().unwrap(), headers).map_err(|refusal| refusal.code)
+        let guard = guard(Mode::None, Rates { user: None, address: one() });
+        let charge = |peer: &str, headers: &HeaderMap| {
+            guard.charge(peer.parse().unwrap(), headers).map_err(|refusal| refusal.code)
         };
         let none = HeaderMap::new();
-        assert_eq!(pass(PEER, &none), Ok(()));
-        assert_eq!(pass(PEER, &none), Err(Code::RateLimited));
+        assert_eq!(charge(PEER, &none), Ok(()));
+        assert_eq!(charge(PEER, &none), Err(Code::RateLimited));
         // Saying to be somebody else does not help.
-        assert_eq!(pass(PEER, &headers("x-forwarded-for", "198.51.100.7")), Err(Code::RateLimited));
-        assert_eq!(pass("10.0.0.1", &headers("x-forwarded-for", PEER)), Err(Code::RateLimited));
-        assert_eq!(pass("10.0.0.1", &headers("x-forwarded-for", "198.51.100.7")), Ok(()));
-        assert_eq!(pass("10.0.0.1", &headers("x-forwarded-for", "198.51.100.7")), Err(Code::RateLimited));
+        assert_eq!(charge(PEER, &headers("x-forwarded-for", "198.51.100.7")), Err(Code::RateLimited));
+        assert_eq!(charge("10.0.0.1", &headers("x-forwarded-for", PEER)), Err(Code::RateLimited));
+        assert_eq!(charge("10.0.0.1", &headers("x-forwarded-for", "198.51.100.7")), Ok(()));
+        assert_eq!(charge("10.0.0.1", &headers("x-forwarded-for", "198.51.100.7")), Err(Code::RateLimited));
         for _ in 0..3 {
-            assert_eq!(pass("10.0.0.1", &none), Ok(()));
+            assert_eq!(charge("10.0.0.1", &none), Ok(()));
         }
-        assert_eq!(pass("2001:db8::1", &none), Ok(()));
-        assert_eq!(pass("2001:db8::2", &none), Err(Code::RateLimited));
-        assert_eq!(pass("2001:db8:0:1::", &none), Ok(()));
+        assert_eq!(charge("2001:db8::1", &none), Ok(()));
+        assert_eq!(charge("2001:db8::2", &none), Err(Code::RateLimited));
+        assert_eq!(charge("2001:db8:0:1::", &none), Ok(()));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_look_at_an_address_is_not_counted() {
-        let entrance = entrance(Mode::None, Rates { user: None, address: one() });
+        let guard = guard(Mode::None, Rates { user: None, address: one() });
         let (peer, none) = (PEER.parse().unwrap(), HeaderMap::new());
         for _ in 0..3 {
-            assert_eq!(entrance.peek(peer, &none), Ok(()));
+            assert_eq!(guard.check(peer, &none), Ok(()));
         }
-        assert_eq!(entrance.pass(peer, &none), Ok(()));
-        assert_eq!(entrance.peek(peer, &none).map_err(|refusal| refusal.code), Err(Code::RateLimited));
+        assert_eq!(guard.charge(peer, &none), Ok(()));
+        assert_eq!(guard.check(peer, &none).map_err(|refusal| refusal.code), Err(Code::RateLimited));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_user_is_counted_once_and_wherever_they_are_named() {
         for (mode, peer) in [(Mode::None, PEER), (Mode::Gateway, "10.0.0.1")] {
-            let entrance = entrance(mode, Rates { user: one(), address: None });
+            let guard = guard(mode, Rates { user: one(), address: None });
             let ask = |headers: &HeaderMap, member| {
-                let guest = entrance.guest(peer.parse().unwrap(), headers);
-                guest.and_then(|guest| guest.user(member)).map(UserId::get).map_err(|refusal| refusal.code)
+                let principal = guard.principal(peer.parse().unwrap(), headers);
+                principal.and_then(|principal| principal.user(member)).map(UserId::get).map_err(|refusal| refusal.code)
             };
             let (first, second) = (headers("x-user-id", "1"), headers("x-user-id", "2"));
             assert_eq!(ask(&first, Some(1)), Ok(1));
             assert_eq!(ask(&first, None), Err(Code::RateLimited));
             assert_eq!(ask(&second, None), Ok(2));
         }
-        let entrance = entrance(Mode::None, Rates { user: one(), address: None });
+        let guard = guard(Mode::None, Rates { user: one(), address: None });
         let ask = |member| {
-            let guest = entrance.guest(PEER.parse().unwrap(), &HeaderMap::new()).unwrap();
-            guest.user(Some(member)).map(UserId::get).map_err(|refusal| refusal.code)
+            let principal = guard.principal(PEER.parse().unwrap(), &HeaderMap::new()).unwrap();
+            principal.user(Some(member)).map(UserId::get).map_err(|refusal| refusal.code)
         };
         assert_eq!(ask(1), Ok(1));
         assert_eq!(ask(1), Err(Code::RateLimited));

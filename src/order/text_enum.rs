@@ -1,6 +1,6 @@
 //! Closed sets whose members have a word in the contract, the ledger or operators' views.
 
-macro_rules! words {
+macro_rules! text_enum {
     ($set:ident { $($variant:ident = $text:literal,)* }) => {
         impl $set {
             /// All of them.

@@ -12,9 +12,9 @@ use tokio::time::{Duration, timeout};
 
 use super::{Engine, ledger_trouble};
 use crate::ledger::idempotency::{Operation, Scope};
-use crate::ledger::{self, AskedStep, Change, Changed};
+use crate::ledger::{self, Change, Changed, StepRequest};
 use crate::limits;
-use crate::order::{By, Code, Fingerprint, Key, Note, OrderNo, OrderView, Refusal, Report, State, Step, UserId};
+use crate::order::{Actor, Code, Fingerprint, Key, Note, OrderNo, OrderView, Refusal, Report, State, Step, UserId};
 
 /// A request for a step in the life of an order.
 #[derive(Clone, Debug)]
@@ -42,7 +42,7 @@ pub struct StepTaken {
 
 /// What became of a report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Heard {
+pub struct ReportResult {
     /// What became of it.
     pub note: Note,
     /// What became of the refunds that waited for it, if there were any.
@@ -52,7 +52,7 @@ pub struct Heard {
 }
 
 /// A change on its way to the ledger.
-pub(super) struct ChangeJob {
+pub(super) struct LifecycleJob {
     change: Change,
     /// Given back when the change is answered.
     _place: OwnedSemaphorePermit,
@@ -70,12 +70,12 @@ impl Engine {
         // Numbers and fixed words only: such a scope is always valid.
         let scope = Scope::new(&[step.as_str(), &who, &number]).map_err(|_| Code::OrderNotFound)?;
         let fingerprint = Fingerprint::of_fields(step.as_str(), &[order_no.as_bytes(), &[u8::from(restock)]]);
-        let asked = AskedStep {
+        let asked = StepRequest {
             order_no,
             user,
             step,
             restock,
-            by: if user.is_some() { By::Buyer } else { By::Operator },
+            by: if user.is_some() { Actor::Buyer } else { Actor::Operator },
             operation: Operation { scope, key, fingerprint },
             keep_until: self.clock.now_ms().saturating_add(limits::KEY_KEPT_MS),
         };
@@ -85,7 +85,7 @@ impl Engine {
             Changed::NotFound => return Err(Code::OrderNotFound.into()),
             Changed::OtherContent => return Err(Code::IdempotencyKeyReused.into()),
             Changed::NotAllowed(state) => return Err(not_allowed(state)),
-            Changed::Heard { .. } => return Err(Code::UnknownOutcome.into()),
+            Changed::Reported { .. } => return Err(Code::UnknownOutcome.into()),
         };
         // A sale that another engine has just made may not be known here yet: the same request finds the answer.
         let view = self.view(order).ok_or(Code::UnknownOutcome)?;
@@ -96,9 +96,9 @@ impl Engine {
     /// `order_not_found` if there is no such order.
     ///
     /// Cancel-safe: once polled, the report is taken in whether or not anybody waits for the answer.
-    pub async fn hear(&self, report: Report) -> Result<Heard, Refusal> {
+    pub async fn record_report(&self, report: Report) -> Result<ReportResult, Refusal> {
         match self.change(Change::Report(report)).await? {
-            Changed::Heard { note, waited, is_new, .. } => Ok(Heard { note, waited, is_new }),
+            Changed::Reported { note, waited, is_new, .. } => Ok(ReportResult { note, waited, is_new }),
             Changed::NotFound => Err(Code::OrderNotFound.into()),
             other => {
                 tracing::error!(?other, "the ledger answered a report with something else");
@@ -108,9 +108,9 @@ impl Engine {
     }
 
     async fn change(&self, change: Change) -> Result<Changed, Refusal> {
-        let place = self.changing.clone().try_acquire_owned().map_err(|_| Code::Overloaded)?;
+        let place = self.lifecycle_permits.clone().try_acquire_owned().map_err(|_| Code::Overloaded)?;
         let (answer, answered) = oneshot::channel();
-        let job = ChangeJob { change, _place: place, answer };
+        let job = LifecycleJob { change, _place: place, answer };
         // There is a place in the queue for every permit: it fails only when the engine has stopped.
         self.changes.try_send(job).map_err(|_| Code::LedgerUnavailable)?;
         let patience = Duration::from_millis(limits::ANSWER_MS_MAX);
@@ -124,7 +124,7 @@ impl Engine {
 }
 
 /// Commits changes until the engine stops.
-pub(super) async fn run(engine: Arc<Engine>, mut jobs: mpsc::Receiver<ChangeJob>) {
+pub(super) async fn run(engine: Arc<Engine>, mut jobs: mpsc::Receiver<LifecycleJob>) {
     let at_once = engine.ledger.appends_at_once().clamp(1, limits::CHANGES_AT_ONCE);
     let mut running = JoinSet::new();
     let mut batch = Vec::with_capacity(limits::CHANGES_PER_BATCH_MAX);
@@ -134,7 +134,7 @@ pub(super) async fn run(engine: Arc<Engine>, mut jobs: mpsc::Receiver<ChangeJob>
             _ = jobs.recv_many(&mut batch, limits::CHANGES_PER_BATCH_MAX), if running.len() < at_once => {
                 let jobs = std::mem::replace(&mut batch, Vec::with_capacity(limits::CHANGES_PER_BATCH_MAX));
                 if !jobs.is_empty() {
-                    running.spawn(carry_out(engine.clone(), jobs));
+                    running.spawn(apply_changes(engine.clone(), jobs));
                 }
             }
             Some(ended) = running.join_next() => match ended.map_err(tokio::task::JoinError::try_into_panic) {
@@ -150,7 +150,7 @@ pub(super) async fn run(engine: Arc<Engine>, mut jobs: mpsc::Receiver<ChangeJob>
 }
 
 /// One transaction; then everybody is told, and those whose units came back after the gate was told of them.
-async fn carry_out(engine: Arc<Engine>, jobs: Vec<ChangeJob>) {
+async fn apply_changes(engine: Arc<Engine>, jobs: Vec<LifecycleJob>) {
     let changes: Vec<Change> = jobs.iter().map(|job| job.change.clone()).collect();
     let changed = engine.commit(changes).await;
     let (mut returned, mut waiting) = (Vec::new(), Vec::new());
@@ -163,10 +163,12 @@ async fn carry_out(engine: Arc<Engine>, jobs: Vec<ChangeJob>) {
             job.tell(changed);
         }
     }
-    engine.give_back_beside(returned, move || waiting.into_iter().for_each(|(job, changed)| job.tell(changed))).await;
+    engine
+        .return_units_beside(returned, move || waiting.into_iter().for_each(|(job, changed)| job.tell(changed)))
+        .await;
 }
 
-impl ChangeJob {
+impl LifecycleJob {
     fn tell(self, changed: Result<Changed, ledger::Error>) {
         // The client may have hung up; its change is made all the same.
         drop(self.answer.send(changed));
@@ -183,7 +185,7 @@ impl Engine {
             {
                 self.metrics.step(asked.step, 1);
             }
-            (Change::Report(_), Ok(Changed::Heard { note, steps, is_new: true, .. })) => {
+            (Change::Report(_), Ok(Changed::Reported { note, steps, is_new: true, .. })) => {
                 self.metrics.report(*note);
                 steps.iter().flatten().for_each(|step| self.metrics.step(*step, 1));
             }
@@ -255,7 +257,7 @@ impl Engine {
         if let Err(error) = &changed {
             tracing::error!(%error, changes = count, "change orders in the ledger");
             if matches!(error, ledger::Error::Unknown(_)) {
-                self.units_may_have_come_back();
+                self.mark_all_dirty();
             }
         }
         changed

@@ -6,7 +6,7 @@ use crate::clock::UnixMs;
 use crate::limits;
 
 /// Remembers that all shards together are down to a few units, so that a sold-out sku costs no search.
-pub(super) struct Latch {
+pub(super) struct SoldOutCache {
     left_at_most: AtomicI64,
     /// When it was last counted, or given to somebody to count.
     counted_at: AtomicI64,
@@ -14,9 +14,9 @@ pub(super) struct Latch {
     returns: AtomicU64,
 }
 
-impl Default for Latch {
+impl Default for SoldOutCache {
     fn default() -> Self {
-        Latch {
+        SoldOutCache {
             left_at_most: AtomicI64::new(i64::MAX),
             counted_at: AtomicI64::new(UnixMs::MIN),
             returns: AtomicU64::new(0),
@@ -24,7 +24,7 @@ impl Default for Latch {
     }
 }
 
-impl Latch {
+impl SoldOutCache {
     /// Whether fewer than `quantity` units are known to be left. Units may come back through another engine, so now and
     /// then one caller is told "no" and has to count again, while the others go on with what is known.
     pub(super) fn is_sold_out(&self, quantity: u32, now_ms: UnixMs) -> bool {
@@ -48,7 +48,7 @@ impl Latch {
         self.returns.load(Ordering::SeqCst)
     }
 
-    /// Sets the latch to a count that began when [`Latch::returns`] was `returns`, unless units came back since.
+    /// Sets the latch to a count that began when [`SoldOutCache::returns`] was `returns`, unless units came back since.
     pub(super) fn set(&self, left: i64, returns: u64, now_ms: UnixMs) {
         self.counted_at.store(now_ms, Ordering::SeqCst);
         self.left_at_most.store(left, Ordering::SeqCst);

@@ -5,10 +5,10 @@ use anyhow::anyhow;
 use crate::auth::{Authenticator, Jwt, Mode};
 use crate::clock::Clock;
 use crate::config::{AuthMode, Config};
-use crate::intake::Entrance;
+use crate::intake::RequestGuard;
 
 /// The way into the public listener.
-pub(super) fn entrance(config: &Config) -> anyhow::Result<Entrance> {
+pub(super) fn request_guard(config: &Config) -> anyhow::Result<RequestGuard> {
     let auth = &config.auth;
     let mode = match auth.mode {
         AuthMode::None => Mode::None,
@@ -19,5 +19,5 @@ pub(super) fn entrance(config: &Config) -> anyhow::Result<Entrance> {
         }
     };
     let authenticator = Authenticator::new(mode, auth.trusted_proxies.clone(), Clock::System);
-    Ok(Entrance::new(authenticator, config.rates))
+    Ok(RequestGuard::new(authenticator, config.rates))
 }

@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- give_back: put units on sale again that came back in the ledger, and take them from what their users have.
+-- return_units: put units on sale again that came back in the ledger, and take them from what their users have.
 -- KEYS     1 state  2 units
 -- ARGV     1 epoch  2 lineage  3 returns  then returns x {buyer, units}
 -- RETURNS  0 stale_epoch · 1 done

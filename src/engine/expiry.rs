@@ -29,7 +29,7 @@ pub(super) async fn forget(engine: Arc<Engine>) {
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
-            _ = tick.tick() => while engine.forget_keys().await && !engine.stopping.is_cancelled() {},
+            _ = tick.tick() => while engine.sweep_keys().await && !engine.stopping.is_cancelled() {},
             () = engine.stopping.cancelled() => return,
         }
     }
@@ -37,7 +37,7 @@ pub(super) async fn forget(engine: Arc<Engine>) {
 
 /// Whether orders expire: trouble is told of once, and so is its end.
 #[derive(Debug, Default)]
-pub(super) struct Expiring {
+pub(super) struct ExpiryWatch {
     /// When the first of the tries failed that have failed in a row.
     failing_since: Option<Instant>,
     told: Option<Tell>,
@@ -52,7 +52,7 @@ enum Tell {
     Failing(Duration),
 }
 
-impl Expiring {
+impl ExpiryWatch {
     /// What the log is to be told of this error, if anything.
     fn failed(&mut self, error: &ledger::Error, now: Instant) -> Option<Tell> {
         let since = now - *self.failing_since.get_or_insert(now);
@@ -67,7 +67,7 @@ impl Expiring {
 
     /// For how long the tries had failed, if the log was told so.
     fn worked(&mut self, now: Instant) -> Option<Duration> {
-        let Expiring { failing_since, told } = std::mem::take(self);
+        let ExpiryWatch { failing_since, told } = std::mem::take(self);
         told.and(failing_since).map(|since| now - since)
     }
 }
@@ -85,10 +85,10 @@ impl Engine {
             Ok(expired) => expired,
             Err(error) => {
                 if matches!(error, ledger::Error::Unknown(_)) {
-                    self.units_may_have_come_back();
+                    self.mark_all_dirty();
                 }
                 // The next round tries again.
-                match self.expiring.lock().failed(&error, Instant::now()) {
+                match self.expiry_watch.lock().failed(&error, Instant::now()) {
                     Some(Tell::Damaged) => {
                         tracing::error!(%error, "orders do not expire until the ledger is repaired: audit it with rushgate verify");
                     }
@@ -100,18 +100,18 @@ impl Engine {
                 return false;
             }
         };
-        if let Some(since) = self.expiring.lock().worked(Instant::now()) {
+        if let Some(since) = self.expiry_watch.lock().worked(Instant::now()) {
             tracing::info!(failed_s = since.as_secs(), "orders expire again");
         }
         let count = expired.len();
         self.metrics.step(Step::Expire, u64::try_from(count).unwrap_or(0));
         let returned = expired.into_iter().map(|expired| (expired.order, expired.epoch)).collect();
-        self.give_back_beside(returned, || {}).await;
+        self.return_units_beside(returned, || {}).await;
         count >= usize::try_from(limits::EXPIRED_MAX).unwrap_or(usize::MAX)
     }
 
     /// Removes a batch of keys that are kept no longer; answers whether there may be more.
-    async fn forget_keys(&self) -> bool {
+    async fn sweep_keys(&self) -> bool {
         let swept = self.ledger.sweep_keys(self.clock.now_ms(), limits::KEYS_SWEPT_MAX).await;
         swept.is_ok_and(|count| count >= u64::from(limits::KEYS_SWEPT_MAX))
     }
@@ -125,30 +125,30 @@ mod tests {
 
     #[test]
     fn tries_that_keep_failing_are_told_of_once_and_so_is_their_end() {
-        let (mut expiring, start) = (Expiring::default(), Instant::now());
+        let (mut expiry_watch, start) = (ExpiryWatch::default(), Instant::now());
         let away = ledger::Error::Unavailable("away".to_owned());
-        assert_eq!(expiring.failed(&away, start), None, "a moment of trouble");
-        assert_eq!(expiring.failed(&ledger::Error::Busy, start + PATIENCE / 2), None);
-        assert_eq!(expiring.worked(start + PATIENCE / 2), None, "nobody had heard of it");
+        assert_eq!(expiry_watch.failed(&away, start), None, "a moment of trouble");
+        assert_eq!(expiry_watch.failed(&ledger::Error::Busy, start + PATIENCE / 2), None);
+        assert_eq!(expiry_watch.worked(start + PATIENCE / 2), None, "nobody had heard of it");
         let start = start + PATIENCE;
-        assert_eq!(expiring.failed(&away, start), None, "counted from its own beginning");
-        assert_eq!(expiring.failed(&ledger::Error::Busy, start + PATIENCE), Some(Tell::Failing(PATIENCE)));
-        assert_eq!(expiring.failed(&away, start + 2 * PATIENCE), None, "once");
-        assert_eq!(expiring.worked(start + 3 * PATIENCE), Some(3 * PATIENCE));
-        assert_eq!(expiring.worked(start + 3 * PATIENCE), None, "once");
+        assert_eq!(expiry_watch.failed(&away, start), None, "counted from its own beginning");
+        assert_eq!(expiry_watch.failed(&ledger::Error::Busy, start + PATIENCE), Some(Tell::Failing(PATIENCE)));
+        assert_eq!(expiry_watch.failed(&away, start + 2 * PATIENCE), None, "once");
+        assert_eq!(expiry_watch.worked(start + 3 * PATIENCE), Some(3 * PATIENCE));
+        assert_eq!(expiry_watch.worked(start + 3 * PATIENCE), None, "once");
     }
 
     #[test]
     fn damage_is_told_of_at_once() {
-        let (mut expiring, now) = (Expiring::default(), Instant::now());
+        let (mut expiry_watch, now) = (ExpiryWatch::default(), Instant::now());
         let (damage, away) = (ledger::Error::Corrupt("broken".to_owned()), ledger::Error::Unknown("away".to_owned()));
-        assert_eq!(expiring.failed(&damage, now), Some(Tell::Damaged));
-        assert_eq!(expiring.failed(&damage, now + PATIENCE), None);
-        assert_eq!(expiring.failed(&away, now + PATIENCE), None, "told already that nothing expires");
-        assert_eq!(expiring.worked(now + PATIENCE), Some(PATIENCE));
+        assert_eq!(expiry_watch.failed(&damage, now), Some(Tell::Damaged));
+        assert_eq!(expiry_watch.failed(&damage, now + PATIENCE), None);
+        assert_eq!(expiry_watch.failed(&away, now + PATIENCE), None, "told already that nothing expires");
+        assert_eq!(expiry_watch.worked(now + PATIENCE), Some(PATIENCE));
         for after in [Duration::ZERO, PATIENCE] {
-            expiring.failed(&away, now + after);
+            expiry_watch.failed(&away, now + after);
         }
-        assert_eq!(expiring.failed(&damage, now + PATIENCE), Some(Tell::Damaged), "worse than what was told");
+        assert_eq!(expiry_watch.failed(&damage, now + PATIENCE), Some(Tell::Damaged), "worse than what was told");
     }
 }

@@ -2,14 +2,14 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::ledger::{Appended, Entry, Error};
+use crate::ledger::{AppendDenial, AppendOutcome, Entry, Error};
 use crate::order::{Order, OrderNo, SaleNo, SkuNo, UserId};
 
 type Map<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
 
 /// What a batch is decided by.
 #[derive(Clone, Default)]
-pub(super) struct Books {
+pub(super) struct BatchState {
     /// Units that no order has, by locked row.
     pub(super) available: Map<(SkuNo, u16), i64>,
     /// Units that a user has, of the skus whose sales limit them.
@@ -19,7 +19,7 @@ pub(super) struct Books {
 
 /// What becomes of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fate {
+pub(super) enum EntryDecision {
     /// To be inserted.
     Admitted,
     /// Inserted.
@@ -27,48 +27,52 @@ pub(super) enum Fate {
     /// Recorded before.
     Exists(Order),
     /// Not to be recorded.
-    Refused(Appended),
+    Refused(AppendOutcome),
 }
 
-impl Books {
+impl BatchState {
     /// Decides every entry in the order of the batch. The order of the checks is the contract's: an order that exists is
     /// recognised before the end of the sale, the limit or the stock is looked at.
-    pub(super) fn decide(&mut self, batch: &[Entry], existing: &Map<OrderNo, Order>) -> Result<Vec<Fate>, Error> {
-        let fate = |entry: &Entry| match existing.get(&entry.hold.order_no) {
-            Some(order) => Ok(Fate::Exists(*order)),
+    pub(super) fn decide(
+        &mut self,
+        batch: &[Entry],
+        existing: &Map<OrderNo, Order>,
+    ) -> Result<Vec<EntryDecision>, Error> {
+        let fate = |entry: &Entry| match existing.get(&entry.reservation.order_no) {
+            Some(order) => Ok(EntryDecision::Exists(*order)),
             None => self.admit(entry),
         };
         batch.iter().map(fate).collect()
     }
 
     /// Takes the units of a new order, or says what keeps it from being recorded.
-    pub(super) fn admit(&mut self, entry: &Entry) -> Result<Fate, Error> {
-        let (sku, quantity) = (sku_no(entry)?, i64::from(entry.hold.quantity));
+    pub(super) fn admit(&mut self, entry: &Entry) -> Result<EntryDecision, Error> {
+        let (sku, quantity) = (sku_no(entry)?, i64::from(entry.reservation.quantity));
         if self.ended.contains(&entry.sale.no) {
-            return Ok(Fate::Refused(Appended::Closed));
+            return Ok(EntryDecision::Refused(AppendOutcome::Denied(AppendDenial::Closed)));
         }
         let available = self.available.get_mut(&(sku, entry.shard)).ok_or_else(no_segment)?;
         if let Some(limit) = entry.sale.rules.user_limit {
-            let units = self.units.entry((sku, entry.hold.user)).or_default();
+            let units = self.units.entry((sku, entry.reservation.user)).or_default();
             if *units + quantity > i64::from(limit) {
-                return Ok(Fate::Refused(Appended::LimitReached));
+                return Ok(EntryDecision::Refused(AppendOutcome::Denied(AppendDenial::LimitReached)));
             }
             if *available >= quantity {
                 *units += quantity;
             }
         }
         if *available < quantity {
-            return Ok(Fate::Refused(Appended::SoldOut));
+            return Ok(EntryDecision::Refused(AppendOutcome::Denied(AppendDenial::SoldOut)));
         }
         *available -= quantity;
-        Ok(Fate::Admitted)
+        Ok(EntryDecision::Admitted)
     }
 
     /// Gives the units of an order back that turned out to exist.
     pub(super) fn give_back(&mut self, entry: &Entry) -> Result<(), Error> {
-        let (sku, quantity) = (sku_no(entry)?, i64::from(entry.hold.quantity));
+        let (sku, quantity) = (sku_no(entry)?, i64::from(entry.reservation.quantity));
         *self.available.get_mut(&(sku, entry.shard)).ok_or_else(no_segment)? += quantity;
-        if let Some(units) = self.units.get_mut(&(sku, entry.hold.user)) {
+        if let Some(units) = self.units.get_mut(&(sku, entry.reservation.user)) {
             *units -= quantity;
         }
         Ok(())
@@ -77,7 +81,7 @@ impl Books {
 
 /// The sku that an entry is for, as the ledger numbers it.
 pub(super) fn sku_no(entry: &Entry) -> Result<SkuNo, Error> {
-    let sku = entry.sale.skus.get(usize::from(entry.hold.sku));
+    let sku = entry.sale.skus.get(usize::from(entry.reservation.sku));
     sku.map(|sku| sku.no).ok_or_else(|| Error::Corrupt(format!("sale {} has no such sku", entry.sale.id)))
 }
 
