@@ -11,9 +11,9 @@ pub fn problem_page(code: &str) -> Option<Answer> {
 fn page(code: &str) -> Option<String> {
     let code = Code::ALL.iter().copied().find(|known| known.as_str() == code)?;
     let retry = if code.retryable() {
-        "Yes: send the same request with the same key again, after <code>Retry-After</code> seconds where it is given."
+        "Yes: send the same request with the same key again, after <code>Retry-After</code> seconds where the answer has it."
     } else {
-        "No: repeating it as it is only adds load. See what to do instead."
+        "No: the same request again only adds load. See below what to do instead."
     };
     let (code_text, status, title) = (code.as_str(), super::status(code).as_u16(), code.title());
     let (when, act) = (when(code), act(code));
@@ -43,32 +43,32 @@ const STYLE: &str = "\
 fn when(code: Code) -> &'static str {
     match code {
         Code::MalformedRequest => {
-            "The body or the query is not what this call takes: not JSON, a member that is unknown, doubled, missing or \
-             of the wrong type, or a number out of range. The detail names it."
+            "The body or the query does not fit this call: it is not JSON, a member is unknown, doubled, missing or of the \
+             wrong type, or a number is out of range. The detail names it."
         }
         Code::IdempotencyKeyMissing => {
-            "The call changes something and carries no key by which a repeat could be recognised."
+            "The call changes something, and the request carries no key by which the server could recognise a repeat."
         }
         Code::IdempotencyKeyInvalid => {
-            "The key is empty, longer than 255 characters, holds a blank, a comma or anything beyond visible ASCII, is \
-             not a whole quoted string, or was sent more than once with different values."
+            "The key is empty, longer than 255 characters, contains a blank, a comma or a character beyond visible ASCII, is \
+             not a whole quoted string, or the request has several different keys."
         }
         Code::Unauthenticated => {
-            "The request does not say who is asking, or says it in a way that this server does not take: a token that is not \
-             good or has expired, a header that is no user id or did not come through the gateway."
+            "The request names no user, or does not prove it: its token is not valid or has expired, or its header is no user \
+             id or did not come through the gateway."
         }
-        Code::Forbidden => "The request names a user other than the one who is asking.",
+        Code::Forbidden => "The request names a user other than the authenticated one, or a browser sent it for another site.",
         Code::TokenInvalid => {
             "The purchase token is forged, another user's or another sale's, or has expired without having made an order."
         }
-        Code::TokenRequired => "The sale takes orders with a purchase token only, and none was sent.",
-        Code::NotFound => "No call has this path on this listener.",
-        Code::SaleNotFound => "No sale has this id.",
+        Code::TokenRequired => "The sale takes orders with a purchase token only, and the request has none.",
+        Code::NotFound => "This listener has no call at this path.",
+        Code::SaleNotFound => "The server knows no sale with this id.",
         Code::SkuNotFound => "The sale exists, but has no item with this id.",
-        Code::OrderNotFound => "No order has this number or key, or it is somebody else's.",
-        Code::MethodNotAllowed => "The path exists and takes other methods; the Allow header lists them.",
-        Code::IdempotencyInProgress => "A request with the same key has not been answered yet.",
-        Code::IdempotencyConflict => "The sale is set to refuse repeats, and this operation has made its order.",
+        Code::OrderNotFound => "No order has this number or key, or it is another user's.",
+        Code::MethodNotAllowed => "The path exists and supports other methods; the Allow header lists them.",
+        Code::IdempotencyInProgress => "The server is still working on an earlier request of the same operation.",
+        Code::IdempotencyConflict => "The sale refuses repeats, and this operation has made its order.",
         Code::SoldOut => "All shards together have fewer units left than the order asks for.",
         Code::LimitReached => "The user's live orders of this sku and this one together exceed the sale's limit.",
         Code::SaleNotOpen => "The sale's window has not begun.",
@@ -76,20 +76,20 @@ fn when(code: Code) -> &'static str {
         Code::InvalidTransition => "The order or sale is in a state from which this step does not lead on.",
         Code::SaleExists => "A sale with this id was created with other content.",
         Code::ChangeExists => "This change_id was used in this sale for another change.",
-        Code::NotEnoughStock => "More units were to be taken away than are unsold.",
+        Code::NotEnoughStock => "The change removes more units than are unsold.",
         Code::SaleEnded => "The sale's window is over, or an operator ended it.",
-        Code::BodyTooLarge => "The body is larger than 65,536 bytes. It was not read, and its key is not used up.",
+        Code::BodyTooLarge => "The body is larger than 64 KiB. The server did not read it, and the request uses up no key.",
         Code::UnsupportedMediaType => "The Content-Type is missing or is not application/json.",
         Code::IdempotencyKeyReused => {
-            "The same user used the same key in the same sale, or for the same step of the same order, for a request with other \
-             content."
+            "An earlier request had the same user, the same sale (or the same step of the same order) and the same key, and \
+             other content."
         }
-        Code::RateLimited => "The user or address sends more requests than it may.",
-        Code::Overloaded => "More orders are on their way to the ledger than the engine lets in at once.",
-        Code::GateUnavailable => "The shard of this user cannot be reached.",
-        Code::LedgerUnavailable => "The ledger does not take orders at the moment; this one was not recorded.",
+        Code::RateLimited => "The user or the address has exceeded its rate.",
+        Code::Overloaded => "More orders are on their way to the ledger than the engine admits at once.",
+        Code::GateUnavailable => "The engine cannot reach the gate of this user's shard.",
+        Code::LedgerUnavailable => "The ledger does not record orders at the moment, and did not record this one.",
         Code::UnknownOutcome => {
-            "The connection to the ledger broke, or its answer was lost, while the order was being recorded."
+            "The ledger's answer was lost, or its connection broke, while it recorded the order; or the engine met a defect."
         }
     }
 }
@@ -99,27 +99,27 @@ fn act(code: Code) -> &'static str {
     match code {
         Code::MalformedRequest => "Compare the request with <a href=\"/openapi.yaml\">openapi.yaml</a>.",
         Code::IdempotencyKeyMissing => {
-            "Draw a key once per intended order (a UUID will do), keep it, and send it as Idempotency-Key with every try."
+            "Draw a key once per intended order (a UUID will do), keep it, and send it as Idempotency-Key with every attempt."
         }
         Code::IdempotencyKeyInvalid => {
             "Send one Idempotency-Key header with 1–255 visible ASCII characters and no comma."
         }
         Code::Unauthenticated => {
-            "Send what this server asks for; the detail says what was wrong. If a token has expired, get a new one and send the \
-             same request with the same key."
+            "Send the credentials that this server requires; the detail says what was wrong. If a token has expired, get a new \
+             one and send the same request with the same key."
         }
-        Code::Forbidden => "Leave user_id out of the body, or send the user who is asking.",
+        Code::Forbidden => "Leave user_id out of the body, or send the authenticated user.",
         Code::TokenInvalid | Code::TokenRequired => {
             "Get a purchase token for this sale, and send it as Purchase-Token."
         }
         Code::NotFound => "Check the path; admin calls are on the admin listener only.",
         Code::SaleNotFound | Code::SkuNotFound => "Check the ids; they are case-sensitive.",
         Code::OrderNotFound => {
-            "If an order was sent and its answer lost, send it again with the same key: that settles it."
+            "If the answer to an order was lost, send the order again with the same key: that settles it."
         }
         Code::MethodNotAllowed => "Use one of the methods in the Allow header.",
         Code::IdempotencyInProgress => {
-            "Wait and repeat, or send Prefer: wait=5 to be answered as soon as it is settled."
+            "Wait and repeat, or send Prefer: wait=5 to get the answer as soon as it is there."
         }
         Code::IdempotencyConflict => "Read the order whose number stands in order_no.",
         Code::SoldOut => "Tell the buyer. Units of unpaid orders may come back, so a later try is a new decision.",
@@ -129,7 +129,7 @@ fn act(code: Code) -> &'static str {
         Code::InvalidTransition => "Read the current state first: the detail names it.",
         Code::SaleExists => "Choose another sale_id, or send the content that exists.",
         Code::ChangeExists => "Choose another change_id for another change.",
-        Code::NotEnoughStock => "Read the sale's stock and take away at most what is available.",
+        Code::NotEnoughStock => "Read the sale's stock and remove at most the available units.",
         Code::SaleEnded => "Nothing: an end is final. Orders that exist can still be read.",
         Code::BodyTooLarge => "Send less; an order needs under 200 bytes.",
         Code::UnsupportedMediaType => "Send Content-Type: application/json.",
@@ -146,6 +146,7 @@ fn act(code: Code) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits;
 
     #[test]
     fn every_code_has_its_page_and_nothing_else_has() {
@@ -154,5 +155,12 @@ mod tests {
             assert!(page.contains(code.as_str()) && page.contains(when(*code)) && page.contains(act(*code)));
         }
         assert_eq!(page("no_such_code"), None);
+    }
+
+    #[test]
+    fn the_bounds_are_those_of_the_limits() {
+        assert!(when(Code::IdempotencyKeyInvalid).contains(&format!("longer than {} characters", limits::KEY_CHARS_MAX)));
+        assert!(act(Code::IdempotencyKeyInvalid).contains(&format!("1–{} visible", limits::KEY_CHARS_MAX)));
+        assert!(when(Code::BodyTooLarge).contains(&format!("{} KiB", limits::BODY_BYTES_MAX / 1024)));
     }
 }
