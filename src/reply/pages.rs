@@ -57,7 +57,9 @@ fn when(code: Code) -> &'static str {
             "The request names no user, or does not prove it: its token is not valid or has expired, or its header is no user \
              id or did not come through the gateway."
         }
-        Code::Forbidden => "The request names a user other than the authenticated one, or a browser sent it for another site.",
+        Code::Forbidden => {
+            "The request names a user other than the authenticated one, or a browser sent it for another site."
+        }
         Code::TokenInvalid => {
             "The purchase token is forged, another user's or another sale's, or has expired without having made an order."
         }
@@ -78,7 +80,9 @@ fn when(code: Code) -> &'static str {
         Code::ChangeExists => "This change_id was used in this sale for another change.",
         Code::NotEnoughStock => "The change removes more units than are unsold.",
         Code::SaleEnded => "The sale's window is over, or an operator ended it.",
-        Code::BodyTooLarge => "The body is larger than 64 KiB. The server did not read it, and the request uses up no key.",
+        Code::BodyTooLarge => {
+            "The body is larger than 64 KiB. The server did not read it, and the request uses up no key."
+        }
         Code::UnsupportedMediaType => "The Content-Type is missing or is not application/json.",
         Code::IdempotencyKeyReused => {
             "An earlier request had the same user, the same sale (or the same step of the same order) and the same key, and \
@@ -159,7 +163,9 @@ mod tests {
 
     #[test]
     fn the_bounds_are_those_of_the_limits() {
-        assert!(when(Code::IdempotencyKeyInvalid).contains(&format!("longer than {} characters", limits::KEY_CHARS_MAX)));
+        assert!(
+            when(Code::IdempotencyKeyInvalid).contains(&format!("longer than {} characters", limits::KEY_CHARS_MAX))
+        );
         assert!(act(Code::IdempotencyKeyInvalid).contains(&format!("1–{} visible", limits::KEY_CHARS_MAX)));
         assert!(when(Code::BodyTooLarge).contains(&format!("{} KiB", limits::BODY_BYTES_MAX / 1024)));
     }
