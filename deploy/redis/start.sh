@@ -1,6 +1,6 @@
 #!/bin/sh
-# Starts a gate node with two users: the engines, limited to the gate's keys and to the commands it uses, and whoever
-# comes without a password, who may ask whether the node lives.
+# Starts a gate node with two users: rushgate for the engines, limited to the gate's keys and to the commands that the gate uses,
+# and default without a password, which may only ping.
 set -eu
 umask 077
 cat >/tmp/users.acl <<END
