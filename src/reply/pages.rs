@@ -11,9 +11,9 @@ pub fn problem_page(code: &str) -> Option<Answer> {
 fn page(code: &str) -> Option<String> {
     let code = Code::ALL.iter().copied().find(|known| known.as_str() == code)?;
     let retry = if code.retryable() {
-        "Yes: send the same request with the same key again, after <code>Retry-After</code> seconds where the answer has it."
+        "Yes: send the same request with the same key again, after <code>Retry-After</code> seconds where it is given."
     } else {
-        "No: the same request again only adds load. See below what to do instead."
+        "No: repeating it as it is only adds load. See what to do instead."
     };
     let (code_text, status, title) = (code.as_str(), super::status(code).as_u16(), code.title());
     let (when, act) = (when(code), act(code));
