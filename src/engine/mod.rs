@@ -1,43 +1,25 @@
 //! The engine: walks an order from admission to the ledger's commit, and keeps gate and ledger together.
 //!
-//! `place.rs` is the path and reads top to bottom; `writer.rs` commits in groups; `refill.rs` moves units between
-//! shards by the rules of `moves.rs`; `load.rs` fills the gate, `bypass.rs` does without; `sweep.rs` completes what was left
-//! behind, `reconcile.rs` finds what does not fit; `probe.rs` finds out when a ledger in trouble is well again; `sync.rs`
-//! learns what other engines did; `sales.rs` is what operators do; `tokens.rs` gives out purchase tokens; `queries.rs` only
-//! looks. After the order come `lifecycle.rs` (pay, cancel, ship, refund), `expiry.rs` (expire) and `returns.rs` (units
-//! that came back go on sale again).
+//! `orders/place.rs` is the path and reads top to bottom. The rooms are `orders`, `lifecycle`, `stock` and `catalog`.
 //! The edges call it; it knows the ports, not the adapters.
 
-mod batches;
-mod bypass;
 mod catalog;
-mod expiry;
 mod lifecycle;
-mod load;
-mod moves;
 mod options;
-mod place;
-mod probe;
+mod orders;
 mod queries;
-mod reconcile;
-mod refill;
-mod returns;
 mod sales;
-mod sold_out;
-mod stall;
+mod stock;
 mod sweep;
 mod sync;
-mod tokens;
-mod waiters;
-mod writer;
 
-pub use bypass::OnGateFailure;
-pub use lifecycle::{ReportResult, StepTaken, TakeStep};
-pub use load::rebuild;
+pub use lifecycle::changes::{ReportResult, StepTaken, TakeStep};
 pub use options::Options;
-pub use place::PlaceOrder;
+pub use orders::bypass::OnGateFailure;
+pub use orders::place::PlaceOrder;
+pub use orders::tokens::PurchaseToken;
 pub use sales::RestockSale;
-pub use tokens::PurchaseToken;
+pub use stock::load::rebuild;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -52,11 +34,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::catalog::Catalog;
-use self::expiry::ExpiryWatch;
-use self::lifecycle::LifecycleJob;
-use self::stall::StallWatch;
-use self::waiters::InFlightWaiters;
-use self::writer::Job;
+use self::lifecycle::changes::{self, LifecycleJob};
+use self::lifecycle::expiry::{self, ExpiryWatch};
+use self::orders::stall::StallWatch;
+use self::orders::waiters::InFlightWaiters;
+use self::orders::writer::{self, Job};
 use crate::admission::Admission;
 use crate::clock::Clock;
 use crate::gate::Gate;
@@ -148,9 +130,9 @@ impl Engine {
         }
         engine.load_open_sales().await?;
         engine.keep(writer::run(engine.clone(), jobs));
-        engine.keep(lifecycle::run(engine.clone(), change_jobs));
+        engine.keep(changes::run(engine.clone(), change_jobs));
         engine.keep(sweep::run(engine.clone()));
-        engine.keep(probe::run(engine.clone()));
+        engine.keep(orders::probe::run(engine.clone()));
         engine.keep(expiry::expire(engine.clone()));
         engine.keep(expiry::forget(engine.clone()));
         engine.keep(sync::run(engine.clone(), seen));

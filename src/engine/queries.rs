@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::catalog::ActiveSale;
-use super::load::levels;
+use super::stock::load::levels;
 use super::{Engine, ledger_trouble};
 use crate::gate::Level;
 use crate::ledger::{Check, PageRequest};

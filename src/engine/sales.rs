@@ -6,7 +6,7 @@ use std::sync::Arc;
 use futures_util::future::join_all;
 
 use super::catalog::ActiveSale;
-use super::moves::Move;
+use super::stock::moves::Move;
 use super::{Engine, gate_trouble, ledger_trouble};
 use crate::gate::ShardEpoch;
 use crate::ledger::{CreateOutcome, Restock, RestockOutcome};

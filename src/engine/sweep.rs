@@ -10,7 +10,7 @@ use futures_util::stream::{self, StreamExt};
 
 use super::Engine;
 use super::catalog::ActiveSale;
-use super::writer::Job;
+use super::orders::writer::Job;
 use crate::gate::ShardEpoch;
 use crate::limits;
 use crate::order::SaleState;

@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use tokio::time::{Instant, MissedTickBehavior};
 
-use super::Engine;
+use crate::engine::Engine;
 use crate::ledger;
 use crate::limits;
 use crate::order::Step;
 
 /// Expires orders until the engine stops.
-pub(super) async fn expire(engine: Arc<Engine>) {
+pub(in crate::engine) async fn expire(engine: Arc<Engine>) {
     let mut tick = tokio::time::interval(Duration::from_millis(limits::EXPIRY_MS));
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -24,7 +24,7 @@ pub(super) async fn expire(engine: Arc<Engine>) {
 }
 
 /// Forgets keys until the engine stops: a task of its own, for no order waits for a million keys.
-pub(super) async fn forget(engine: Arc<Engine>) {
+pub(in crate::engine) async fn forget(engine: Arc<Engine>) {
     let mut tick = tokio::time::interval(Duration::from_millis(limits::KEYS_SWEEP_MS));
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -37,7 +37,7 @@ pub(super) async fn forget(engine: Arc<Engine>) {
 
 /// Whether orders expire: trouble is told of once, and so is its end.
 #[derive(Debug, Default)]
-pub(super) struct ExpiryWatch {
+pub(in crate::engine) struct ExpiryWatch {
     /// When the first of the tries failed that have failed in a row.
     failing_since: Option<Instant>,
     told: Option<Tell>,

@@ -7,7 +7,7 @@ use crate::limits;
 use crate::order::OrderNo;
 
 /// A row of bells; an order number has one of them.
-pub(super) struct InFlightWaiters {
+pub(in crate::engine) struct InFlightWaiters {
     waiters: Vec<Notify>,
     waiting: Semaphore,
 }
@@ -23,25 +23,25 @@ impl Default for InFlightWaiters {
 
 impl InFlightWaiters {
     /// An order is settled, one way or the other.
-    pub(super) fn wake(&self, order_no: &OrderNo) {
+    pub(in crate::engine) fn wake(&self, order_no: &OrderNo) {
         if let Some(bell) = self.of(order_no) {
             bell.notify_waiters();
         }
     }
 
     /// Takes a place among those who wait; `None` if too many do.
-    pub(super) fn place(&self) -> Option<SemaphorePermit<'_>> {
+    pub(in crate::engine) fn place(&self) -> Option<SemaphorePermit<'_>> {
         self.waiting.try_acquire().ok()
     }
 
     /// The next ring of an order's bell. It counts from the moment it is enabled, so enable it before looking whether
     /// the order is settled, or a ring in between would be missed.
-    pub(super) fn next_wake(&self, order_no: &OrderNo) -> Option<Notified<'_>> {
+    pub(in crate::engine) fn next_wake(&self, order_no: &OrderNo) -> Option<Notified<'_>> {
         self.of(order_no).map(Notify::notified)
     }
 
     /// Requests that wait.
-    pub(super) fn waiting(&self) -> usize {
+    pub(in crate::engine) fn waiting(&self) -> usize {
         limits::WAITERS_MAX.saturating_sub(self.waiting.available_permits())
     }
 

@@ -10,7 +10,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Duration, timeout};
 
-use super::{Engine, ledger_trouble};
+use crate::engine::{Engine, ledger_trouble};
 use crate::ledger::idempotency::{Operation, Scope};
 use crate::ledger::{self, Change, Changed, StepRequest};
 use crate::limits;
@@ -52,7 +52,7 @@ pub struct ReportResult {
 }
 
 /// A change on its way to the ledger.
-pub(super) struct LifecycleJob {
+pub(in crate::engine) struct LifecycleJob {
     change: Change,
     /// Given back when the change is answered.
     _place: OwnedSemaphorePermit,
@@ -124,7 +124,7 @@ impl Engine {
 }
 
 /// Commits changes until the engine stops.
-pub(super) async fn run(engine: Arc<Engine>, mut jobs: mpsc::Receiver<LifecycleJob>) {
+pub(in crate::engine) async fn run(engine: Arc<Engine>, mut jobs: mpsc::Receiver<LifecycleJob>) {
     let at_once = engine.ledger.appends_at_once().clamp(1, limits::CHANGES_AT_ONCE);
     let mut running = JoinSet::new();
     let mut batch = Vec::with_capacity(limits::CHANGES_PER_BATCH_MAX);

@@ -5,15 +5,15 @@ use std::sync::Arc;
 
 use futures_util::future::join_all;
 
-use super::Engine;
-use super::catalog::ActiveSale;
+use crate::engine::Engine;
+use crate::engine::catalog::ActiveSale;
 use crate::gate::{ReturnedUnits, ShardEpoch};
 use crate::order::Order;
 
 impl Engine {
     /// Gives units back as [`Engine::return_units`] does, then calls `done`. A gate that answers at once, as one in memory
     /// does, is waited for; with any other this goes on beside the caller, whom a slow gate must not hold up.
-    pub(super) async fn return_units_beside(
+    pub(in crate::engine) async fn return_units_beside(
         self: &Arc<Self>,
         returned: Vec<(Order, i64)>,
         done: impl FnOnce() + Send + 'static,
@@ -34,14 +34,14 @@ impl Engine {
     }
 
     /// It is not known whether units came back of which no gate was told, nor in which sale: to be compared soon.
-    pub(super) fn mark_all_dirty(&self) {
+    pub(in crate::engine) fn mark_all_dirty(&self) {
         self.catalog.all().iter().for_each(|active| active.runtime.mark_dirty());
     }
 
     /// Puts units on sale again. `returned` are the orders with the epoch that was the newest of their shard when the
     /// ledger took the units back: a gate in that epoch does not know of them, one in a later epoch was loaded with them
     /// and takes nothing. What does not reach the gate is found by reconciling.
-    pub(super) async fn return_units(&self, returned: Vec<(Order, i64)>) {
+    pub(in crate::engine) async fn return_units(&self, returned: Vec<(Order, i64)>) {
         let mut by_shard: HashMap<ShardEpoch, Vec<ReturnedUnits>> = HashMap::new();
         let mut on_sale: Vec<(ActiveSale, u16)> = Vec::new();
         for (order, epoch) in returned {

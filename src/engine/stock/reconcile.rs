@@ -11,16 +11,16 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::catalog::{ActiveSale, Drift, Stranded};
 use super::load::levels;
-use super::{Engine, ledger_trouble};
+use crate::engine::catalog::{ActiveSale, Drift, Stranded};
+use crate::engine::{Engine, ledger_trouble};
 use crate::gate::Level;
 use crate::limits;
 use crate::order::{Refusal, SkuLevel};
 
 impl Engine {
     /// Compares what happened in a sale since it was last found in order; loads anew what does not fit twice.
-    pub(super) async fn reconcile(&self, active: &ActiveSale) {
+    pub(in crate::engine) async fn reconcile(&self, active: &ActiveSale) {
         active.runtime.clear_dirty();
         let (now, reservations) = match self.compare(active).await {
             Ok(seen) => seen,
@@ -56,7 +56,7 @@ impl Engine {
 
     /// Frees units that the ledger has and no gate knows of, if they are still there at a second look: until then they
     /// may be on their way between two shards. Runs to completion when detached.
-    pub(super) async fn free_stranded(self: Arc<Self>, active: ActiveSale) -> Result<(), Refusal> {
+    pub(in crate::engine) async fn free_stranded(self: Arc<Self>, active: ActiveSale) -> Result<(), Refusal> {
         let observations = active.runtime.observations.load(Ordering::SeqCst);
         let _alone = active.runtime.admin_lock.lock().await;
         // Of a crowd that waited, somebody has looked for all.
@@ -80,7 +80,7 @@ impl Engine {
     }
 
     /// One look at every shard whose gate is in use; also answers how many reservations are not settled.
-    pub(super) async fn compare(&self, active: &ActiveSale) -> Result<(Drift, usize), Refusal> {
+    pub(in crate::engine) async fn compare(&self, active: &ActiveSale) -> Result<(Drift, usize), Refusal> {
         let stock = async || self.ledger.stock(active.sale.no).await.map_err(|error| ledger_trouble(&error));
         let first = stock().await?;
         let before = levels(self.gate.as_ref(), active).await;

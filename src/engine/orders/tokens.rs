@@ -4,10 +4,10 @@ use std::sync::atomic::Ordering;
 
 use tokio::time::Instant;
 
-use super::catalog::ActiveSale;
 use super::place::{TURNS_MAX, repeat};
-use super::{Engine, gate_trouble};
 use crate::clock::UnixMs;
+use crate::engine::catalog::ActiveSale;
+use crate::engine::{Engine, gate_trouble};
 use crate::gate::ReserveOutcome;
 use crate::limits;
 use crate::order::{Code, Outcome, Refusal, Reservation, Sale, SaleState, UserId};
@@ -39,7 +39,7 @@ impl Engine {
     }
 
     /// The token of a request, if there is one. Neither gate nor ledger is asked: whoever has none costs nothing.
-    pub(super) fn token_of(
+    pub(in crate::engine) fn token_of(
         &self,
         sale: &Sale,
         user: UserId,
@@ -56,7 +56,7 @@ impl Engine {
     }
 
     /// The answer to a token whose time is over: the order that it made, or no. Nothing is made any more.
-    pub(super) async fn after_expiry(
+    pub(in crate::engine) async fn after_expiry(
         &self,
         active: &ActiveSale,
         reservation: &Reservation,

@@ -5,27 +5,27 @@ use std::sync::Arc;
 
 use tokio::sync::OwnedMutexGuard;
 
-use super::catalog::ActiveSale;
-use super::{Engine, ledger_trouble};
+use crate::engine::catalog::ActiveSale;
+use crate::engine::{Engine, ledger_trouble};
 use crate::gate::ShardEpoch;
 use crate::ledger::{self, Restock, RestockOutcome, Transfer};
 use crate::order::{Code, Refusal};
 
 /// Whoever holds this moves the units of one sku. At most one move is unsettled, for nobody begins another before.
 #[derive(Default)]
-pub(super) struct MoveState {
+pub(in crate::engine) struct MoveState {
     unsettled: Option<Move>,
 }
 
 impl MoveState {
-    pub(super) fn is_unsettled(&self) -> bool {
+    pub(in crate::engine) fn is_unsettled(&self) -> bool {
         self.unsettled.is_some()
     }
 }
 
 /// A change of where units are.
 #[derive(Clone, Debug)]
-pub(super) enum Move {
+pub(in crate::engine) enum Move {
     /// Between shards; the units have left the donor's gate.
     Transfer { transfer: Transfer, from: ShardEpoch, to: ShardEpoch },
     /// Into the sale, or out of it; units that are taken away have left the gates.
@@ -37,7 +37,7 @@ const ATTEMPTS: usize = 3;
 
 impl Engine {
     /// The right to move units of a sku; taking it is cancel-safe.
-    pub(super) async fn lock_moves(
+    pub(in crate::engine) async fn lock_moves(
         &self,
         active: &ActiveSale,
         sku: u16,
@@ -48,7 +48,7 @@ impl Engine {
 
     /// Records a move and does its gate side. Begin no other move before [`Engine::settle_move`] said that the last
     /// one is settled. An error that is not [`Code::UnknownOutcome`] means that nothing was moved.
-    pub(super) async fn commit_move(
+    pub(in crate::engine) async fn commit_move(
         &self,
         active: &ActiveSale,
         sku: u16,
@@ -74,7 +74,7 @@ impl Engine {
 
     /// Settles the move whose outcome is unknown, if there is one, by sending it again: the same id is recorded once.
     /// Until the ledger has answered, nothing is put anywhere: that it cannot be asked *now* says nothing about then.
-    pub(super) async fn settle_move(
+    pub(in crate::engine) async fn settle_move(
         &self,
         active: &ActiveSale,
         sku: u16,
@@ -99,7 +99,7 @@ impl Engine {
     }
 
     /// Settles what is unsettled in a sale, for the sweeper: a sku whose units are being moved is left alone.
-    pub(super) async fn settle_moves(&self, active: &ActiveSale) {
+    pub(in crate::engine) async fn settle_moves(&self, active: &ActiveSale) {
         for (sku, runtime) in (0..).zip(active.runtime.skus()) {
             if let Ok(mut moving) = runtime.moving.clone().try_lock_owned() {
                 // It stays unsettled, and the next sweep tries again.
@@ -152,7 +152,12 @@ impl Engine {
     }
 
     /// Puts units on sale.
-    pub(super) async fn put(&self, active: &ActiveSale, sku: u16, units: &[(ShardEpoch, i64)]) -> Result<(), Refusal> {
+    pub(in crate::engine) async fn put(
+        &self,
+        active: &ActiveSale,
+        sku: u16,
+        units: &[(ShardEpoch, i64)],
+    ) -> Result<(), Refusal> {
         for (at, units) in units {
             if let Err(error) = self.gate.adjust(*at, sku, *units).await {
                 // The ledger has them; the gate is counted from it before it is used again.
@@ -172,4 +177,4 @@ fn at_shards(active: &ActiveSale, restock: &Restock, sign: i64) -> Vec<(ShardEpo
 }
 
 /// A right to move, shared by whoever waits for it.
-pub(super) type MoveLock = Arc<tokio::sync::Mutex<MoveState>>;
+pub(in crate::engine) type MoveLock = Arc<tokio::sync::Mutex<MoveState>>;

@@ -10,12 +10,12 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::catalog::ActiveSale;
-use super::refill::RefillOutcome;
 use super::writer::{Job, RecordOutcome};
-use super::{Engine, ledger_trouble};
 use crate::admission::{Admitted, InFlightPermit};
 use crate::clock::UnixMs;
+use crate::engine::catalog::ActiveSale;
+use crate::engine::stock::refill::RefillOutcome;
+use crate::engine::{Engine, ledger_trouble};
 use crate::gate::{self, Denial, ReserveMode, ReserveOutcome, ReserveRequest, ShardEpoch};
 use crate::ledger::AppendDenial;
 use crate::limits;
@@ -46,7 +46,7 @@ pub struct PlaceOrder<'a> {
 
 /// Times the path is walked before the client is asked to come back: stock that moves between shards, or an epoch
 /// that changes, may need another turn.
-pub(super) const TURNS_MAX: usize = 16;
+pub(in crate::engine) const TURNS_MAX: usize = 16;
 
 /// Of those, the turns in which an order hopes that somebody else's refill is enough for it.
 const TURNS_IN_HOPE: usize = 2;
@@ -233,7 +233,7 @@ impl Engine {
     }
 
     /// Waits until the order in flight is settled; refuses when the client did not ask to wait, or waited in vain.
-    pub(super) async fn settled(
+    pub(in crate::engine) async fn settled(
         &self,
         active: &ActiveSale,
         reservation: &Reservation,
@@ -263,7 +263,7 @@ impl Engine {
         self.look(active, reservation).await.is_ok_and(|held| held == ReserveOutcome::InFlight)
     }
 
-    pub(super) async fn look(
+    pub(in crate::engine) async fn look(
         &self,
         active: &ActiveSale,
         reservation: &Reservation,
@@ -283,7 +283,7 @@ impl Engine {
     }
 
     /// Asks the ledger whether the order exists, for a gate that does not remember every order.
-    pub(super) async fn known_to_ledger(
+    pub(in crate::engine) async fn known_to_ledger(
         &self,
         active: &ActiveSale,
         reservation: &Reservation,
@@ -332,7 +332,7 @@ impl Engine {
 }
 
 /// Where the gate left the request.
-pub(super) enum ReserveStep {
+pub(in crate::engine) enum ReserveStep {
     /// On its way to the ledger, reserved if a gate could be asked.
     Queued { recorded: oneshot::Receiver<RecordOutcome>, gated: bool },
     /// Not reserved by this request.
@@ -361,7 +361,7 @@ async fn answer(recorded: oneshot::Receiver<RecordOutcome>) -> Result<RecordOutc
 }
 
 /// The answer to an operation that has made its order.
-pub(super) fn repeat(
+pub(in crate::engine) fn repeat(
     active: &ActiveSale,
     reservation: &Reservation,
     fingerprint: Fingerprint,

@@ -7,15 +7,15 @@ use std::sync::atomic::Ordering;
 
 use tokio::sync::OwnedMutexGuard;
 
-use super::catalog::ActiveSale;
 use super::moves::{Move, MoveState};
-use super::{Engine, OnGateFailure, gate_trouble, ledger_trouble};
+use crate::engine::catalog::ActiveSale;
+use crate::engine::{Engine, OnGateFailure, gate_trouble, ledger_trouble};
 use crate::gate::ShardEpoch;
 use crate::ledger::{RestockOutcome, Transfer};
 use crate::order::{Code, Refusal, SkuNo};
 
 /// What a refill came to.
-pub(super) enum RefillOutcome {
+pub(in crate::engine) enum RefillOutcome {
     /// The shard has units again: ask it once more.
     TryAgain,
     /// All shards together have fewer units than were asked for.
@@ -26,7 +26,7 @@ pub(super) enum RefillOutcome {
 
 impl Engine {
     /// Gathers at least `quantity` units of a sku in `shard`. Runs to completion when detached.
-    pub(super) async fn refill(
+    pub(in crate::engine) async fn refill(
         self: Arc<Self>,
         active: ActiveSale,
         mut moving: OwnedMutexGuard<MoveState>,

@@ -6,8 +6,10 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 use parking_lot::RwLock;
 
-use super::moves::MoveLock;
-use super::sold_out::SoldOutCache;
+use crate::engine::stock::moves::MoveLock;
+mod sold_out;
+
+use self::sold_out::SoldOutCache;
 use crate::clock::UnixMs;
 use crate::gate::ShardEpoch;
 use crate::limits;
@@ -15,67 +17,67 @@ use crate::order::{Name, Sale, SaleNo};
 
 /// Every sale by id. Looked up once per request.
 #[derive(Default)]
-pub(super) struct Catalog {
+pub(in crate::engine) struct Catalog {
     by_id: RwLock<HashMap<Name, ActiveSale, foldhash::fast::RandomState>>,
     by_no: RwLock<HashMap<SaleNo, Name>>,
 }
 
 /// A sale with its engine-side state; cheap to clone. The sale is replaced when it is switched, `runtime` is not.
 #[derive(Clone)]
-pub(super) struct ActiveSale {
-    pub(super) sale: Arc<Sale>,
-    pub(super) runtime: Arc<SaleRuntime>,
+pub(in crate::engine) struct ActiveSale {
+    pub(in crate::engine) sale: Arc<Sale>,
+    pub(in crate::engine) runtime: Arc<SaleRuntime>,
 }
 
 /// What the engine keeps beside a sale.
-pub(super) struct SaleRuntime {
+pub(in crate::engine) struct SaleRuntime {
     since: tokio::time::Instant,
     shards: Vec<ShardRuntime>,
     /// Held while the sale is loaded, switched or restocked: one of them at a time. Taken before any
     /// [`SkuRuntime::moving`].
-    pub(super) admin_lock: tokio::sync::Mutex<()>,
+    pub(in crate::engine) admin_lock: tokio::sync::Mutex<()>,
     /// Whether anything may have happened in the sale since it was last found in order.
     dirty: AtomicBool,
     /// When this engine first saw that the sale has ended; 0 before, and [`UnixMs::MAX`] when its gate was emptied.
     ended_at: AtomicI64,
     /// Counts the looks for stranded units: who waited for one need not look again.
-    pub(super) observations: AtomicU64,
+    pub(in crate::engine) observations: AtomicU64,
     /// Whether any engine lets, or ever let, orders of the sale past its gate.
-    pub(super) may_bypass: AtomicBool,
+    pub(in crate::engine) may_bypass: AtomicBool,
     /// Whether every engine has had the time to learn so.
-    pub(super) is_bypass_announced: AtomicBool,
+    pub(in crate::engine) is_bypass_announced: AtomicBool,
     /// Held while the others are told.
-    pub(super) announcement: tokio::sync::Mutex<()>,
+    pub(in crate::engine) announcement: tokio::sync::Mutex<()>,
     /// The last look at what is left, with its number, and how many looks were begun.
-    pub(super) hint: tokio::sync::Mutex<(u64, Vec<i64>)>,
-    pub(super) hints_begun: AtomicU64,
+    pub(in crate::engine) hint: tokio::sync::Mutex<(u64, Vec<i64>)>,
+    pub(in crate::engine) hints_begun: AtomicU64,
     /// Whether a sweep of the sale is under way.
-    pub(super) sweeping: AtomicBool,
+    pub(in crate::engine) sweeping: AtomicBool,
     /// What did not fit when gate and ledger were last compared.
-    pub(super) drift: parking_lot::Mutex<Drift>,
+    pub(in crate::engine) drift: parking_lot::Mutex<Drift>,
     skus: Vec<SkuRuntime>,
 }
 
 /// Shards whose gate and ledger did not fit at one look. Looks are not instants: what moves may seem not to fit.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Drift {
+pub(in crate::engine) struct Drift {
     /// The ledger has units that the gate neither sells nor holds.
-    pub(super) stranded: Vec<Stranded>,
+    pub(in crate::engine) stranded: Vec<Stranded>,
     /// The gate sells units that the ledger does not have.
-    pub(super) excess: Vec<u16>,
+    pub(in crate::engine) excess: Vec<u16>,
     /// The gate sells while the sale is paused or has been ended, or does not sell while it runs.
-    pub(super) switch: Vec<u16>,
+    pub(in crate::engine) switch: Vec<u16>,
 }
 
 /// A shard that seems to have lost units.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Stranded {
-    pub(super) shard: u16,
+pub(in crate::engine) struct Stranded {
+    pub(in crate::engine) shard: u16,
     /// Units that had ever come back into its skus that lack some. Those come back in the ledger first: where the count
     /// grows between two looks, some may only be on their way.
-    pub(super) returned: i64,
+    pub(in crate::engine) returned: i64,
     /// Looks in a row at which it seemed so.
-    pub(super) observations: u32,
+    pub(in crate::engine) observations: u32,
 }
 
 /// What the engine keeps beside a shard.
@@ -96,37 +98,37 @@ struct ShardRuntime {
 
 /// What the engine keeps beside a sku.
 #[derive(Default)]
-pub(super) struct SkuRuntime {
+pub(in crate::engine) struct SkuRuntime {
     /// Held while units move between shards.
-    pub(super) moving: MoveLock,
-    pub(super) sold_out: SoldOutCache,
+    pub(in crate::engine) moving: MoveLock,
+    pub(in crate::engine) sold_out: SoldOutCache,
     /// Counts refills: who waited for one need not count again.
-    pub(super) refills: AtomicU64,
+    pub(in crate::engine) refills: AtomicU64,
 }
 
 impl Catalog {
-    pub(super) fn get(&self, id: &str) -> Option<ActiveSale> {
+    pub(in crate::engine) fn get(&self, id: &str) -> Option<ActiveSale> {
         self.by_id.read().get(id).cloned()
     }
 
-    pub(super) fn by_no(&self, no: SaleNo) -> Option<ActiveSale> {
+    pub(in crate::engine) fn by_no(&self, no: SaleNo) -> Option<ActiveSale> {
         let id = self.by_no.read().get(&no).cloned()?;
         self.get(id.as_str())
     }
 
     /// Every sale, in the order they were made.
-    pub(super) fn all(&self) -> Vec<ActiveSale> {
+    pub(in crate::engine) fn all(&self) -> Vec<ActiveSale> {
         let mut all: Vec<ActiveSale> = self.by_id.read().values().cloned().collect();
         all.sort_by_key(|active| active.sale.no);
         all
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(in crate::engine) fn len(&self) -> usize {
         self.by_id.read().len()
     }
 
     /// Adds a sale, or replaces it and keeps what stands beside it.
-    pub(super) fn put(&self, sale: Sale) -> ActiveSale {
+    pub(in crate::engine) fn put(&self, sale: Sale) -> ActiveSale {
         let sale = Arc::new(sale);
         let mut by_id = self.by_id.write();
         let runtime = by_id
@@ -162,39 +164,39 @@ impl SaleRuntime {
         }
     }
 
-    pub(super) fn skus(&self) -> &[SkuRuntime] {
+    pub(in crate::engine) fn skus(&self) -> &[SkuRuntime] {
         &self.skus
     }
 
-    pub(super) fn sku(&self, sku: u16) -> Option<&SkuRuntime> {
+    pub(in crate::engine) fn sku(&self, sku: u16) -> Option<&SkuRuntime> {
         self.skus.get(usize::from(sku))
     }
 
     /// How long ago this engine first saw that the sale has ended; `None` when its gate was emptied since.
-    pub(super) fn ended_for_ms(&self, now_ms: UnixMs) -> Option<i64> {
+    pub(in crate::engine) fn ended_for_ms(&self, now_ms: UnixMs) -> Option<i64> {
         let seen = self.ended_at.compare_exchange(0, now_ms, Ordering::SeqCst, Ordering::SeqCst);
         let ended_at = seen.map_or_else(|ended_at| ended_at, |_| now_ms);
         (ended_at != UnixMs::MAX).then(|| now_ms.saturating_sub(ended_at))
     }
 
     /// The gate of an ended sale was emptied.
-    pub(super) fn set_forgotten(&self) {
+    pub(in crate::engine) fn set_forgotten(&self) {
         self.ended_at.store(UnixMs::MAX, Ordering::SeqCst);
     }
 
     /// Whether units of any sku are being moved, or were and it is not known how that ended.
-    pub(super) fn has_moves(&self) -> bool {
+    pub(in crate::engine) fn has_moves(&self) -> bool {
         self.skus.iter().any(|sku| sku.moving.try_lock().map_or(true, |moving| moving.is_unsettled()))
     }
 
-    pub(super) fn set_epoch(&self, shard: u16, epoch: i64) {
+    pub(in crate::engine) fn set_epoch(&self, shard: u16, epoch: i64) {
         if let Some(shard) = self.shards.get(usize::from(shard)) {
             shard.epoch.store(epoch, Ordering::SeqCst);
         }
     }
 
     /// To be told before this engine loads a shard.
-    pub(super) fn begin_load(&self, shard: u16) {
+    pub(in crate::engine) fn begin_load(&self, shard: u16) {
         if let Some(shard) = self.shards.get(usize::from(shard))
             && shard.loaded_at.load(Ordering::SeqCst) > 0
         {
@@ -203,17 +205,17 @@ impl SaleRuntime {
     }
 
     /// Whether this engine loaded a shard more than once.
-    pub(super) fn is_reloaded(&self, shard: u16) -> bool {
+    pub(in crate::engine) fn is_reloaded(&self, shard: u16) -> bool {
         self.shards.get(usize::from(shard)).is_none_or(|shard| shard.is_reloaded.load(Ordering::SeqCst))
     }
 
     /// Whether a shard's gate is left aside.
-    pub(super) fn is_bypassed(&self, shard: u16) -> bool {
+    pub(in crate::engine) fn is_bypassed(&self, shard: u16) -> bool {
         self.shards.get(usize::from(shard)).is_some_and(|shard| shard.out.load(Ordering::SeqCst))
     }
 
     /// Whether a shard's gate is left aside and may be loaded again.
-    pub(super) fn may_reload(&self, shard: u16) -> bool {
+    pub(in crate::engine) fn may_reload(&self, shard: u16) -> bool {
         let now_ms = self.elapsed_ms();
         self.shards
             .get(usize::from(shard))
@@ -222,7 +224,7 @@ impl SaleRuntime {
 
     /// Leaves a shard's gate aside. One that fails soon after it was loaded is left aside longer from time to time: a
     /// Redis that is full takes a load and refuses every order.
-    pub(super) fn bypass(&self, shard: u16) {
+    pub(in crate::engine) fn bypass(&self, shard: u16) {
         let Some(shard) = self.shards.get(usize::from(shard)) else { return };
         if shard.out.swap(true, Ordering::SeqCst) {
             return;
@@ -237,7 +239,7 @@ impl SaleRuntime {
     }
 
     /// Uses a shard's gate again.
-    pub(super) fn end_bypass(&self, shard: u16) {
+    pub(in crate::engine) fn end_bypass(&self, shard: u16) {
         if let Some(shard) = self.shards.get(usize::from(shard)) {
             shard.loaded_at.store(self.elapsed_ms(), Ordering::SeqCst);
             shard.out.store(false, Ordering::SeqCst);
@@ -250,54 +252,54 @@ impl SaleRuntime {
     }
 
     /// Shards whose gate is left aside.
-    pub(super) fn shards_bypassed(&self) -> usize {
+    pub(in crate::engine) fn shards_bypassed(&self) -> usize {
         self.shards.iter().filter(|shard| shard.out.load(Ordering::SeqCst)).count()
     }
 
     /// Something happens in the sale.
-    pub(super) fn mark_dirty(&self) {
+    pub(in crate::engine) fn mark_dirty(&self) {
         // Most of the time it is set: a plain load does not take the cache line from the other cores.
         if !self.dirty.load(Ordering::Relaxed) {
             self.dirty.store(true, Ordering::Relaxed);
         }
     }
 
-    pub(super) fn is_dirty(&self) -> bool {
+    pub(in crate::engine) fn is_dirty(&self) -> bool {
         self.dirty.load(Ordering::Relaxed)
     }
 
     /// The sale is about to be looked at; what happens from now on stirs it again.
-    pub(super) fn clear_dirty(&self) {
+    pub(in crate::engine) fn clear_dirty(&self) {
         self.dirty.store(false, Ordering::Relaxed);
     }
 }
 
 impl ActiveSale {
     /// One shard of the sale, in the epoch that the engine believes in.
-    pub(super) fn at(&self, shard: u16) -> ShardEpoch {
+    pub(in crate::engine) fn at(&self, shard: u16) -> ShardEpoch {
         let epoch = self.runtime.shards.get(usize::from(shard)).map_or(0, |shard| shard.epoch.load(Ordering::SeqCst));
         ShardEpoch { sale: self.sale.no, shard, epoch }
     }
 
     /// Whether the gate was ever loaded with this sale, or is known to be out.
-    pub(super) fn is_loaded(&self) -> bool {
+    pub(in crate::engine) fn is_loaded(&self) -> bool {
         self.at(0).epoch > 0 || self.runtime.is_bypassed(0)
     }
 
     /// Every shard of the sale.
-    pub(super) fn shards(&self) -> impl Iterator<Item = ShardEpoch> + '_ {
+    pub(in crate::engine) fn shards(&self) -> impl Iterator<Item = ShardEpoch> + '_ {
         (0..self.sale.rules.shards).map(|shard| self.at(shard))
     }
 
     /// Units of a sku came back on sale.
-    pub(super) fn clear_sold_out(&self, sku: u16) {
+    pub(in crate::engine) fn clear_sold_out(&self, sku: u16) {
         if let Some(sku) = self.runtime.sku(sku) {
             sku.sold_out.clear();
         }
     }
 
     /// Units of any sku may have come back on sale.
-    pub(super) fn clear_all_sold_out(&self) {
+    pub(in crate::engine) fn clear_all_sold_out(&self) {
         self.runtime.skus.iter().for_each(|sku| sku.sold_out.clear());
     }
 }

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-use super::catalog::ActiveSale;
 use super::place::ReserveStep;
 use super::writer::Job;
-use super::{Engine, gate_trouble, ledger_trouble};
 use crate::admission::InFlightPermit;
+use crate::engine::catalog::ActiveSale;
+use crate::engine::{Engine, gate_trouble, ledger_trouble};
 use crate::gate::{self, Denial, ReserveOutcome, ShardEpoch};
 use crate::limits;
 use crate::order::{Code, Refusal, Reservation, SaleState};
@@ -25,11 +25,11 @@ pub enum OnGateFailure {
 }
 
 /// A place among the orders that go past the gate.
-pub(super) type BypassPermit = OwnedSemaphorePermit;
+pub(in crate::engine) type BypassPermit = OwnedSemaphorePermit;
 
 impl Engine {
     /// Goes on without the gate of `at`'s shard, or refuses. `error` is what the gate said, if it was asked.
-    pub(super) async fn bypass_gate(
+    pub(in crate::engine) async fn bypass_gate(
         &self,
         active: ActiveSale,
         at: ShardEpoch,
@@ -82,7 +82,7 @@ impl Engine {
 
     /// Whether a gate that says it remembers every order of a sale may be believed: no engine lets orders past it, as far
     /// as this one has looked, and it has looked since any other could have begun to.
-    pub(super) fn trusts_gate(&self, active: &ActiveSale) -> bool {
+    pub(in crate::engine) fn trusts_gate(&self, active: &ActiveSale) -> bool {
         if !self.gate.is_shared() {
             return true;
         }
@@ -91,7 +91,7 @@ impl Engine {
     }
 
     /// Milliseconds since the engine was started.
-    pub(super) fn elapsed_ms(&self) -> u64 {
+    pub(in crate::engine) fn elapsed_ms(&self) -> u64 {
         u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
@@ -106,7 +106,7 @@ impl Engine {
     }
 
     /// Uses the gates of a sale again that can be reached again, in new epochs.
-    pub(super) async fn reload_bypassed(&self, active: &ActiveSale) {
+    pub(in crate::engine) async fn reload_bypassed(&self, active: &ActiveSale) {
         if active.runtime.shards_bypassed() > 0
             && let Ok(_alone) = active.runtime.admin_lock.try_lock()
         {

@@ -11,32 +11,32 @@ use tokio::time::Instant;
 
 use super::batches::{Batch, Batches, Shard};
 use super::bypass::BypassPermit;
-use super::catalog::ActiveSale;
-use super::{Engine, ledger_trouble};
 use crate::admission::InFlightPermit;
 use crate::clock::UnixMs;
+use crate::engine::catalog::ActiveSale;
+use crate::engine::{Engine, ledger_trouble};
 use crate::gate::{Settlement, ShardEpoch};
 use crate::ledger::{self, AppendDenial, AppendOutcome, Entry};
 use crate::limits;
 use crate::order::{Code, Order, Reservation};
 
 /// A reserved order on its way to the ledger.
-pub(super) struct Job {
-    pub(super) active: ActiveSale,
+pub(in crate::engine) struct Job {
+    pub(in crate::engine) active: ActiveSale,
     /// Epoch 0: no gate holds its units.
-    pub(super) at: ShardEpoch,
-    pub(super) reservation: Reservation,
+    pub(in crate::engine) at: ShardEpoch,
+    pub(in crate::engine) reservation: Reservation,
     /// Given back when the order is answered.
-    pub(super) permit: InFlightPermit,
+    pub(in crate::engine) permit: InFlightPermit,
     /// Given back as well, if the order goes to the ledger without a gate.
-    pub(super) bypass: Option<BypassPermit>,
+    pub(in crate::engine) bypass: Option<BypassPermit>,
     /// Who waits for it; nobody, if the sweeper found it.
-    pub(super) answer: Option<oneshot::Sender<RecordOutcome>>,
+    pub(in crate::engine) answer: Option<oneshot::Sender<RecordOutcome>>,
 }
 
 /// What came of a [`Job`].
 #[derive(Debug)]
-pub(super) enum RecordOutcome {
+pub(in crate::engine) enum RecordOutcome {
     /// It was recorded by this attempt, when the shard's newest epoch was this.
     Created { created_at: UnixMs, epoch: i64 },
     /// It was recorded before: by an earlier attempt of this reservation, whose units are `spent` then, or before this
@@ -50,7 +50,7 @@ pub(super) enum RecordOutcome {
 
 /// Writes until the engine stops. How many transactions run beside each other is the ledger's choice: on SQLite, whose
 /// commits do not overlap, a second one was measured to cost a tenth more CPU per order.
-pub(super) async fn run(engine: Arc<Engine>, mut jobs: mpsc::Receiver<Job>) {
+pub(in crate::engine) async fn run(engine: Arc<Engine>, mut jobs: mpsc::Receiver<Job>) {
     let mut batches = Batches::new(engine.stall_watches.len());
     let mut idle: Vec<usize> = (0..engine.stall_watches.len()).collect();
     let mut running = JoinSet::new();
@@ -101,7 +101,7 @@ async fn sleep_until(due: Option<Instant>) {
 
 impl Engine {
     /// Hands an order to the writer. Fails only if the engine has stopped: the queue has a place for every seat.
-    pub(super) fn queue(&self, job: Job) -> Result<(), Code> {
+    pub(in crate::engine) fn queue(&self, job: Job) -> Result<(), Code> {
         self.queue.try_send(job).map_err(|_| Code::UnknownOutcome)
     }
 

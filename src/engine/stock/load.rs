@@ -9,8 +9,8 @@ use futures_util::future::join_all;
 use futures_util::stream::{self, StreamExt};
 use tokio::time::Instant;
 
-use super::catalog::{ActiveSale, Catalog};
-use super::{Engine, ledger_trouble};
+use crate::engine::catalog::{ActiveSale, Catalog};
+use crate::engine::{Engine, ledger_trouble};
 use crate::gate::{self, Gate, Level, ShardEpoch};
 use crate::ledger::{self, EpochRequest, EpochStart, Ledger, NewestEpoch};
 use crate::limits;
@@ -19,7 +19,7 @@ use crate::order::{Refusal, Sale, SaleState};
 impl Engine {
     /// Loads every sale that has not ended, so that its first order finds a warm gate. A gate that cannot be reached is
     /// no reason not to start.
-    pub(super) async fn load_open_sales(&self) -> Result<(), ledger::Error> {
+    pub(in crate::engine) async fn load_open_sales(&self) -> Result<(), ledger::Error> {
         let now_ms = self.clock.now_ms();
         let open = self.catalog.all().into_iter().filter(|active| active.sale.state(now_ms) != SaleState::Ended);
         let loads = stream::iter(open).map(|active| async move {
@@ -32,7 +32,11 @@ impl Engine {
 
     /// Loads what is stale in a sale of which the gate refused `stale`, unless somebody else has done so since. Runs to
     /// completion.
-    pub(super) async fn reload(self: &Arc<Self>, active: &ActiveSale, stale: ShardEpoch) -> Result<(), Refusal> {
+    pub(in crate::engine) async fn reload(
+        self: &Arc<Self>,
+        active: &ActiveSale,
+        stale: ShardEpoch,
+    ) -> Result<(), Refusal> {
         let (engine, active) = (self.clone(), active.clone());
         self.detached(async move {
             let _alone = active.runtime.admin_lock.lock().await;
@@ -42,14 +46,14 @@ impl Engine {
     }
 
     /// Loads a sale that was never loaded.
-    pub(super) async fn load(&self, active: &ActiveSale) -> Result<(), Refusal> {
+    pub(in crate::engine) async fn load(&self, active: &ActiveSale) -> Result<(), Refusal> {
         let _alone = active.runtime.admin_lock.lock().await;
         if active.is_loaded() { Ok(()) } else { self.load_stale(active, &[]).await }
     }
 
     /// Loads every shard that is stale or out, and those in `anew` in any case. To be called under
-    /// [`super::catalog::SaleRuntime::admin_lock`].
-    pub(super) async fn load_stale(&self, active: &ActiveSale, anew: &[u16]) -> Result<(), Refusal> {
+    /// [`crate::engine::catalog::SaleRuntime::admin_lock`].
+    pub(in crate::engine) async fn load_stale(&self, active: &ActiveSale, anew: &[u16]) -> Result<(), Refusal> {
         // Units that this engine moves between shards would be counted where they were.
         let mut still = Vec::with_capacity(active.sale.skus.len());
         for (sku, _) in (0..).zip(&active.sale.skus) {
@@ -87,7 +91,7 @@ pub async fn rebuild(
 }
 
 /// What every shard of a sale holds, asked all at once.
-pub(super) async fn levels(gate: &dyn Gate, active: &ActiveSale) -> Vec<Result<Level, gate::Error>> {
+pub(in crate::engine) async fn levels(gate: &dyn Gate, active: &ActiveSale) -> Vec<Result<Level, gate::Error>> {
     join_all(active.shards().map(|at| gate.level(at))).await
 }
 

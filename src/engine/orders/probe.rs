@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::Engine;
+use crate::engine::Engine;
 use crate::limits;
 
 /// Probes, while the ledger is in trouble, until the engine stops.
-pub(super) async fn run(engine: Arc<Engine>) {
+pub(in crate::engine) async fn run(engine: Arc<Engine>) {
     let (first, longest) = (Duration::from_millis(limits::PROBE_MS), Duration::from_millis(limits::PROBE_MS_MAX));
     let (mut pause, mut well_since) = (first, Instant::now());
     let probing = async {
