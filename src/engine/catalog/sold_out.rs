@@ -8,7 +8,7 @@ use crate::limits;
 /// Remembers that all shards together are down to a few units, so that a sold-out sku costs no search.
 pub(in crate::engine) struct SoldOutCache {
     left_at_most: AtomicI64,
-    /// When it was last counted, or given to somebody to count.
+    /// When the units were last counted, or a caller was last sent to count them.
     counted_at: AtomicI64,
     /// Counts the times units came back.
     returns: AtomicU64,
@@ -48,7 +48,7 @@ impl SoldOutCache {
         self.returns.load(Ordering::SeqCst)
     }
 
-    /// Sets the latch to a count that began when [`SoldOutCache::returns`] was `returns`, unless units came back since.
+    /// Remembers a count that began when [`SoldOutCache::returns`] was `returns`, unless units came back since.
     pub(in crate::engine) fn set(&self, left: i64, returns: u64, now_ms: UnixMs) {
         self.counted_at.store(now_ms, Ordering::SeqCst);
         self.left_at_most.store(left, Ordering::SeqCst);

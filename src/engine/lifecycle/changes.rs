@@ -1,16 +1,16 @@
-//! What happens to an order after it was made: steps that somebody asks for, and reports of payment providers. They are
-//! committed in groups like orders: what comes while one transaction runs makes up the next one.
+//! Steps that a client asks for, and reports of payment providers. They are committed in groups like orders: what comes
+//! while one transaction runs makes up the next one.
 //!
-//! Units come back in the ledger first and in the gate after, and only then is anybody told.
+//! Units come back in the ledger first and in the gate after, and only then is the client answered.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Duration, timeout};
 
-use crate::engine::{Engine, ledger_trouble};
+use super::Lifecycle;
+use crate::engine::trouble::ledger_trouble;
 use crate::ledger::idempotency::{Operation, Scope};
 use crate::ledger::{self, Change, Changed, StepRequest};
 use crate::limits;
@@ -47,7 +47,7 @@ pub struct ReportResult {
     pub note: Note,
     /// What became of the refunds that waited for it, if there were any.
     pub waited: Option<Note>,
-    /// Whether it is kept since now, and not since before.
+    /// `true` if this call stored the report.
     pub is_new: bool,
 }
 
@@ -55,16 +55,16 @@ pub struct ReportResult {
 pub(in crate::engine) struct LifecycleJob {
     change: Change,
     /// Given back when the change is answered.
-    _place: OwnedSemaphorePermit,
+    _permit: OwnedSemaphorePermit,
     answer: oneshot::Sender<Result<Changed, ledger::Error>>,
 }
 
-impl Engine {
-    /// Takes a step in the life of an order, once per key. This is where every keyed operation passes.
+impl Lifecycle {
+    /// Takes a step in the life of an order, once per key. Every keyed operation passes here.
     ///
-    /// Cancel-safe: once polled, the step is taken whether or not anybody waits for the answer.
-    pub async fn take_step(&self, ask: TakeStep) -> Result<StepTaken, Refusal> {
-        let TakeStep { order_no, user, step, restock, key } = ask;
+    /// Cancel-safe: once polled, the step is taken whether or not the client waits for the answer.
+    pub(in crate::engine) async fn take_step(&self, request: TakeStep) -> Result<StepTaken, Refusal> {
+        let TakeStep { order_no, user, step, restock, key } = request;
         let number = order_no.to_string();
         let who = user.map_or_else(|| "operator".to_owned(), |user| user.to_string());
         // Numbers and fixed words only: such a scope is always valid.
@@ -77,7 +77,7 @@ impl Engine {
             restock,
             by: if user.is_some() { Actor::Buyer } else { Actor::Operator },
             operation: Operation { scope, key, fingerprint },
-            keep_until: self.clock.now_ms().saturating_add(limits::KEY_KEPT_MS),
+            keep_until: self.core.clock.now_ms().saturating_add(limits::KEY_KEPT_MS),
         };
         let (order, is_replay) = match self.change(Change::Step(asked)).await? {
             Changed::Done { order, .. } => (order, false),
@@ -85,34 +85,37 @@ impl Engine {
             Changed::NotFound => return Err(Code::OrderNotFound.into()),
             Changed::OtherContent => return Err(Code::IdempotencyKeyReused.into()),
             Changed::NotAllowed(state) => return Err(not_allowed(state)),
-            Changed::Reported { .. } => return Err(Code::UnknownOutcome.into()),
+            Changed::Reported { .. } => {
+                crate::bug!("the ledger answered a step of order {order_no} as if it were a report");
+                return Err(Code::UnknownOutcome.into());
+            }
         };
         // A sale that another engine has just made may not be known here yet: the same request finds the answer.
-        let view = self.view(order).ok_or(Code::UnknownOutcome)?;
+        let view = self.core.catalog.view(order).ok_or(Code::UnknownOutcome)?;
         Ok(StepTaken { view, is_replay })
     }
 
-    /// Takes in a verified report of a payment provider. `Ok` with what became of it when it is kept, now or before;
+    /// Records a verified report of a payment provider. `Ok` with what became of it when it is stored, now or before;
     /// `order_not_found` if there is no such order.
     ///
-    /// Cancel-safe: once polled, the report is taken in whether or not anybody waits for the answer.
-    pub async fn record_report(&self, report: Report) -> Result<ReportResult, Refusal> {
+    /// Cancel-safe: once polled, the report is recorded whether or not the provider waits for the answer.
+    pub(in crate::engine) async fn record_report(&self, report: Report) -> Result<ReportResult, Refusal> {
         match self.change(Change::Report(report)).await? {
             Changed::Reported { note, waited, is_new, .. } => Ok(ReportResult { note, waited, is_new }),
             Changed::NotFound => Err(Code::OrderNotFound.into()),
-            other => {
-                tracing::error!(?other, "the ledger answered a report with something else");
+            other @ (Changed::Done { .. } | Changed::Before(_) | Changed::OtherContent | Changed::NotAllowed(_)) => {
+                crate::bug!("the ledger answered a report as if it were a step: {other:?}");
                 Err(Code::UnknownOutcome.into())
             }
         }
     }
 
     async fn change(&self, change: Change) -> Result<Changed, Refusal> {
-        let place = self.lifecycle_permits.clone().try_acquire_owned().map_err(|_| Code::Overloaded)?;
+        let permit = self.permits.clone().try_acquire_owned().map_err(|_| Code::Overloaded)?;
         let (answer, answered) = oneshot::channel();
-        let job = LifecycleJob { change, _place: place, answer };
-        // There is a place in the queue for every permit: it fails only when the engine has stopped.
-        self.changes.try_send(job).map_err(|_| Code::LedgerUnavailable)?;
+        let job = LifecycleJob { change, _permit: permit, answer };
+        // The queue has room for every permit: this fails only when the engine has stopped.
+        self.queue.try_send(job).map_err(|_| Code::LedgerUnavailable)?;
         let patience = Duration::from_millis(limits::ANSWER_MS_MAX);
         match timeout(patience, answered).await {
             Ok(Ok(Ok(changed))) => Ok(changed),
@@ -124,8 +127,8 @@ impl Engine {
 }
 
 /// Commits changes until the engine stops.
-pub(in crate::engine) async fn run(engine: Arc<Engine>, mut jobs: mpsc::Receiver<LifecycleJob>) {
-    let at_once = engine.ledger.appends_at_once().clamp(1, limits::CHANGES_AT_ONCE);
+pub(in crate::engine) async fn run(lifecycle: Arc<Lifecycle>, mut jobs: mpsc::Receiver<LifecycleJob>) {
+    let at_once = lifecycle.core.ledger.appends_at_once().clamp(1, limits::CHANGES_AT_ONCE);
     let mut running = JoinSet::new();
     let mut batch = Vec::with_capacity(limits::CHANGES_PER_BATCH_MAX);
     loop {
@@ -134,7 +137,7 @@ pub(in crate::engine) async fn run(engine: Arc<Engine>, mut jobs: mpsc::Receiver
             _ = jobs.recv_many(&mut batch, limits::CHANGES_PER_BATCH_MAX), if running.len() < at_once => {
                 let jobs = std::mem::replace(&mut batch, Vec::with_capacity(limits::CHANGES_PER_BATCH_MAX));
                 if !jobs.is_empty() {
-                    running.spawn(apply_changes(engine.clone(), jobs));
+                    running.spawn(apply_changes(lifecycle.clone(), jobs));
                 }
             }
             Some(ended) = running.join_next() => match ended.map_err(tokio::task::JoinError::try_into_panic) {
@@ -143,124 +146,53 @@ pub(in crate::engine) async fn run(engine: Arc<Engine>, mut jobs: mpsc::Receiver
                 // The runtime is being shut down.
                 Err(Err(_)) => return,
             },
-            // Told to stop only when no change is under way.
-            () = engine.stopping.cancelled() => return,
+            // The engine stops when no change is under way.
+            () = lifecycle.core.stopping.cancelled() => return,
         }
     }
 }
 
-/// One transaction; then everybody is told, and those whose units came back after the gate was told of them.
-async fn apply_changes(engine: Arc<Engine>, jobs: Vec<LifecycleJob>) {
+/// Commits one transaction, then answers each change; those by which units came back after the gate has them.
+async fn apply_changes(lifecycle: Arc<Lifecycle>, jobs: Vec<LifecycleJob>) {
     let changes: Vec<Change> = jobs.iter().map(|job| job.change.clone()).collect();
-    let changed = engine.commit(changes).await;
+    let changed = lifecycle.commit(changes).await;
     let (mut returned, mut waiting) = (Vec::new(), Vec::new());
     for (job, changed) in jobs.into_iter().zip(changed) {
-        engine.count(&job.change, &changed);
+        lifecycle.count(&job.change, &changed);
         if let Ok(Changed::Done { order, returned: Some(epoch) }) = &changed {
             returned.push((*order, *epoch));
             waiting.push((job, changed));
         } else {
-            job.tell(changed);
+            job.answer(changed);
         }
     }
-    engine
-        .return_units_beside(returned, move || waiting.into_iter().for_each(|(job, changed)| job.tell(changed)))
-        .await;
+    let answer_waiting = move || waiting.into_iter().for_each(|(job, changed)| job.answer(changed));
+    lifecycle.returns.give_back(returned, answer_waiting).await;
 }
 
 impl LifecycleJob {
-    fn tell(self, changed: Result<Changed, ledger::Error>) {
+    fn answer(self, changed: Result<Changed, ledger::Error>) {
         // The client may have hung up; its change is made all the same.
         drop(self.answer.send(changed));
     }
 }
 
-impl Engine {
-    /// Whether or not anybody still waits for the answer.
+impl Lifecycle {
+    /// Counts what was done, whether or not the client still waits for the answer.
     fn count(&self, change: &Change, changed: &Result<Changed, ledger::Error>) {
         match (change, changed) {
-            // Whoever cancels a cancelled order under another key finds it done.
+            // A cancel of a cancelled order under another key finds it done.
             (Change::Step(asked), Ok(Changed::Done { returned, .. }))
                 if asked.step != Step::Cancel || returned.is_some() =>
             {
-                self.metrics.step(asked.step, 1);
+                self.core.metrics.step(asked.step, 1);
             }
             (Change::Report(_), Ok(Changed::Reported { note, steps, is_new: true, .. })) => {
-                self.metrics.report(*note);
-                steps.iter().flatten().for_each(|step| self.metrics.step(*step, 1));
+                self.core.metrics.report(*note);
+                steps.iter().flatten().for_each(|step| self.core.metrics.step(*step, 1));
             }
             _ => {}
         }
-    }
-
-    /// Commits the changes; if they are rejected as a whole, those of each order on their own: a broken row, or one that
-    /// somebody holds, is no reason to turn the others away.
-    async fn commit(&self, changes: Vec<Change>) -> Vec<Result<Changed, ledger::Error>> {
-        let count = changes.len();
-        let error = match self.commit_together(changes.clone()).await {
-            Ok(changed) => return changed.into_iter().map(Ok).collect(),
-            Err(error) => error,
-        };
-        if !matches!(error, ledger::Error::Corrupt(_) | ledger::Error::Busy) || count == 1 {
-            return vec![Err(error); count];
-        }
-        let mut by_order: BTreeMap<Option<OrderNo>, Vec<usize>> = BTreeMap::new();
-        for (n, change) in changes.iter().enumerate() {
-            by_order.entry(change.order_no()).or_default().push(n);
-        }
-        let mut answers: Vec<_> = (0..count).map(|_| Err(ledger::Error::Busy)).collect();
-        let (mut held, mut is_away) = (0, false);
-        let mut orders = by_order.into_values();
-        while !is_away && let Some(mut members) = orders.next() {
-            let is_last = held == limits::HELD_ORDERS_PER_BATCH_MAX;
-            if is_last {
-                members.extend(orders.by_ref().flatten());
-            }
-            let some: Vec<Change> = members.iter().filter_map(|n| changes.get(*n).cloned()).collect();
-            let changed = if is_last { self.commit_or_refuse(some).await } else { self.commit_of_order(some).await };
-            let failed = |of: fn(&ledger::Error) -> bool| changed.iter().any(|one| one.as_ref().is_err_and(of));
-            held += usize::from(failed(|error| matches!(error, ledger::Error::Busy)));
-            is_away = failed(|error| matches!(error, ledger::Error::Unavailable(_) | ledger::Error::Unknown(_)));
-            for (n, changed) in members.into_iter().zip(changed) {
-                if let Some(answer) = answers.get_mut(n) {
-                    *answer = changed;
-                }
-            }
-        }
-        answers
-    }
-
-    async fn commit_or_refuse(&self, changes: Vec<Change>) -> Vec<Result<Changed, ledger::Error>> {
-        let count = changes.len();
-        match self.commit_together(changes).await {
-            Ok(changed) => changed.into_iter().map(Ok).collect(),
-            Err(error) => vec![Err(error); count],
-        }
-    }
-
-    /// Commits changes of one order; if one of them is broken, each on its own.
-    async fn commit_of_order(&self, changes: Vec<Change>) -> Vec<Result<Changed, ledger::Error>> {
-        let together = self.commit_or_refuse(changes.clone()).await;
-        if changes.len() == 1 || !matches!(together.first(), Some(Err(ledger::Error::Corrupt(_)))) {
-            return together;
-        }
-        let mut each = Vec::with_capacity(changes.len());
-        for change in changes {
-            each.extend(self.commit_or_refuse(vec![change]).await);
-        }
-        each
-    }
-
-    async fn commit_together(&self, changes: Vec<Change>) -> Result<Vec<Changed>, ledger::Error> {
-        let count = changes.len();
-        let changed = self.ledger.change(changes, self.clock.now_ms()).await;
-        if let Err(error) = &changed {
-            tracing::error!(%error, changes = count, "change orders in the ledger");
-            if matches!(error, ledger::Error::Unknown(_)) {
-                self.mark_all_dirty();
-            }
-        }
-        changed
     }
 }
 

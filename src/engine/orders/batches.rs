@@ -11,12 +11,12 @@ use crate::limits;
 use crate::order::{OrderNo, SaleNo};
 
 /// A shard of a sale.
-pub(in crate::engine) type Shard = (SaleNo, u16);
+pub(super) type Shard = (SaleNo, u16);
 
 type Random = foldhash::fast::RandomState;
 
 /// Orders that wait for a transaction. As many as are in flight, which admission bounds.
-pub(in crate::engine) struct Batches<T> {
+pub(super) struct Batches<T> {
     waiting: HashMap<Shard, VecDeque<(OrderNo, T)>, Random>,
     /// Shards with waiting orders and no running transaction, the longest waiting first.
     ready: VecDeque<Shard>,
@@ -28,14 +28,14 @@ pub(in crate::engine) struct Batches<T> {
 }
 
 /// The orders of one transaction.
-pub(in crate::engine) struct Batch<T> {
-    pub(in crate::engine) shards: Vec<Shard>,
-    pub(in crate::engine) orders: Vec<T>,
+pub(super) struct Batch<T> {
+    pub(super) shards: Vec<Shard>,
+    pub(super) orders: Vec<T>,
 }
 
 impl<T> Batches<T> {
     /// For a ledger that runs `at_once` transactions beside each other.
-    pub(in crate::engine) fn new(at_once: usize) -> Self {
+    pub(super) fn new(at_once: usize) -> Self {
         Batches {
             waiting: HashMap::default(),
             ready: VecDeque::new(),
@@ -46,7 +46,7 @@ impl<T> Batches<T> {
         }
     }
 
-    pub(in crate::engine) fn add(&mut self, shard: Shard, order_no: OrderNo, order: T) {
+    pub(super) fn add(&mut self, shard: Shard, order_no: OrderNo, order: T) {
         let waiting = self.waiting.entry(shard).or_default();
         if waiting.is_empty() && !self.busy.contains(&shard) {
             self.ready.push_back(shard);
@@ -55,14 +55,14 @@ impl<T> Batches<T> {
     }
 
     /// When [`Batches::begin`] should be asked again even if nothing ends and nothing is added.
-    pub(in crate::engine) fn due(&self) -> Option<Instant> {
+    pub(super) fn due(&self) -> Option<Instant> {
         let free = self.running < self.at_once;
         self.ready_since.filter(|_| free).map(|since| since + Duration::from_millis(limits::BATCH_WAIT_MS_MAX))
     }
 
     /// The next batch to run, if one should be begun now. No order stands twice in it: one that was taken over may still
     /// wait from its first attempt.
-    pub(in crate::engine) fn begin(&mut self, now: Instant) -> Option<Batch<T>> {
+    pub(super) fn begin(&mut self, now: Instant) -> Option<Batch<T>> {
         if self.ready.is_empty() {
             self.ready_since = None;
             return None;
@@ -84,7 +84,7 @@ impl<T> Batches<T> {
     }
 
     /// A transaction has ended.
-    pub(in crate::engine) fn end(&mut self, shards: &[Shard]) {
+    pub(super) fn end(&mut self, shards: &[Shard]) {
         self.running -= 1;
         for shard in shards {
             self.busy.remove(shard);

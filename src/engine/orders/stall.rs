@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use crate::limits;
 
 /// Watches one transaction at a time.
-pub(in crate::engine) struct StallWatch {
+pub(super) struct StallWatch {
     origin: Instant,
     /// Milliseconds from `origin` to the beginning of the transaction, plus one; 0 while none runs.
     since_ms: AtomicU64,
@@ -21,16 +21,16 @@ impl Default for StallWatch {
 }
 
 impl StallWatch {
-    pub(in crate::engine) fn begin(&self) {
+    pub(super) fn begin(&self) {
         self.since_ms.store(ms(self.origin.elapsed()) + 1, Ordering::Relaxed);
     }
 
-    pub(in crate::engine) fn end(&self) {
+    pub(super) fn end(&self) {
         self.since_ms.store(0, Ordering::Relaxed);
     }
 
     /// Whether a transaction has been running for longer than any should.
-    pub(in crate::engine) fn is_stuck(&self) -> bool {
+    pub(super) fn is_stuck(&self) -> bool {
         let since_ms = self.since_ms.load(Ordering::Relaxed);
         since_ms > 0 && ms(self.origin.elapsed()) + 1 > since_ms + limits::APPEND_SLOW_MS
     }
