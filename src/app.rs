@@ -133,11 +133,16 @@ async fn run(config: Config, demo: bool) -> anyhow::Result<()> {
     let public = tokio::spawn(server::serve(public, intake, public_stop.clone()));
     let private = tokio::spawn(server::serve(private, admin.clone(), private_stop.clone()));
 
-    let signal = tokio::select! {
-        signal = stop.wait() => signal,
-        () = engine.failed() => bail!("a task of the engine panicked, which is a bug; what was acknowledged is recorded"),
+    let failed_task = tokio::select! {
+        signal = stop.wait() => {
+            tracing::info!(signal, "stopping: readiness is off, running requests are finished, then the ledger is closed");
+            None
+        }
+        task = engine.failed() => {
+            tracing::error!(task, "stopping because the engine's task {task} panicked: what is in flight is finished first");
+            Some(task)
+        }
     };
-    tracing::info!(signal, "stopping: readiness is off, running requests are finished, then the ledger is closed");
     admin.drain();
     let timeout_s = config.drain.timeout_s;
     // On a task of its own: closing the ledger may block, and a second signal must be heard all the same.
@@ -164,6 +169,9 @@ async fn run(config: Config, demo: bool) -> anyhow::Result<()> {
             // Without waiting for anything: a disk that hangs would keep the ledger's threads for ever.
             std::process::exit(1);
         }
+    }
+    if let Some(task) = failed_task {
+        bail!("the engine's task {task} panicked, which is a bug; what was acknowledged is recorded");
     }
     tracing::info!("stopped");
     Ok(())

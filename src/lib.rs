@@ -1,6 +1,6 @@
 //! rushgate: a flash-sale order engine.
 //!
-//! The path of an order is `intake → admission → gate → ledger → reply`; [`engine`] walks it in `engine/place.rs`.
+//! The path of an order is `intake → admission → gate → ledger → reply`; [`engine`] walks it in `engine/orders/place.rs`.
 //! `docs/ARCHITECTURE.md` is the map.
 
 // Ground: no I/O.

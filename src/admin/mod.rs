@@ -113,12 +113,12 @@ impl Admin {
     }
 
     async fn call(&self, call: Call, variable: &str, request: Request<Incoming>) -> Result<Answer, Refusal> {
-        // Probes carry no credentials and tell nothing but one word. The pages hold no data: a browser that opens the
-        // dashboard cannot send the token, which the page then asks for.
         same_origin(request.headers())?;
         if self.token.is_none() && !matches!(call, Call::Live | Call::Ready) {
             own_name(request.headers())?;
         }
+        // Probes carry no credentials and tell nothing but one word. The pages hold no data: a browser that opens the
+        // dashboard cannot send the token, which the page then asks for.
         if !matches!(call, Call::Live | Call::Ready | Call::Problem | Call::Dashboard) {
             self.authorize(request.headers())?;
         }

@@ -1,258 +1,274 @@
 //! The engine: walks an order from admission to the ledger's commit, and keeps gate and ledger together.
 //!
-//! `place.rs` is the path and reads top to bottom; `writer.rs` commits in groups; `refill.rs` moves units between
-//! shards by the rules of `moves.rs`; `load.rs` fills the gate, `bypass.rs` does without; `sweep.rs` completes what was left
-//! behind, `reconcile.rs` finds what does not fit; `probe.rs` finds out when a ledger in trouble is well again; `sync.rs`
-//! learns what other engines did; `sales.rs` is what operators do; `tokens.rs` gives out purchase tokens; `queries.rs` only
-//! looks. After the order come `lifecycle.rs` (pay, cancel, ship, refund), `expiry.rs` (expire) and `returns.rs` (units
-//! that came back go on sale again).
-//! The edges call it; it knows the ports, not the adapters.
+//! [`Engine`] is a façade: it starts the rooms and their tasks, drains them, says whether they are ready, and hands each
+//! call to its room. The work is in the rooms, which own their queues and permits over the shared [`core`]:
+//!
+//! - `orders`: an order on its way; `orders/place.rs` is the path and reads top to bottom;
+//! - `lifecycle`: an order after it was made: steps, reports of payment providers, expiry, returned units;
+//! - `stock`: units between gate and ledger: loading, refills, moves, restocks, comparing;
+//! - `catalog`: the sales, and what the engine keeps beside each.
+//!
+//! `catalog` ← `core` ← `stock` ← `orders`, and `core` ← `lifecycle`. Above the rooms stand `sweep.rs`, which mends with
+//! `stock` and `orders`, `sync.rs`, which learns what other engines did, `sales.rs`, which is what operators do, and
+//! `queries.rs`, which only looks. The edges call the façade; the engine knows the ports, not the adapters.
 
-mod batches;
-mod bypass;
 mod catalog;
-mod expiry;
+mod core;
 mod lifecycle;
-mod load;
-mod moves;
 mod options;
-mod place;
-mod probe;
+mod orders;
 mod queries;
-mod reconcile;
-mod refill;
-mod returns;
+mod random;
 mod sales;
-mod sold_out;
-mod stall;
+mod stock;
 mod sweep;
 mod sync;
-mod tokens;
-mod waiters;
-mod writer;
+mod trouble;
 
-pub use bypass::OnGateFailure;
 pub use lifecycle::{ReportResult, StepTaken, TakeStep};
-pub use load::rebuild;
-pub use options::Options;
-pub use place::PlaceOrder;
-pub use sales::RestockSale;
-pub use tokens::PurchaseToken;
+pub use options::{OnGateFailure, Options};
+pub use orders::{PlaceOrder, PurchaseToken};
+pub use stock::{RestockSale, rebuild};
 
-use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
-use std::task::Poll;
 use std::time::Duration;
 
-use parking_lot::Mutex;
-use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
-use self::catalog::Catalog;
-use self::expiry::ExpiryWatch;
-use self::lifecycle::LifecycleJob;
-use self::stall::StallWatch;
-use self::waiters::InFlightWaiters;
-use self::writer::Job;
-use crate::admission::Admission;
+use self::core::Core;
+use self::lifecycle::Lifecycle;
+use self::orders::{Orders, probe, writer};
+use self::queries::Queries;
+use self::random::random_bytes;
+use self::sales::SaleAdmin;
+use self::stock::Stock;
+use self::sweep::Sweeper;
 use crate::clock::Clock;
 use crate::gate::Gate;
-use crate::ledger::{self, Ledger};
-use crate::limits;
+use crate::ledger::{self, Check, Ledger};
 use crate::metrics::Metrics;
-use crate::order::{Code, Refusal, SaleNo};
+use crate::order::{
+    HistoryView, Key, NewSale, OrderNo, OrderView, Outcome, Refusal, Report, Sale, SaleNo, SaleState, SaleView, Switch,
+    UserId,
+};
 
 /// One engine over one gate and one ledger.
 pub struct Engine {
-    gate: Arc<dyn Gate>,
-    ledger: Arc<dyn Ledger>,
-    clock: Clock,
-    catalog: Catalog,
-    admission: Admission,
-    waiters: InFlightWaiters,
-    /// Orders on their way to the writer. It has a place for every seat, so a seated order is never turned away.
-    queue: mpsc::Sender<Job>,
-    /// One for each ledger transaction that may run at once.
-    stall_watches: Vec<StallWatch>,
-    options: Options,
-    started: Instant,
-    /// When the last look at the ledger's sales that succeeded was begun, in ms since `started`.
-    refreshed_at: AtomicU64,
-    /// Changes of orders on their way to the ledger. It has a place for every permit of `lifecycle_permits`.
-    changes: mpsc::Sender<LifecycleJob>,
-    lifecycle_permits: Arc<Semaphore>,
-    /// Places for batches of returned units of which a gate is being told.
-    return_permits: Arc<Semaphore>,
-    /// Whether orders expire, for the log.
-    expiry_watch: Mutex<ExpiryWatch>,
-    /// Places for orders that go past the gate.
-    bypass: Arc<Semaphore>,
-    /// Places for sweeps of one sale each.
-    sweeps: Semaphore,
-    /// Numbers the asks of this engine, from a random start: see [`crate::gate::ReserveRequest::attempt_id`].
-    asked: AtomicU64,
-    metrics: Arc<Metrics>,
-    tasks: TaskTracker,
-    stopping: CancellationToken,
-    /// A task without which no order is recorded has panicked.
-    failed: CancellationToken,
+    core: Arc<Core>,
+    orders: Arc<Orders>,
+    lifecycle: Arc<Lifecycle>,
+    sale_admin: Arc<SaleAdmin>,
+    queries: Queries,
 }
 
+/// Start, readiness and end.
 impl Engine {
     /// Starts the engine's tasks and takes up the sales that the ledger has; open ones are loaded into the gate now,
-    /// others when somebody asks for them. Must be called inside a tokio runtime.
+    /// others with their first order. Must be called inside a tokio runtime.
     pub async fn start(
         gate: Arc<dyn Gate>,
         ledger: Arc<dyn Ledger>,
         clock: Clock,
         metrics: Arc<Metrics>,
-        options: impl Into<Options>,
+        options: Options,
     ) -> Result<Arc<Engine>, ledger::Error> {
-        let sales = ledger.sales(0).await?;
-        let (queue, jobs) = mpsc::channel(limits::ORDERS_IN_FLIGHT_MAX);
-        let (changes, change_jobs) = mpsc::channel(limits::CHANGES_QUEUED_MAX);
-        let stall_watches = (0..ledger.appends_at_once().max(1)).map(|_| StallWatch::default()).collect();
-        let first_ask =
-            getrandom::u64().map_err(|error| ledger::Error::Unavailable(format!("no random numbers: {error}")))?;
-        let engine = Arc::new(Engine {
-            gate,
-            ledger,
-            clock,
-            catalog: Catalog::default(),
-            admission: Admission::default(),
-            waiters: InFlightWaiters::default(),
-            queue,
-            stall_watches,
-            options: options.into(),
-            started: Instant::now(),
-            refreshed_at: AtomicU64::new(0),
-            changes,
-            lifecycle_permits: Arc::new(Semaphore::new(limits::CHANGES_QUEUED_MAX)),
-            return_permits: Arc::new(Semaphore::new(limits::GIVE_BACKS_AT_ONCE)),
-            expiry_watch: Mutex::new(ExpiryWatch::default()),
-            bypass: Arc::new(Semaphore::new(limits::UNGATED_IN_FLIGHT_MAX)),
-            sweeps: Semaphore::new(limits::SALES_SWEPT_AT_ONCE),
-            asked: AtomicU64::new(first_ask),
-            metrics,
-            tasks: TaskTracker::new(),
-            stopping: CancellationToken::new(),
-            failed: CancellationToken::new(),
-        });
+        let first_attempt = random_bytes().map_err(|error| ledger::Error::Unavailable(error.to_string()))?;
+        let core = Arc::new(Core::new(gate, ledger, clock, metrics, options));
         let mut seen = 0;
-        for sale in sales {
+        for sale in core.ledger.sales(0).await? {
             seen = seen.max(sale.revision);
-            engine.catalog.put(sale);
+            core.catalog.put(sale);
         }
-        engine.load_open_sales().await?;
-        engine.keep(writer::run(engine.clone(), jobs));
-        engine.keep(lifecycle::run(engine.clone(), change_jobs));
-        engine.keep(sweep::run(engine.clone()));
-        engine.keep(probe::run(engine.clone()));
-        engine.keep(expiry::expire(engine.clone()));
-        engine.keep(expiry::forget(engine.clone()));
-        engine.keep(sync::run(engine.clone(), seen));
-        Ok(engine)
+        let stock = Arc::new(Stock::new(core.clone()));
+        stock.load_open_sales().await?;
+        let (orders, jobs) = Orders::new(core.clone(), stock.clone(), u64::from_ne_bytes(first_attempt));
+        let (lifecycle, lifecycle_jobs) = Lifecycle::new(core.clone());
+        let sweeper = Arc::new(Sweeper::new(core.clone(), stock.clone(), orders.clone()));
+        core.keep("writer", writer::run(orders.clone(), jobs));
+        core.keep("lifecycle", lifecycle::run(lifecycle.clone(), lifecycle_jobs));
+        core.keep("sweep", sweeper.run());
+        core.keep("probe", probe::run(orders.clone()));
+        core.keep("expiry", lifecycle::expire(lifecycle.clone()));
+        core.keep("key sweep", lifecycle::sweep_keys(lifecycle.clone()));
+        core.keep("sync", sync::run(core.clone(), stock.clone(), seen));
+        Ok(Arc::new(Engine {
+            orders,
+            lifecycle,
+            sale_admin: SaleAdmin::new(core.clone(), stock.clone()),
+            queries: Queries::new(core.clone(), stock),
+            core,
+        }))
     }
 
-    /// Runs a task that must live as long as the engine.
-    fn keep(self: &Arc<Self>, task: impl Future<Output = ()> + Send + 'static) {
-        let (engine, task) = (self.clone(), self.tasks.spawn(task));
-        self.tasks.spawn(async move {
-            if task.await.is_err() {
-                tracing::error!("a task of the engine panicked; no order can be recorded");
-                engine.failed.cancel();
-            }
-        });
-    }
-
-    /// Waits until the engine can go on no more, by a bug of ours. What it acknowledged is in the ledger, so the right
-    /// thing to do is to start it anew. Cancel-safe.
-    pub async fn failed(&self) {
-        self.failed.cancelled().await;
+    /// Resolves to the name of an engine task that panicked, which is a bug. What the engine acknowledged is in the ledger:
+    /// drain the engine and start it anew. Cancel-safe.
+    pub async fn failed(&self) -> &'static str {
+        self.core.failed_task().await
     }
 
     /// Whether the ledger takes orders.
     pub fn is_well(&self) -> bool {
-        self.admission.is_ledger_well()
+        self.orders.is_ledger_well()
     }
 
     /// Whether the ledger takes orders and can be read. Cancel-safe.
     pub async fn is_ready(&self) -> bool {
+        let takes_orders = self.orders.are_recorded() && !self.core.has_failed();
         // No sale has this number: the answer is empty, and it is the cheapest one there is.
-        let stuck = self.stall_watches.iter().any(StallWatch::is_stuck);
-        let writes = self.is_well() && !stuck && !self.failed.is_cancelled();
-        writes && self.ledger.stock(SaleNo(0)).await.is_ok()
-    }
-
-    /// A handler panicked: our bug, and its client does not know what became of the request.
-    pub fn count_panic(&self) {
-        self.metrics.panics.add(1);
-        tracing::error!("a request handler panicked");
-    }
-
-    /// Orders between reservation and answer, and requests that wait for one.
-    pub fn depths(&self) -> (usize, usize) {
-        (self.admission.in_flight(), self.waiters.waiting())
-    }
-
-    /// What is counted.
-    pub fn metrics(&self) -> &Metrics {
-        &self.metrics
-    }
-
-    /// The engine's clock.
-    pub fn clock(&self) -> &Clock {
-        &self.clock
+        takes_orders && self.core.ledger.stock(SaleNo(0)).await.is_ok()
     }
 
     /// Finishes what is in flight, stops the tasks and closes the ledger, which may block. To be called when no new
     /// request can come. Answers whether everything was finished by `deadline`.
     pub async fn drain(&self, deadline: Instant) -> bool {
         let finished = tokio::time::timeout_at(deadline, async {
-            while self.admission.in_flight() > 0
-                || self.lifecycle_permits.available_permits() < limits::CHANGES_QUEUED_MAX
-            {
+            while self.orders.in_flight() > 0 || !self.lifecycle.is_idle() {
                 tokio::time::sleep(Duration::from_millis(2)).await;
             }
-            self.stopping.cancel();
-            self.tasks.close();
-            self.tasks.wait().await;
+            self.core.stopping.cancel();
+            self.core.tasks.close();
+            self.core.tasks.wait().await;
         });
         let finished = finished.await.is_ok();
-        self.stopping.cancel();
-        self.ledger.close().await;
+        self.core.stopping.cancel();
+        self.core.ledger.close().await;
         finished
     }
+}
 
-    /// Runs `work` to its end even if the returned future is dropped: what does not finish at its first poll goes on
-    /// as a task of the engine. The future of a client that hangs up may be dropped at any await.
-    async fn detached<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> Result<T, Refusal> {
-        let mut work = Box::pin(work);
-        match futures_util::poll!(work.as_mut()) {
-            Poll::Ready(done) => Ok(done),
-            // A task that panicked leaves its order to the sweeper; its client does not know.
-            Poll::Pending => self.tasks.spawn(work).await.map_err(|_| Code::UnknownOutcome.into()),
-        }
+/// Counters.
+impl Engine {
+    /// What is counted.
+    pub fn metrics(&self) -> &Metrics {
+        &self.core.metrics
+    }
+
+    /// The engine's clock.
+    pub fn clock(&self) -> &Clock {
+        &self.core.clock
+    }
+
+    /// Orders between reservation and answer, and requests that wait for one.
+    pub fn depths(&self) -> (usize, usize) {
+        (self.orders.in_flight(), self.orders.waiting())
+    }
+
+    /// Shards that bypass their gate, over all sales.
+    pub fn shards_bypassed(&self) -> usize {
+        self.core.catalog.count_bypassed()
+    }
+
+    /// Servers of the gate that cannot be used now.
+    pub fn gate_servers_down(&self) -> usize {
+        self.core.gate.servers_down()
+    }
+
+    /// A handler panicked: our bug, and its client does not know what became of the request.
+    pub fn count_panic(&self) {
+        self.core.metrics.panics.add(1);
+        tracing::error!("a request handler panicked");
     }
 }
 
-/// What the client hears of trouble with the ledger.
-fn ledger_trouble(error: &ledger::Error) -> Code {
-    match error {
-        ledger::Error::Busy => Code::Overloaded,
-        ledger::Error::Unavailable(_) | ledger::Error::Corrupt(_) => Code::LedgerUnavailable,
-        ledger::Error::Unknown(_) => Code::UnknownOutcome,
+/// Orders.
+impl Engine {
+    /// Places an order, or answers the one that the same operation made before.
+    ///
+    /// Cancel-safe: whatever was begun is finished by the engine, and the same request finds it.
+    pub async fn place(&self, request: &PlaceOrder<'_>) -> Result<Outcome, Refusal> {
+        self.orders.place(request).await
+    }
+
+    /// Gives a user a token for one order in a sale that has not ended. Each call draws another token; none is kept.
+    pub fn purchase_token(&self, user: UserId, sale_id: &str) -> Result<PurchaseToken, Refusal> {
+        self.orders.purchase_token(user, sale_id)
+    }
+
+    /// Takes a step in the life of an order, once per key.
+    ///
+    /// Cancel-safe: once polled, the step is taken whether or not the client waits for the answer.
+    pub async fn take_step(&self, request: TakeStep) -> Result<StepTaken, Refusal> {
+        self.lifecycle.take_step(request).await
+    }
+
+    /// Records a verified report of a payment provider. `Ok` with what became of it when it is stored, now or before;
+    /// `order_not_found` if there is no such order.
+    ///
+    /// Cancel-safe: once polled, the report is recorded whether or not the provider waits for the answer.
+    pub async fn record_report(&self, report: Report) -> Result<ReportResult, Refusal> {
+        self.lifecycle.record_report(report).await
+    }
+
+    /// Expires every order whose time to pay is over. The engine does so by itself twice a second; this is for a caller
+    /// that moves a manual clock and does not want to wait. Trouble with the ledger is left to the next round.
+    pub async fn expire(&self) {
+        self.lifecycle.expire_all().await;
     }
 }
 
-/// What the client hears of trouble with the gate. A reservation that perhaps happened is no answer yet either.
-fn gate_trouble(error: &crate::gate::Error) -> Code {
-    match error {
-        crate::gate::Error::Unavailable(_) => Code::GateUnavailable,
-        crate::gate::Error::Unknown(_) => Code::UnknownOutcome,
-        crate::gate::Error::Busy => Code::Overloaded,
+/// What operators do to sales. Each call runs to completion and is idempotent by itself.
+impl Engine {
+    /// Makes a sale; `true` if it is new, `false` if the same one existed.
+    pub async fn create_sale(&self, new: NewSale) -> Result<(bool, SaleView), Refusal> {
+        self.sale_admin.create_sale(new).await
+    }
+
+    /// Pauses, resumes or ends a sale. An ended sale can only be ended again.
+    pub async fn switch_sale(&self, sale_id: &str, switch: Switch) -> Result<SaleView, Refusal> {
+        self.sale_admin.switch_sale(sale_id, switch).await
+    }
+
+    /// Changes the stock of a sku, once per `change_id`.
+    pub async fn restock_sale(&self, sale_id: &str, change: RestockSale) -> Result<SaleView, Refusal> {
+        self.sale_admin.restock_sale(sale_id, change).await
+    }
+}
+
+/// Questions. All of them are cancel-safe.
+impl Engine {
+    /// The order with this number; with a user, only if it is theirs.
+    pub async fn order(&self, user: Option<UserId>, order_no: OrderNo) -> Result<OrderView, Refusal> {
+        self.queries.order(user, order_no).await
+    }
+
+    /// The order with this number and everything that happened to it, for operators.
+    pub async fn history(&self, order_no: OrderNo) -> Result<HistoryView, Refusal> {
+        self.queries.history(order_no).await
+    }
+
+    /// The order that this key made.
+    pub async fn order_by_key(&self, user: UserId, sale_id: &str, key: &Key) -> Result<OrderView, Refusal> {
+        self.queries.order_by_key(user, sale_id, key).await
+    }
+
+    /// A page of a user's orders in a sale, newest first; an unknown sale has none.
+    pub async fn orders(
+        &self,
+        user: UserId,
+        sale_id: &str,
+        before: Option<i64>,
+        limit: u32,
+    ) -> Result<Vec<OrderView>, Refusal> {
+        self.queries.orders(user, sale_id, before, limit).await
+    }
+
+    /// A sale and what the gate still has of each sku: a hint, old by the time it is read.
+    pub async fn sale_hint(&self, sale_id: &str) -> Result<(Arc<Sale>, SaleState, Vec<i64>), Refusal> {
+        self.queries.sale_hint(sale_id).await
+    }
+
+    /// A sale with its stock.
+    pub async fn sale(&self, sale_id: &str) -> Result<SaleView, Refusal> {
+        self.queries.sale(sale_id).await
+    }
+
+    /// Every sale with its stock, in the order they were made.
+    pub async fn sales(&self) -> Result<Vec<SaleView>, Refusal> {
+        self.queries.sales().await
+    }
+
+    /// Audits one sale, or all: the ledger against itself, then the gate against the ledger.
+    pub async fn verify(&self, sale_id: Option<&str>) -> Result<Vec<Check>, Refusal> {
+        self.queries.verify(sale_id).await
     }
 }

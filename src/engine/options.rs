@@ -1,6 +1,5 @@
 //! What an operator chooses for an engine.
 
-use super::OnGateFailure;
 use crate::limits;
 use crate::token::PurchaseTokens;
 
@@ -17,13 +16,20 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        OnGateFailure::Ledger.into()
+        let ttl_s = i64::try_from(limits::PURCHASE_TOKEN_TTL_S_DEFAULT).unwrap_or(0);
+        Options {
+            on_gate_failure: OnGateFailure::Ledger,
+            tokens: PurchaseTokens::default(),
+            token_ttl_ms: 1000 * ttl_s,
+        }
     }
 }
 
-impl From<OnGateFailure> for Options {
-    fn from(on_gate_failure: OnGateFailure) -> Self {
-        let ttl_s = i64::try_from(limits::PURCHASE_TOKEN_TTL_S_DEFAULT).unwrap_or(0);
-        Options { on_gate_failure, tokens: PurchaseTokens::default(), token_ttl_ms: 1000 * ttl_s }
-    }
+/// What becomes of orders whose gate cannot be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnGateFailure {
+    /// They go straight to the ledger, up to [`limits::UNGATED_IN_FLIGHT_MAX`] at a time.
+    Ledger,
+    /// They are refused with [`crate::order::Code::GateUnavailable`].
+    Shed,
 }

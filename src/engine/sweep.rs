@@ -1,121 +1,137 @@
 //! Rolls forward: reservations past their lease are handed to the writer again. Appending the same order twice is
 //! harmless, so this needs no lock and no fence, and any number of engines may do it. On its rounds the sweeper also
-//! settles moves, brings gates back that were out, and compares gate and ledger.
+//! settles moves, loads bypassed gates again, and compares gate and ledger.
+//!
+//! It stands above the rooms: `orders` roll forward what it finds, `stock` mends the rest.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt};
+use tokio::sync::Semaphore;
 
-use super::Engine;
 use super::catalog::ActiveSale;
-use super::writer::Job;
+use super::core::Core;
+use super::orders::Orders;
+use super::stock::Stock;
 use crate::gate::ShardEpoch;
 use crate::limits;
 use crate::order::SaleState;
 
-/// Sweeps until the engine stops.
-pub(super) async fn run(engine: Arc<Engine>) {
-    let mut tick = tokio::time::interval(Duration::from_millis(limits::SWEEP_MS));
-    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let (mut round, mut out_before) = (0_u64, 0);
-    loop {
-        tokio::select! {
-            _ = tick.tick() => engine.sweep(round),
-            () = engine.stopping.cancelled() => return,
-        }
-        round += 1;
-        out_before = engine.tell_of_gates(out_before);
+/// Visits the sales that may need it.
+pub(super) struct Sweeper {
+    core: Arc<Core>,
+    stock: Arc<Stock>,
+    orders: Arc<Orders>,
+    /// For sweeps of one sale each.
+    permits: Semaphore,
+}
+
+/// What a round does beside its usual work.
+#[derive(Clone, Copy)]
+struct Round {
+    /// Visits every sale: where this engine did nothing, another one may have died in the middle of something.
+    is_wide: bool,
+    /// Compares gate and ledger.
+    compares: bool,
+}
+
+impl Round {
+    fn of(number: u64) -> Self {
+        let is_wide = number.is_multiple_of(limits::SWEEPS_WIDE);
+        Round { is_wide, compares: is_wide || number.is_multiple_of(limits::SWEEPS_COMPARE) }
     }
 }
 
-impl Engine {
-    /// Begins a sweep of every sale that needs one, each on its own: what holds one up holds up no other.
-    fn sweep(self: &Arc<Self>, round: u64) {
-        let (wide, compare) = (round.is_multiple_of(limits::SWEEPS_WIDE), round.is_multiple_of(limits::SWEEPS_COMPARE));
-        for active in self.catalog.all() {
-            // Where this engine did nothing, another one may have died in the middle of something.
+impl Sweeper {
+    pub(super) fn new(core: Arc<Core>, stock: Arc<Stock>, orders: Arc<Orders>) -> Self {
+        Sweeper { core, stock, orders, permits: Semaphore::new(limits::SALES_SWEPT_AT_ONCE) }
+    }
+
+    /// Sweeps until the engine stops.
+    pub(super) async fn run(self: Arc<Self>) {
+        let mut rounds = self.core.rounds(limits::SWEEP_MS);
+        let (mut number, mut bypassed_before) = (0_u64, 0);
+        while rounds.next().await {
+            self.sweep(Round::of(number));
+            number += 1;
+            bypassed_before = self.log_bypass(bypassed_before);
+        }
+    }
+
+    /// Begins a sweep of every sale that needs one, each in its own task: a slow sale holds up no other.
+    fn sweep(self: &Arc<Self>, round: Round) {
+        for active in self.core.catalog.all().iter() {
+            let runtime = &active.runtime;
             let needs_it =
-                wide || active.runtime.is_dirty() || active.runtime.shards_bypassed() > 0 || active.runtime.has_moves();
-            if needs_it && !active.runtime.sweeping.swap(true, Ordering::SeqCst) {
-                let engine = self.clone();
-                self.tasks.spawn(async move {
-                    if let Ok(_place) = engine.sweeps.acquire().await {
-                        engine.sweep_sale(&active, compare, wide).await;
+                round.is_wide || runtime.sweep.is_dirty() || runtime.shards.count_bypassed() > 0 || runtime.has_moves();
+            if needs_it && runtime.sweep.begin_sweep() {
+                let (sweeper, active) = (self.clone(), active.clone());
+                self.core.tasks.spawn(async move {
+                    if let Ok(_permit) = sweeper.permits.acquire().await {
+                        sweeper.sweep_sale(&active, round).await;
                     }
-                    active.runtime.sweeping.store(false, Ordering::SeqCst);
+                    active.runtime.sweep.end_sweep();
                 });
             }
         }
     }
 
-    async fn sweep_sale(&self, active: &ActiveSale, compare: bool, wide: bool) {
-        self.reload_bypassed(active).await;
-        self.settle_moves(active).await;
-        let idle = !active.runtime.is_dirty();
-        if idle && !wide || self.forget_ended(active).await {
+    async fn sweep_sale(&self, active: &ActiveSale, round: Round) {
+        self.stock.reload_bypassed(active).await;
+        self.stock.settle_moves(active).await;
+        let is_idle = !active.runtime.sweep.is_dirty();
+        if (is_idle && !round.is_wide) || self.is_over(active).await {
             return;
         }
         let shards = stream::iter(active.shards()).map(|at| self.sweep_shard(active, at));
         shards.buffer_unordered(limits::SHARDS_SWEPT_AT_ONCE).collect::<()>().await;
-        if compare || wide {
-            self.reconcile(active).await;
+        if round.compares {
+            self.stock.reconcile(active).await;
         }
     }
 
     async fn sweep_shard(&self, active: &ActiveSale, at: ShardEpoch) {
-        if at.epoch == 0 || active.runtime.is_bypassed(at.shard) {
+        if at.epoch == 0 || active.runtime.shards.is_bypassed(at.shard) {
             return;
         }
-        let now_ms = self.clock.now_ms();
-        // A gate that fails here fails orders too, and is told of there.
-        let Ok(reservations) = self.gate.overdue(at, now_ms, limits::SWEEP_ORDERS_MAX).await else { return };
+        let now_ms = self.core.clock.now_ms();
+        // A gate that fails here fails orders too, and the log has it from there.
+        let Ok(reservations) = self.core.gate.overdue(at, now_ms, limits::SWEEP_ORDERS_MAX).await else { return };
         for reservation in reservations {
-            // Without a seat the reservation waits for its next lease to run out.
-            let Some(permit) = self.admission.permit() else { break };
-            self.metrics.rolled_forward.add(1);
-            let job = Job { active: active.clone(), at, reservation, permit, bypass: None, answer: None };
-            if self.queue(job).is_err() {
+            if !self.orders.roll_forward(active, at, reservation) {
                 break;
             }
         }
     }
 
-    /// Frees what the gate keeps of a sale that ended long ago: a new epoch remembers no order, and repeats ask the
-    /// ledger. Answers whether there is nothing more to do for the sale.
-    async fn forget_ended(&self, active: &ActiveSale) -> bool {
-        let now_ms = self.clock.now_ms();
+    /// Whether there is nothing more to do for the sale. Of one that ended long ago the gate is emptied first.
+    async fn is_over(&self, active: &ActiveSale) -> bool {
+        let now_ms = self.core.clock.now_ms();
         if active.sale.state(now_ms) != SaleState::Ended {
             return false;
         }
         if !active.is_loaded() {
             return true;
         }
-        match active.runtime.ended_for_ms(now_ms) {
+        match active.runtime.sweep.ended_for_ms(now_ms) {
             None => true,
             Some(ended_ms) if ended_ms < limits::GATE_KEEPS_ENDED_MS => false,
-            Some(_) => {
-                let every: Vec<u16> = active.shards().map(|at| at.shard).collect();
-                let _alone = active.runtime.admin_lock.lock().await;
-                // What fails is tried again at the next wide sweep.
-                let forgotten = self.load_stale(active, &every).await.is_ok();
-                if forgotten {
-                    active.runtime.set_forgotten();
-                }
-                forgotten
-            }
+            // What fails is tried again at the next wide sweep.
+            Some(_) => self.stock.empty_gate(active).await,
         }
     }
 
-    /// One line when gates are left aside, and one when all are in use again.
-    fn tell_of_gates(&self, out_before: usize) -> usize {
-        let out = self.shards_bypassed();
-        match (out_before, out) {
-            (0, 1..) => tracing::error!(shards = out, mode = ?self.options.on_gate_failure, "gate shards are out"),
+    /// One line when orders begin to bypass gates, and one when all gates are in use again.
+    fn log_bypass(&self, before: usize) -> usize {
+        let now = self.core.catalog.count_bypassed();
+        match (before, now) {
+            (0, 1..) => {
+                let mode = self.core.options.on_gate_failure;
+                tracing::error!(shards = now, ?mode, "orders of {now} shards bypass their gate, which cannot be used");
+            }
             (1.., 0) => tracing::info!("every gate shard is in use again"),
-            _ => {}
+            (0, 0) | (1.., 1..) => {}
         }
-        out
+        now
     }
 }

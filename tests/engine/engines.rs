@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rushgate::clock::Clock;
-use rushgate::engine::{Engine, OnGateFailure, rebuild};
+use rushgate::engine::{Engine, OnGateFailure, Options, rebuild};
 use rushgate::gate::{Gate, ShardEpoch};
 use rushgate::ledger::{Ledger, PostgresLedger};
 use rushgate::limits::{GATE_KEEPS_ENDED_MS, LATCH_MS, SWEEP_MS, SWEEPS_WIDE};
@@ -61,7 +61,8 @@ impl Shop {
 
     async fn engine_that(&self, on_gate_failure: OnGateFailure) -> Arc<Engine> {
         let metrics = Arc::new(Metrics::default());
-        let start = Engine::start(self.gate.clone(), self.ledger.clone(), self.clock.clone(), metrics, on_gate_failure);
+        let options = Options { on_gate_failure, ..Options::default() };
+        let start = Engine::start(self.gate.clone(), self.ledger.clone(), self.clock.clone(), metrics, options);
         start.await.unwrap()
     }
 }

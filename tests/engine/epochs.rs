@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt, join_all};
 use rushgate::clock::UnixMs;
-use rushgate::engine::{Engine, OnGateFailure};
+use rushgate::engine::{Engine, Options};
 use rushgate::gate::{Error, Gate, Level, ReserveOutcome, ReserveRequest, ReturnedUnits, Settlement, ShardEpoch};
 use rushgate::metrics::Metrics;
 use rushgate::order::{Reservation, Sale, Switch};
@@ -176,8 +176,7 @@ async fn an_order_that_went_past_the_gate_here_is_replayed_there() {
     let shop = Shop::on_postgres().await;
     let line = Arc::new(Line { gate: shop.gate.clone(), is_cut: AtomicBool::new(false) });
     let metrics = Arc::new(Metrics::default());
-    let here =
-        Engine::start(line.clone(), shop.ledger.clone(), shop.clock.clone(), metrics, OnGateFailure::Ledger).await;
+    let here = Engine::start(line.clone(), shop.ledger.clone(), shop.clock.clone(), metrics, Options::default()).await;
     let (here, there) = (here.unwrap(), shop.engine().await);
     here.create_sale(new_sale("s", rules(1), &[("a", 9)])).await.unwrap();
     all_know(std::slice::from_ref(&there)).await;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use rushgate::engine::{Engine, OnGateFailure, Options, PlaceOrder};
+use rushgate::engine::{Engine, Options, PlaceOrder};
 use rushgate::limits::{ANSWER_MS_MAX, LEASE_MS};
 use rushgate::metrics::Metrics;
 use rushgate::order::{Boundary, InvalidKey, Outcome, Refusal, Rules};
@@ -101,7 +101,7 @@ async fn a_secret_is_replaced_without_losing_an_order() {
     let shop = Shop::at_noon();
     let (old, new) = ("the old secret, of thirty-two or more", "the new secret, of thirty-two or more");
     let engine = async |secrets: &[&str]| {
-        let options = Options { tokens: PurchaseTokens::new(secrets), ..Options::from(OnGateFailure::Ledger) };
+        let options = Options { tokens: PurchaseTokens::new(secrets), ..Options::default() };
         let metrics = Arc::new(Metrics::default());
         Engine::start(shop.gate.clone(), shop.ledger.clone(), shop.clock.clone(), metrics, options).await.unwrap()
     };
@@ -169,7 +169,7 @@ async fn a_gate_in_memory_that_was_loaded_anew_is_not_said_to_know_all() {
     use rushgate::ledger::Ledger;
     let shop = Shop::new();
     let gate = Arc::new(MemoryGate::default());
-    let options = Options { token_ttl_ms: 30, ..Options::from(OnGateFailure::Ledger) };
+    let options = Options { token_ttl_ms: 30, ..Options::default() };
     let metrics = Arc::new(Metrics::default());
     let engine =
         Engine::start(gate.clone(), shop.ledger.clone(), shop.clock.clone(), metrics.clone(), options).await.unwrap();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rushgate::clock::Clock;
-use rushgate::engine::{Engine, OnGateFailure, PlaceOrder};
+use rushgate::engine::{Engine, Options, PlaceOrder};
 use rushgate::gate::{Gate, MemoryGate, ShardEpoch};
 use rushgate::ledger::{Check, CreateOutcome, Ledger, SqliteLedger};
 use rushgate::metrics::Metrics;
@@ -142,7 +142,7 @@ pub(crate) fn open(directory: &TempDir) -> Arc<dyn Ledger> {
 }
 
 pub(crate) async fn start(ledger: Arc<dyn Ledger>, gate: Arc<dyn Gate>, clock: Clock) -> Arc<Engine> {
-    Engine::start(gate, ledger, clock, Arc::new(Metrics::default()), OnGateFailure::Ledger).await.unwrap()
+    Engine::start(gate, ledger, clock, Arc::new(Metrics::default()), Options::default()).await.unwrap()
 }
 
 /// Places an order for `quantity` units of `sku_id`.

@@ -6,9 +6,9 @@ use crate::clock::UnixMs;
 use crate::limits;
 
 /// Remembers that all shards together are down to a few units, so that a sold-out sku costs no search.
-pub(super) struct SoldOutCache {
+pub(in crate::engine) struct SoldOutCache {
     left_at_most: AtomicI64,
-    /// When it was last counted, or given to somebody to count.
+    /// When the units were last counted, or a caller was last sent to count them.
     counted_at: AtomicI64,
     /// Counts the times units came back.
     returns: AtomicU64,
@@ -27,7 +27,7 @@ impl Default for SoldOutCache {
 impl SoldOutCache {
     /// Whether fewer than `quantity` units are known to be left. Units may come back through another engine, so now and
     /// then one caller is told "no" and has to count again, while the others go on with what is known.
-    pub(super) fn is_sold_out(&self, quantity: u32, now_ms: UnixMs) -> bool {
+    pub(in crate::engine) fn is_sold_out(&self, quantity: u32, now_ms: UnixMs) -> bool {
         if self.left_at_most.load(Ordering::SeqCst) >= i64::from(quantity) {
             return false;
         }
@@ -39,17 +39,17 @@ impl SoldOutCache {
     }
 
     /// Whether fewer than `quantity` units were left when they were last counted, however long ago.
-    pub(super) fn was_sold_out(&self, quantity: u32) -> bool {
+    pub(in crate::engine) fn was_sold_out(&self, quantity: u32) -> bool {
         self.left_at_most.load(Ordering::SeqCst) < i64::from(quantity)
     }
 
     /// To be read before the units are counted.
-    pub(super) fn returns(&self) -> u64 {
+    pub(in crate::engine) fn returns(&self) -> u64 {
         self.returns.load(Ordering::SeqCst)
     }
 
-    /// Sets the latch to a count that began when [`SoldOutCache::returns`] was `returns`, unless units came back since.
-    pub(super) fn set(&self, left: i64, returns: u64, now_ms: UnixMs) {
+    /// Remembers a count that began when [`SoldOutCache::returns`] was `returns`, unless units came back since.
+    pub(in crate::engine) fn set(&self, left: i64, returns: u64, now_ms: UnixMs) {
         self.counted_at.store(now_ms, Ordering::SeqCst);
         self.left_at_most.store(left, Ordering::SeqCst);
         if self.returns() != returns {
@@ -58,7 +58,7 @@ impl SoldOutCache {
     }
 
     /// Units came back: nothing is known any more.
-    pub(super) fn clear(&self) {
+    pub(in crate::engine) fn clear(&self) {
         self.returns.fetch_add(1, Ordering::SeqCst);
         self.left_at_most.store(i64::MAX, Ordering::SeqCst);
     }

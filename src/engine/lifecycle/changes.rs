@@ -1,0 +1,201 @@
+//! Steps that a client asks for, and reports of payment providers. They are committed in groups like orders: what comes
+//! while one transaction runs makes up the next one.
+//!
+//! Units come back in the ledger first and in the gate after, and only then is the client answered.
+
+use std::sync::Arc;
+
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use tokio::task::JoinSet;
+use tokio::time::{Duration, timeout};
+
+use super::Lifecycle;
+use crate::engine::trouble::ledger_trouble;
+use crate::ledger::idempotency::{Operation, Scope};
+use crate::ledger::{self, Change, Changed, StepRequest};
+use crate::limits;
+use crate::order::{Actor, Code, Fingerprint, Key, Note, OrderNo, OrderView, Refusal, Report, State, Step, UserId};
+
+/// A request for a step in the life of an order.
+#[derive(Clone, Debug)]
+pub struct TakeStep {
+    /// The order.
+    pub order_no: OrderNo,
+    /// Whose it must be; `None`: anybody's, for operators.
+    pub user: Option<UserId>,
+    /// The step.
+    pub step: Step,
+    /// Whether the units of a refunded order go back on sale.
+    pub restock: bool,
+    /// The client's key.
+    pub key: Key,
+}
+
+/// A step that was taken.
+#[derive(Clone, Debug)]
+pub struct StepTaken {
+    /// The order as the first request with this key left it.
+    pub view: OrderView,
+    /// Whether this is not that first request.
+    pub is_replay: bool,
+}
+
+/// What became of a report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReportResult {
+    /// What became of it.
+    pub note: Note,
+    /// What became of the refunds that waited for it, if there were any.
+    pub waited: Option<Note>,
+    /// `true` if this call stored the report.
+    pub is_new: bool,
+}
+
+/// A change on its way to the ledger.
+pub(in crate::engine) struct LifecycleJob {
+    change: Change,
+    /// Given back when the change is answered.
+    _permit: OwnedSemaphorePermit,
+    answer: oneshot::Sender<Result<Changed, ledger::Error>>,
+}
+
+impl Lifecycle {
+    /// Takes a step in the life of an order, once per key. Every keyed operation passes here.
+    ///
+    /// Cancel-safe: once polled, the step is taken whether or not the client waits for the answer.
+    pub(in crate::engine) async fn take_step(&self, request: TakeStep) -> Result<StepTaken, Refusal> {
+        let TakeStep { order_no, user, step, restock, key } = request;
+        let number = order_no.to_string();
+        let who = user.map_or_else(|| "operator".to_owned(), |user| user.to_string());
+        // Numbers and fixed words only: such a scope is always valid.
+        let scope = Scope::new(&[step.as_str(), &who, &number]).map_err(|_| Code::OrderNotFound)?;
+        let fingerprint = Fingerprint::of_fields(step.as_str(), &[order_no.as_bytes(), &[u8::from(restock)]]);
+        let asked = StepRequest {
+            order_no,
+            user,
+            step,
+            restock,
+            by: if user.is_some() { Actor::Buyer } else { Actor::Operator },
+            operation: Operation { scope, key, fingerprint },
+            keep_until: self.core.clock.now_ms().saturating_add(limits::KEY_KEPT_MS),
+        };
+        let (order, is_replay) = match self.change(Change::Step(asked)).await? {
+            Changed::Done { order, .. } => (order, false),
+            Changed::Before(order) => (order, true),
+            Changed::NotFound => return Err(Code::OrderNotFound.into()),
+            Changed::OtherContent => return Err(Code::IdempotencyKeyReused.into()),
+            Changed::NotAllowed(state) => return Err(not_allowed(state)),
+            Changed::Reported { .. } => {
+                crate::bug!("the ledger answered a step of order {order_no} as if it were a report");
+                return Err(Code::UnknownOutcome.into());
+            }
+        };
+        // A sale that another engine has just made may not be known here yet: the same request finds the answer.
+        let view = self.core.catalog.view(order).ok_or(Code::UnknownOutcome)?;
+        Ok(StepTaken { view, is_replay })
+    }
+
+    /// Records a verified report of a payment provider. `Ok` with what became of it when it is stored, now or before;
+    /// `order_not_found` if there is no such order.
+    ///
+    /// Cancel-safe: once polled, the report is recorded whether or not the provider waits for the answer.
+    pub(in crate::engine) async fn record_report(&self, report: Report) -> Result<ReportResult, Refusal> {
+        match self.change(Change::Report(report)).await? {
+            Changed::Reported { note, waited, is_new, .. } => Ok(ReportResult { note, waited, is_new }),
+            Changed::NotFound => Err(Code::OrderNotFound.into()),
+            other @ (Changed::Done { .. } | Changed::Before(_) | Changed::OtherContent | Changed::NotAllowed(_)) => {
+                crate::bug!("the ledger answered a report as if it were a step: {other:?}");
+                Err(Code::UnknownOutcome.into())
+            }
+        }
+    }
+
+    async fn change(&self, change: Change) -> Result<Changed, Refusal> {
+        let permit = self.permits.clone().try_acquire_owned().map_err(|_| Code::Overloaded)?;
+        let (answer, answered) = oneshot::channel();
+        let job = LifecycleJob { change, _permit: permit, answer };
+        // The queue has room for every permit: this fails only when the engine has stopped.
+        self.queue.try_send(job).map_err(|_| Code::LedgerUnavailable)?;
+        let patience = Duration::from_millis(limits::ANSWER_MS_MAX);
+        match timeout(patience, answered).await {
+            Ok(Ok(Ok(changed))) => Ok(changed),
+            Ok(Ok(Err(error))) => Err(ledger_trouble(&error).into()),
+            // A ledger that takes for ever is an unknown outcome, like one that broke: the change goes on.
+            Ok(Err(_)) | Err(_) => Err(Code::UnknownOutcome.into()),
+        }
+    }
+}
+
+/// Commits changes until the engine stops.
+pub(in crate::engine) async fn run(lifecycle: Arc<Lifecycle>, mut jobs: mpsc::Receiver<LifecycleJob>) {
+    let at_once = lifecycle.core.ledger.appends_at_once().clamp(1, limits::CHANGES_AT_ONCE);
+    let mut running = JoinSet::new();
+    let mut batch = Vec::with_capacity(limits::CHANGES_PER_BATCH_MAX);
+    loop {
+        tokio::select! {
+            // Those that come while every transaction is taken wait in the queue and go together.
+            _ = jobs.recv_many(&mut batch, limits::CHANGES_PER_BATCH_MAX), if running.len() < at_once => {
+                let jobs = std::mem::replace(&mut batch, Vec::with_capacity(limits::CHANGES_PER_BATCH_MAX));
+                if !jobs.is_empty() {
+                    running.spawn(apply_changes(lifecycle.clone(), jobs));
+                }
+            }
+            Some(ended) = running.join_next() => match ended.map_err(tokio::task::JoinError::try_into_panic) {
+                Ok(()) => {}
+                Err(Ok(panic)) => std::panic::resume_unwind(panic),
+                // The runtime is being shut down.
+                Err(Err(_)) => return,
+            },
+            // The engine stops when no change is under way.
+            () = lifecycle.core.stopping.cancelled() => return,
+        }
+    }
+}
+
+/// Commits one transaction, then answers each change; those by which units came back after the gate has them.
+async fn apply_changes(lifecycle: Arc<Lifecycle>, jobs: Vec<LifecycleJob>) {
+    let changes: Vec<Change> = jobs.iter().map(|job| job.change.clone()).collect();
+    let changed = lifecycle.commit(changes).await;
+    let (mut returned, mut waiting) = (Vec::new(), Vec::new());
+    for (job, changed) in jobs.into_iter().zip(changed) {
+        lifecycle.count(&job.change, &changed);
+        if let Ok(Changed::Done { order, returned: Some(epoch) }) = &changed {
+            returned.push((*order, *epoch));
+            waiting.push((job, changed));
+        } else {
+            job.answer(changed);
+        }
+    }
+    let answer_waiting = move || waiting.into_iter().for_each(|(job, changed)| job.answer(changed));
+    lifecycle.returns.give_back(returned, answer_waiting).await;
+}
+
+impl LifecycleJob {
+    fn answer(self, changed: Result<Changed, ledger::Error>) {
+        // The client may have hung up; its change is made all the same.
+        drop(self.answer.send(changed));
+    }
+}
+
+impl Lifecycle {
+    /// Counts what was done, whether or not the client still waits for the answer.
+    fn count(&self, change: &Change, changed: &Result<Changed, ledger::Error>) {
+        match (change, changed) {
+            // A cancel of a cancelled order under another key finds it done.
+            (Change::Step(asked), Ok(Changed::Done { returned, .. }))
+                if asked.step != Step::Cancel || returned.is_some() =>
+            {
+                self.core.metrics.step(asked.step, 1);
+            }
+            (Change::Report(_), Ok(Changed::Reported { note, steps, is_new: true, .. })) => {
+                self.core.metrics.report(*note);
+                steps.iter().flatten().for_each(|step| self.core.metrics.step(*step, 1));
+            }
+            _ => {}
+        }
+    }
+}
+
+fn not_allowed(state: State) -> Refusal {
+    Refusal::because(Code::InvalidTransition, format!("the order is {}", state.as_str()))
+}

@@ -1,0 +1,64 @@
+//! Orders of a shard whose gate cannot be used. The ledger alone is correct, so they may go straight to it, a few at a
+//! time: it is not made for a crowd. Or they are refused; that is the operator's choice.
+
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use super::Orders;
+use super::job::{Attempt, Job, ReserveStep};
+use crate::engine::catalog::ActiveSale;
+use crate::engine::options::OnGateFailure;
+use crate::engine::trouble::{gate_trouble, ledger_trouble};
+use crate::gate::{self, Denial, ShardEpoch};
+use crate::limits;
+use crate::order::{Code, Refusal, SaleState};
+
+impl Orders {
+    /// Goes on without the gate of the order's shard, or refuses. `error` is what the gate said, if it was asked.
+    pub(super) async fn bypass_gate(
+        &self,
+        attempt: Attempt,
+        error: Option<gate::Error>,
+    ) -> Result<ReserveStep, Refusal> {
+        if self.core.options.on_gate_failure == OnGateFailure::Shed {
+            return Err(error.as_ref().map_or(Code::GateUnavailable, gate_trouble).into());
+        }
+        let Attempt { active, at, reservation, admitted } = attempt;
+        if let Some(code) = admitted.no_new {
+            return Err(code.into());
+        }
+        let (Some(permit), Ok(bypass)) = (admitted.permit, self.bypass_permits.clone().try_acquire_owned()) else {
+            return Err(Code::GateUnavailable.into());
+        };
+        let state = active.sale.state(self.core.clock.now_ms());
+        if state != SaleState::Open {
+            return Ok(ReserveStep::Denied { why: Denial::NotOpen(state), remembers_all: false });
+        }
+        active.runtime.bypass_notice.announced(self.announce_bypass(&active)).await?;
+        // Before the order is recorded: from now on the gate sells what may be gone, until it is loaded anew.
+        active.runtime.shards.bypass(at.shard);
+        self.core.metrics.bypassed_orders.add(1);
+        let (answer, recorded) = oneshot::channel();
+        let at = ShardEpoch { epoch: 0, ..at };
+        self.queue(Job { active, at, reservation, permit, bypass: Some(bypass), answer: Some(answer) })?;
+        Ok(ReserveStep::Queued { recorded, gated: false })
+    }
+
+    /// Before the first order of a sale bypasses its gate, every engine must know: a gate that remembers all *its* orders
+    /// does not know this one, and would let its repeat be refused as a new order.
+    async fn announce_bypass(&self, active: &ActiveSale) -> Result<(), Refusal> {
+        self.core.ledger.mark_bypassed(active.sale.no).await.map_err(|error| ledger_trouble(&error))?;
+        tokio::time::sleep(Duration::from_millis(limits::UNGATED_AFTER_MS)).await;
+        Ok(())
+    }
+
+    /// Whether a gate that says it remembers every order of a sale may be believed: no engine lets orders bypass it, as
+    /// far as this one has looked, and it has looked since any other could have begun to.
+    pub(super) fn trusts_gate(&self, active: &ActiveSale) -> bool {
+        if !self.core.gate.is_shared() {
+            return true;
+        }
+        self.core.catalog.age_ms() <= limits::REFRESH_TRUST_MS && !active.runtime.bypass_notice.may_bypass()
+    }
+}
