@@ -22,7 +22,7 @@ use crate::ledger::{Check, Ledger};
 use crate::metrics::Metrics;
 use crate::order::{Currency, Name, NewSale, NewSku, Rules, Sale};
 use crate::token::PurchaseTokens;
-use crate::{server, telemetry};
+use crate::{http, telemetry};
 
 /// Runs the engine until SIGTERM or SIGINT, drains, and returns. With `demo`, an open sale `demo` is there.
 pub fn serve(config: Config, demo: bool) -> anyhow::Result<()> {
@@ -130,8 +130,8 @@ async fn run(config: Config, demo: bool) -> anyhow::Result<()> {
     greet(public.local_addr()?, private.local_addr()?, demo.then_some(config.auth.mode))?;
 
     let (public_stop, private_stop) = (CancellationToken::new(), CancellationToken::new());
-    let public = tokio::spawn(server::serve(public, intake, public_stop.clone()));
-    let private = tokio::spawn(server::serve(private, admin.clone(), private_stop.clone()));
+    let public = tokio::spawn(http::serve(public, intake, public_stop.clone()));
+    let private = tokio::spawn(http::serve(private, admin.clone(), private_stop.clone()));
 
     let signal = tokio::select! {
         signal = stop.wait() => signal,
@@ -170,7 +170,7 @@ async fn run(config: Config, demo: bool) -> anyhow::Result<()> {
 }
 
 fn listen(address: SocketAddr, flag: &str) -> anyhow::Result<tokio::net::TcpListener> {
-    server::listen(address).with_context(|| format!("cannot listen on {address}; choose another with --{flag}"))
+    http::listen(address).with_context(|| format!("cannot listen on {address}; choose another with --{flag}"))
 }
 
 /// SIGTERM or SIGINT.

@@ -15,10 +15,10 @@ use hyper::body::Incoming;
 use serde_json::json;
 
 use crate::engine::Engine;
+use crate::http::{Found, Handle, IdempotencyPolicy, Query, Route, Router, plain_path};
 use crate::ledger::Check;
 use crate::order::{Code, Key, OrderNo, Refusal, Step, Switch, UserId};
 use crate::reply::{self, Answer};
-use crate::server::{Found, Handle, IdempotencyPolicy, Query, Route, Router, plain_path};
 
 /// A call of the admin listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

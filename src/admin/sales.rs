@@ -10,12 +10,12 @@ use jiff::civil::DateTime;
 use serde::{Deserialize, Deserializer};
 
 use crate::clock::UnixMs;
+use crate::command::Object;
 use crate::engine::{Engine, RestockSale};
+use crate::http::{MediaType, parse, read_json};
 use crate::limits;
-use crate::object::Object;
 use crate::order::{Boundary, Code, Currency, Name, NewSale, NewSku, OnDuplicate, Refusal, Rules, Switch, Zone};
 use crate::reply::{self, Answer};
-use crate::server::{MediaType, parse, read_json};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]

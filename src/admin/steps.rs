@@ -6,10 +6,11 @@ use http::Request;
 use hyper::body::Incoming;
 use serde::Deserialize;
 
+use crate::command::need_key;
 use crate::engine::{Engine, TakeStep};
+use crate::http::{MediaType, parse, read_json};
 use crate::order::{Code, OrderNo, Refusal, Step};
 use crate::reply::{self, Answer};
-use crate::server::{MediaType, need_key, parse, read_json};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -9,10 +9,10 @@ use hyper::body::Incoming;
 
 use super::Parts;
 use crate::engine::{Engine, ReportResult};
+use crate::http::read_body;
 use crate::order::{Code, Note, Provider, Refusal, Report};
 use crate::payment::{NotVerified, Providers};
 use crate::reply::{self, Answer};
-use crate::server::read_body;
 
 pub(super) async fn callback(
     parts: &Parts,

@@ -2,13 +2,11 @@
 //! nothing of orders beyond the codes with which a request is turned away.
 
 mod body;
-mod key;
 mod linger;
 mod query;
 mod router;
 
 pub use body::{MediaType, discard, parse, read_body, read_json};
-pub use key::{key_of, need_key};
 pub use query::Query;
 pub use router::{Found, IdempotencyPolicy, Route, Router, plain_path};
 

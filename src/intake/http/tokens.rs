@@ -4,11 +4,11 @@ use http::Request;
 use hyper::body::Incoming;
 use serde::Deserialize;
 
-use super::guard::Principal;
 use crate::engine::Engine;
+use crate::http::{MediaType, Query, parse, read_json};
+use crate::intake::guard::Principal;
 use crate::order::{Refusal, UserId};
 use crate::reply::{self, Answer};
-use crate::server::{MediaType, Query, parse, read_json};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -9,12 +9,13 @@ use http::header::{HeaderMap, HeaderValue};
 use hyper::body::Incoming;
 use serde::Deserialize;
 
-use super::guard::Principal;
+use crate::command::key_of;
 use crate::engine::{Engine, PlaceOrder};
+use crate::http::{MediaType, parse, read_json};
+use crate::intake::guard::Principal;
 use crate::limits;
 use crate::order::{Code, Name, Refusal};
 use crate::reply::{self, Answer};
-use crate::server::{MediaType, key_of, parse, read_json};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -4,12 +4,12 @@ use http::Request;
 use hyper::body::Incoming;
 use serde_json::json;
 
-use super::guard::Principal;
 use crate::engine::Engine;
+use crate::http::Query;
+use crate::intake::guard::Principal;
 use crate::limits;
 use crate::order::{Boundary, Code, Key, OrderNo, Refusal, UserId};
 use crate::reply::{self, Answer};
-use crate::server::Query;
 
 /// `GET /v1/orders/{order_no}`: another user's order does not exist.
 pub(super) async fn order(engine: &Engine, principal: Principal<'_>, order_no: &str) -> Result<Answer, Refusal> {

@@ -9,8 +9,8 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::{Body, Incoming};
 use serde::Deserialize;
 
+use crate::command::Object;
 use crate::limits;
-use crate::object::Object;
 use crate::order::{Code, Refusal};
 
 /// What a call says about the `Content-Type` of its body.
