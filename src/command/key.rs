@@ -1,46 +1,23 @@
-//! The idempotency key of a request, wherever it was sent.
-
-use http::header::HeaderMap;
+//! The idempotency key of a request, wherever the client sends it.
 
 use crate::order::{Code, InvalidKey, Key, Refusal};
 
-const HEADERS: [&str; 2] = ["idempotency-key", "x-idempotency-key"];
-
-/// The key in either header or in `member`; `None` if there is none. All that are sent must be one key.
-pub fn key_of(headers: &HeaderMap, member: Option<&str>) -> Result<Option<Key>, InvalidKey> {
-    let mut found: Option<Key> = None;
-    for name in HEADERS {
-        let mut lines = headers.get_all(name).iter();
-        if let Some(line) = lines.next() {
-            if lines.next().is_some() {
-                return Err(InvalidKey::Ambiguous);
-            }
-            agree(&mut found, Key::parse(line.as_bytes())?)?;
+/// The one key in all places that may hold it; `None` if none does. All that are sent must be the same key.
+pub fn agreed<'a>(places: impl IntoIterator<Item = Option<&'a [u8]>>) -> Result<Option<Key>, InvalidKey> {
+    let mut agreed: Option<Key> = None;
+    for text in places.into_iter().flatten() {
+        let key = Key::parse(text)?;
+        if agreed.as_ref().is_some_and(|other| *other != key) {
+            return Err(InvalidKey::Ambiguous);
         }
+        agreed = Some(key);
     }
-    if let Some(member) = member {
-        agree(&mut found, Key::parse(member.as_bytes())?)?;
-    }
-    Ok(found)
+    Ok(agreed)
 }
 
-/// The key of a call that needs one.
-pub fn need_key(headers: &HeaderMap, member: Option<&str>) -> Result<Key, Refusal> {
-    match key_of(headers, member) {
-        Ok(Some(key)) => Ok(key),
-        Ok(None) => Err(Code::IdempotencyKeyMissing.into()),
-        Err(invalid) => Err(Refusal::because(Code::IdempotencyKeyInvalid, invalid.to_string())),
-    }
-}
-
-fn agree(found: &mut Option<Key>, key: Key) -> Result<(), InvalidKey> {
-    match found {
-        Some(other) if *other != key => Err(InvalidKey::Ambiguous),
-        _ => {
-            *found = Some(key);
-            Ok(())
-        }
-    }
+/// The key of a command that requires one.
+pub fn required(key: Result<Option<Key>, InvalidKey>) -> Result<Key, Refusal> {
+    key?.ok_or(Code::IdempotencyKeyMissing.into())
 }
 
 #[cfg(test)]
@@ -48,27 +25,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_source_is_taken_and_all_must_agree() {
-        let headers = |lines: &[(&'static str, &str)]| {
-            let mut headers = HeaderMap::new();
-            for (name, value) in lines {
-                headers.append(*name, value.parse().unwrap());
-            }
-            headers
+    fn every_place_counts_and_all_must_agree() {
+        let key = |places: [Option<&str>; 3]| {
+            agreed(places.map(|text| text.map(str::as_bytes))).map(|key| key.map(|key| key.as_str().to_owned()))
         };
-        let key = |lines: &[(&'static str, &str)], member| {
-            key_of(&headers(lines), member).map(|key| key.map(|key| key.as_str().to_owned()))
-        };
-        assert_eq!(key(&[], None), Ok(None));
-        for one in [&[("idempotency-key", "k")], &[("x-idempotency-key", "\"k\"")]] {
-            assert_eq!(key(one, None), Ok(Some("k".to_owned())));
-        }
-        assert_eq!(key(&[], Some("k")), Ok(Some("k".to_owned())));
-        let both = [("idempotency-key", "\"k\""), ("x-idempotency-key", "k")];
-        assert_eq!(key(&both, Some("k")), Ok(Some("k".to_owned())));
-        assert_eq!(key(&both, Some("K")), Err(InvalidKey::Ambiguous));
-        assert_eq!(key(&[("idempotency-key", "k"), ("idempotency-key", "k")], None), Err(InvalidKey::Ambiguous));
-        assert_eq!(key(&[("idempotency-key", "k")], Some("")), Err(InvalidKey::Empty));
-        assert_eq!(key(&[("idempotency-key", "")], None), Err(InvalidKey::Empty));
+        let k = || Ok(Some("k".to_owned()));
+        assert_eq!(key([None, None, None]), Ok(None));
+        assert_eq!(key([Some("k"), None, None]), k());
+        assert_eq!(key([None, Some("\"k\""), None]), k());
+        assert_eq!(key([None, None, Some("k")]), k());
+        assert_eq!(key([Some("\"k\""), Some("k"), Some("k")]), k());
+        assert_eq!(key([Some("\"k\""), Some("k"), Some("K")]), Err(InvalidKey::Ambiguous));
+        assert_eq!(key([Some("k"), None, Some("")]), Err(InvalidKey::Empty));
+        assert_eq!(key([Some(""), None, None]), Err(InvalidKey::Empty));
+    }
+
+    #[test]
+    fn a_required_key_is_missing_or_invalid() {
+        assert_eq!(required(Ok(None)).unwrap_err().code, Code::IdempotencyKeyMissing);
+        assert_eq!(required(Err(InvalidKey::Empty)).unwrap_err().code, Code::IdempotencyKeyInvalid);
+        assert_eq!(required(Ok(Some(Key::parse(b"k").unwrap()))).unwrap().as_str(), "k");
     }
 }

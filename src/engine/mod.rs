@@ -32,11 +32,9 @@ mod waiters;
 mod writer;
 
 pub use bypass::OnGateFailure;
-pub use lifecycle::{ReportResult, StepTaken, TakeStep};
+pub use lifecycle::{ReportResult, StepTaken};
 pub use load::rebuild;
 pub use options::Options;
-pub use place::PlaceOrder;
-pub use sales::RestockSale;
 pub use tokens::PurchaseToken;
 
 use std::future::Future;

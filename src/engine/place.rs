@@ -16,33 +16,14 @@ use super::writer::{Job, RecordOutcome};
 use super::{Engine, ledger_trouble};
 use crate::admission::{Admitted, InFlightPermit};
 use crate::clock::UnixMs;
+use crate::command::PlaceOrder;
 use crate::gate::{self, Denial, ReserveMode, ReserveOutcome, ReserveRequest, ShardEpoch};
 use crate::ledger::AppendDenial;
 use crate::limits;
 use crate::order::{
-    Code, Fingerprint, Identity, InvalidKey, Key, OnDuplicate, OrderNo, Outcome, Receipt, Refusal, Reservation,
-    SaleState, UserId,
+    Code, Fingerprint, Identity, Key, OnDuplicate, OrderNo, Outcome, Receipt, Refusal, Reservation, SaleState,
 };
 use crate::token::VerifiedToken;
-
-/// A parsed request for an order.
-#[derive(Debug)]
-pub struct PlaceOrder<'a> {
-    /// The principal.
-    pub user: UserId,
-    /// As sent, and a valid name.
-    pub sale_id: &'a str,
-    /// As sent, and a valid name.
-    pub sku_id: &'a str,
-    /// 1..=[`crate::limits::QUANTITY_MAX`].
-    pub quantity: u32,
-    /// The key that was sent; a broken one matters only where the sale needs a key.
-    pub key: Result<Option<Key>, InvalidKey>,
-    /// The purchase token that was sent, or an empty text for one that cannot be read.
-    pub token: Option<&'a str>,
-    /// How long to wait for the answer of an order in flight.
-    pub wait: Duration,
-}
 
 /// Times the path is walked before the client is asked to come back: stock that moves between shards, or an epoch
 /// that changes, may need another turn.
@@ -79,10 +60,10 @@ impl Engine {
     }
 
     async fn walk(self: &Arc<Self>, request: &PlaceOrder<'_>, trace: &mut RequestLog) -> Result<Outcome, Refusal> {
-        let active = self.catalog.get(request.sale_id).ok_or(Code::SaleNotFound)?;
+        let active = self.catalog.get(request.sale_id.as_str()).ok_or(Code::SaleNotFound)?;
         let (reservation, token) = self.identify(&active, request)?;
         trace.order_no = Some(reservation.order_no);
-        let deadline = Instant::now() + request.wait;
+        let deadline = request.context.deadline;
         if let Some(token) = token.filter(|token| reservation.created_at >= token.expires_at) {
             return self.after_expiry(&active, &reservation, token.expires_at, deadline).await;
         }
@@ -149,24 +130,23 @@ impl Engine {
         request: &PlaceOrder<'_>,
     ) -> Result<(Reservation, Option<VerifiedToken>), Refusal> {
         let sale = &active.sale;
+        let (user, sku_id) = (request.context.principal, request.sku_id.as_str());
         let created_at = self.clock.now_ms();
-        let token = self.token_of(sale, request.user, request.token)?;
+        let token = self.token_of(sale, user, request.token)?;
         let identity = match (&token, &request.key) {
             (Some(token), _) => Some(Identity::Token(&token.id)),
-            (None, _) if !sale.rules.boundary.needs_key() => {
-                Identity::of(&sale.rules, None, request.sku_id, created_at)
-            }
-            (None, Ok(key)) => Identity::of(&sale.rules, key.as_ref(), request.sku_id, created_at),
-            (None, Err(invalid)) => return Err(Refusal::because(Code::IdempotencyKeyInvalid, invalid.to_string())),
+            (None, _) if !sale.rules.boundary.needs_key() => Identity::of(&sale.rules, None, sku_id, created_at),
+            (None, Ok(key)) => Identity::of(&sale.rules, key.as_ref(), sku_id, created_at),
+            (None, Err(invalid)) => return Err((*invalid).into()),
         };
         let identity = identity.ok_or(Code::IdempotencyKeyMissing)?;
         // A sku that is not there is a content like any other until it is known that the operation is a new one.
-        let sku = sale.sku(request.sku_id).map_or(u16::MAX, |(sku, _)| sku);
+        let sku = sale.sku(sku_id).map_or(u16::MAX, |(sku, _)| sku);
         let (salt, id) = (&sale.salt, sale.id.as_str());
         let reservation = Reservation {
-            order_no: OrderNo::derive(salt, id, request.user, identity),
-            fingerprint: Fingerprint::of_place(salt, id, request.user, request.sku_id, request.quantity),
-            user: request.user,
+            order_no: OrderNo::derive(salt, id, user, identity),
+            fingerprint: Fingerprint::of_place(salt, id, user, sku_id, request.quantity),
+            user,
             sku,
             quantity: request.quantity,
             created_at,
@@ -412,15 +392,16 @@ fn limit_reached(active: &ActiveSale) -> Refusal {
 fn log(request: &PlaceOrder<'_>, trace: &RequestLog, refusal: &Refusal) {
     let key = request.key.as_ref().ok().and_then(Option::as_ref).map_or("", Key::as_str);
     let order_no = trace.order_no.map(|no| no.to_string()).unwrap_or_default();
-    let (code, hit, user) = (refusal.code.as_str(), trace.hit, request.user.get());
+    let (code, hit, user) = (refusal.code.as_str(), trace.hit, request.context.principal.get());
+    let (request_id, sale) = (request.context.request_id, request.sale_id.as_str());
     match refusal.code {
         Code::Overloaded
         | Code::RateLimited
         | Code::GateUnavailable
         | Code::LedgerUnavailable
         | Code::UnknownOutcome => {
-            tracing::warn!(code, user, key, order_no, hit, sale = request.sale_id, "order not taken");
+            tracing::warn!(%request_id, code, user, key, order_no, hit, sale, "order not taken");
         }
-        _ => tracing::debug!(code, user, key, order_no, hit, sale = request.sale_id, "order refused"),
+        _ => tracing::debug!(%request_id, code, user, key, order_no, hit, sale, "order refused"),
     }
 }

@@ -8,21 +8,11 @@ use futures_util::future::join_all;
 use super::catalog::ActiveSale;
 use super::moves::Move;
 use super::{Engine, gate_trouble, ledger_trouble};
+use crate::command::RestockSale;
 use crate::gate::ShardEpoch;
 use crate::ledger::{CreateOutcome, Restock, RestockOutcome};
 use crate::limits;
-use crate::order::{Code, Name, NewSale, Refusal, SaleState, SaleView, Salt, Switch, even_split};
-
-/// A change of stock.
-#[derive(Clone, Debug)]
-pub struct RestockSale {
-    /// The operator's id of this change.
-    pub change_id: Name,
-    /// The sku.
-    pub sku_id: Name,
-    /// Units, negative to take unsold ones away; never 0.
-    pub units: i64,
-}
+use crate::order::{Code, NewSale, Refusal, SaleState, SaleView, Salt, Switch, even_split};
 
 impl Engine {
     /// Makes a sale; `true` if it is new, `false` if the same one existed. Runs to completion.

@@ -1,11 +1,13 @@
-//! The public listener: bytes to a typed command, and the answer back to bytes. Owns no I/O of its own: whatever must
-//! be finished is handed to the engine.
+//! HTTP, the first transport: the calls of the public listener.
 
 mod callbacks;
+mod key;
 mod place;
 mod queries;
 mod steps;
 mod tokens;
+
+pub(crate) use key::key_of;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -13,14 +15,15 @@ use std::sync::Arc;
 use http::{Method, Request};
 use hyper::body::Incoming;
 
-use super::guard::{Principal, RequestGuard};
-use crate::engine::Engine;
-use crate::http::{Found, Handle, IdempotencyPolicy, Route, Router, discard, plain_path};
+use super::guard::PendingPrincipal;
+use super::{Intake, RefusalLog, refuse};
+use crate::command::{IdempotencyPolicy, RequestId};
+use crate::http::{Answer, Found, Handle, Route, Router, discard, plain_path};
 use crate::order::{Code, Refusal};
 use crate::payment::Providers;
-use crate::reply::{self, Answer};
+use crate::reply;
 
-/// The contract, word by word.
+/// The contract as a document.
 const OPENAPI: &str = include_str!("../../../openapi.yaml");
 
 /// A call of the public listener.
@@ -51,7 +54,7 @@ const CALLS: &[Route<Call>] = &[
         IdempotencyPolicy::BusinessId("event_id"),
     ),
     Route::new(Method::GET, "/v1/sales/{sale_id}", Call::Sale, IdempotencyPolicy::Read),
-    // Each call draws another token, and none of them is kept: nothing is changed by it.
+    // Each call draws another token, and the engine stores none: the call changes nothing.
     Route::new(Method::POST, "/v1/sales/{sale_id}/tokens", Call::NewToken, IdempotencyPolicy::Declarative),
     Route::new(Method::GET, "/api/token", Call::Token, IdempotencyPolicy::Read),
     Route::new(Method::GET, "/v1/capabilities", Call::Capabilities, IdempotencyPolicy::Read),
@@ -60,58 +63,51 @@ const CALLS: &[Route<Call>] = &[
 ];
 
 /// Serves the public listener.
-pub struct Intake {
-    parts: Parts,
+pub struct HttpIntake {
+    intake: Arc<Intake>,
+    providers: Providers,
     router: Router<Call>,
 }
 
-/// What the public listener is put together from.
-pub struct Parts {
-    /// What answers.
-    pub engine: Arc<Engine>,
-    /// Who may ask, and how often.
-    pub guard: RequestGuard,
-    /// Whose payment reports are heard.
-    pub providers: Providers,
-}
-
-/// A request that may be answered.
-struct RoutedRequest<'e, 'p> {
+/// A request that found its call, and that its address may send.
+struct RoutedRequest<'i, 'p> {
+    request_id: RequestId,
     call: Call,
     /// The variable part of its path, or nothing.
     variable: &'p str,
-    /// Where it came from.
+    /// The address it came from.
     peer: IpAddr,
-    /// Who is asking, where the call needs to know.
-    principal: Option<Principal<'e>>,
+    /// Who asks, where the call needs to know.
+    principal: Option<PendingPrincipal<'i>>,
 }
 
-impl Intake {
-    /// An intake; fails only if the table of calls is wrong.
-    pub fn new(parts: Parts) -> Result<Self, matchit::InsertError> {
-        Ok(Intake { parts, router: Router::new(CALLS)? })
+impl HttpIntake {
+    /// The public listener; payment reports are accepted from `providers` only. Fails only if the table of calls is wrong.
+    pub fn new(intake: Arc<Intake>, providers: Providers) -> Result<Self, matchit::InsertError> {
+        Ok(HttpIntake { intake, providers, router: Router::new(CALLS)? })
     }
 
-    /// Finds the call, and lets it in. What is turned away here is answered without a look at its body.
-    fn admit<'p>(
+    /// Finds the call and its principal. A request that is refused here is answered before its body is read.
+    fn route<'p>(
         &self,
+        request_id: RequestId,
         peer: IpAddr,
         request: &Request<Incoming>,
         path: &'p str,
     ) -> Result<RoutedRequest<'_, 'p>, Box<Answer>> {
-        let Parts { engine, guard, .. } = &self.parts;
-        let refused = |refusal| Box::new(self.refused(&refusal, path));
+        let Intake { engine, guard } = &*self.intake;
+        let refused = |refusal| Box::new(self.refused(request_id, &refusal, path));
         let found = self.router.find(request.method(), path);
         let passed = match found {
-            // Providers have few addresses and, after a rush, much to report: only what they did not sign is counted.
+            // Providers have few addresses and, after a rush, much to report: the call charges what they did not sign.
             Found::Call(Call::PaymentCallback, _) => guard.check(peer, request.headers()),
-            _ => guard.charge(peer, request.headers()),
+            Found::Call(..) | Found::OtherMethods(_) | Found::Nothing => guard.charge(peer, request.headers()),
         };
         passed.map_err(refused)?;
         let (call, variable) = match found {
             Found::Call(call, variable) => (call, variable.unwrap_or_default()),
             Found::OtherMethods(allow) => {
-                engine.metrics().refuse(Code::MethodNotAllowed);
+                refuse(engine, &Code::MethodNotAllowed.into(), RefusalLog::Line(request_id, path));
                 return Err(Box::new(reply::method_not_allowed(&allow)));
             }
             Found::Nothing => return Err(refused(Code::NotFound.into())),
@@ -122,19 +118,22 @@ impl Intake {
             }
             Call::PaymentCallback | Call::Sale | Call::Capabilities | Call::Problem | Call::OpenApi => None,
         };
-        Ok(RoutedRequest { call, variable, peer, principal })
+        Ok(RoutedRequest { request_id, call, variable, peer, principal })
     }
 
-    async fn call(&self, admitted: RoutedRequest<'_, '_>, request: Request<Incoming>) -> Result<Answer, Refusal> {
-        let engine = &self.parts.engine;
-        let RoutedRequest { call, variable, peer, principal } = admitted;
+    async fn call(&self, routed: RoutedRequest<'_, '_>, request: Request<Incoming>) -> Result<Answer, Refusal> {
+        let Intake { engine, guard } = &*self.intake;
+        let RoutedRequest { request_id, call, variable, peer, principal } = routed;
         let principal = || principal.ok_or(Code::Unauthenticated);
         match call {
-            Call::PlaceOrder => place::place(engine, principal()?, request).await,
+            Call::PlaceOrder => place::place(engine, request_id, principal()?, request).await,
             Call::Orders => queries::orders(engine, principal()?, request).await,
             Call::Order => queries::order(engine, principal()?, variable).await,
-            Call::Cancel => steps::cancel(engine, principal()?, variable, request).await,
-            Call::PaymentCallback => callbacks::callback(&self.parts, peer, variable, request).await,
+            Call::Cancel => steps::cancel(engine, request_id, principal()?, variable, request).await,
+            Call::PaymentCallback => {
+                let sender = callbacks::Sender { guard, peer, request_id };
+                callbacks::callback(engine, &self.providers, sender, variable, request).await
+            }
             Call::Sale => queries::sale(engine, variable).await,
             Call::NewToken => tokens::post(engine, principal()?, variable, request).await,
             Call::Token => tokens::get(engine, principal()?, &request),
@@ -144,24 +143,21 @@ impl Intake {
         }
     }
 
-    fn refused(&self, refusal: &Refusal, path: &str) -> Answer {
-        self.parts.engine.metrics().refuse(refusal.code);
-        if reply::status(refusal.code).is_server_error() {
-            // Orders have a line of their own, which tells more.
-            tracing::warn!(code = refusal.code.as_str(), path, "request not answered");
-        }
+    fn refused(&self, request_id: RequestId, refusal: &Refusal, path: &str) -> Answer {
+        refuse(&self.intake.engine, refusal, RefusalLog::Line(request_id, path));
         reply::refusal(refusal)
     }
 }
 
-impl Handle for Intake {
+impl Handle for HttpIntake {
     async fn handle(&self, peer: SocketAddr, request: Request<Incoming>) -> Answer {
-        // The path is kept apart: the request goes to the call that it names.
+        let request_id = RequestId::next();
+        // The path is copied, because the request moves into the call.
         let path = plain_path(request.uri().path());
-        match self.admit(peer.ip(), &request, &path) {
-            Ok(admitted) => match self.call(admitted, request).await {
+        match self.route(request_id, peer.ip(), &request, &path) {
+            Ok(routed) => match self.call(routed, request).await {
                 Ok(answer) => answer,
-                Err(refusal) => self.refused(&refusal, &path),
+                Err(refusal) => self.refused(request_id, &refusal, &path),
             },
             Err(answer) if discard(request).await => *answer,
             Err(answer) => reply::closing(*answer),
@@ -169,7 +165,7 @@ impl Handle for Intake {
     }
 
     fn panicked(&self) -> Answer {
-        self.parts.engine.count_panic();
+        self.intake.engine.count_panic();
         reply::refusal(&Code::UnknownOutcome.into())
     }
 }
@@ -179,9 +175,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_said_of_repeats_can_be_true() {
+    fn every_policy_fits_its_method() {
         for route in CALLS {
-            assert!(route.is_sound(), "{} {}: {:?}", route.method, route.path, route.repeat);
+            assert!(route.is_sound(), "{} {}: {:?}", route.method, route.path, route.policy);
         }
     }
 }
