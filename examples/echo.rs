@@ -15,7 +15,7 @@ use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use rushgate::server::{Answer, Handle, listen, serve};
+use rushgate::http::{Answer, Handle, listen, serve};
 use tokio_util::sync::CancellationToken;
 
 #[global_allocator]

@@ -17,12 +17,12 @@ use crate::admin::Admin;
 use crate::clock::Clock;
 use crate::config::{self, AuthMode, Config};
 use crate::engine::{self, Engine, OnGateFailure};
-use crate::intake::{self, Intake};
+use crate::intake::{HttpIntake, Intake};
 use crate::ledger::{Check, Ledger};
 use crate::metrics::Metrics;
 use crate::order::{Currency, Name, NewSale, NewSku, Rules, Sale};
 use crate::token::PurchaseTokens;
-use crate::{server, telemetry};
+use crate::{http, telemetry};
 
 /// Runs the engine until SIGTERM or SIGINT, drains, and returns. With `demo`, an open sale `demo` is there.
 pub fn serve(config: Config, demo: bool) -> anyhow::Result<()> {
@@ -115,8 +115,8 @@ async fn run(config: Config, demo: bool) -> anyhow::Result<()> {
     let engine = Engine::start(gate, ledger, Clock::System, Arc::new(Metrics::default()), options).await?;
 
     let providers = config.payments.providers().map_err(|unusable| anyhow!("{}: {}", unusable.key, unusable.advice))?;
-    let parts = intake::Parts { engine: engine.clone(), guard: auth::request_guard(&config)?, providers };
-    let intake = Arc::new(Intake::new(parts)?);
+    let intake = Arc::new(Intake { engine: engine.clone(), guard: auth::request_guard(&config)? });
+    let buyers = Arc::new(HttpIntake::new(intake, providers)?);
     let token = config.admin.token.as_ref().filter(|_| !config::is_loopback(config.admin_listen));
     if token.is_none() && config.admin.token.is_some() {
         tracing::info!("admin.token is set but not asked for: the admin listener is on loopback");
@@ -130,8 +130,8 @@ async fn run(config: Config, demo: bool) -> anyhow::Result<()> {
     greet(public.local_addr()?, private.local_addr()?, demo.then_some(config.auth.mode))?;
 
     let (public_stop, private_stop) = (CancellationToken::new(), CancellationToken::new());
-    let public = tokio::spawn(server::serve(public, intake, public_stop.clone()));
-    let private = tokio::spawn(server::serve(private, admin.clone(), private_stop.clone()));
+    let public = tokio::spawn(http::serve(public, buyers, public_stop.clone()));
+    let private = tokio::spawn(http::serve(private, admin.clone(), private_stop.clone()));
 
     let failed_task = tokio::select! {
         signal = stop.wait() => {
@@ -178,7 +178,7 @@ async fn run(config: Config, demo: bool) -> anyhow::Result<()> {
 }
 
 fn listen(address: SocketAddr, flag: &str) -> anyhow::Result<tokio::net::TcpListener> {
-    server::listen(address).with_context(|| format!("cannot listen on {address}; choose another with --{flag}"))
+    http::listen(address).with_context(|| format!("cannot listen on {address}; choose another with --{flag}"))
 }
 
 /// SIGTERM or SIGINT.

@@ -8,18 +8,18 @@ pub mod bug;
 pub mod clock;
 pub mod limits;
 pub mod metrics;
-pub mod object;
 pub mod order;
-pub mod public_key;
+pub mod spki;
 
 // Stages: leaves, none imports another.
 pub mod admission;
 pub mod auth;
+pub mod command;
 pub mod gate;
+pub mod http;
 pub mod ledger;
 pub mod payment;
 pub mod reply;
-pub mod server;
 pub mod token;
 
 // The engine: the flow.

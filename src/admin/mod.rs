@@ -14,11 +14,13 @@ use http::{Method, Request};
 use hyper::body::Incoming;
 use serde_json::json;
 
+use crate::command::{IdempotencyPolicy, RequestId};
 use crate::engine::Engine;
+use crate::http::{Answer, Found, Handle, Query, Route, Router, plain_path};
+use crate::intake::{RefusalLog, refuse};
 use crate::ledger::Check;
 use crate::order::{Code, Key, OrderNo, Refusal, Step, Switch, UserId};
-use crate::reply::{self, Answer};
-use crate::server::{Found, Handle, IdempotencyPolicy, Query, Route, Router, plain_path};
+use crate::reply;
 
 /// A call of the admin listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,7 +88,7 @@ pub struct Admin {
     engine: Arc<Engine>,
     router: Router<Call>,
     metrics: metrics::Scrape,
-    /// Hash of the bearer token, if one is asked for: hashes compare in constant time.
+    /// Hash of the bearer token, if one is required: hashes compare in constant time.
     token: Option<blake3::Hash>,
     /// Shards of sales that name none.
     shards: u16,
@@ -94,8 +96,7 @@ pub struct Admin {
 }
 
 impl Admin {
-    /// An admin listener in front of `engine` that asks for `token`, if there is one; fails only if the table of calls
-    /// is wrong.
+    /// An admin listener that requires `token`, if there is one. Fails only if the table of calls is wrong.
     pub fn new(engine: Arc<Engine>, token: Option<&str>, shards: u16) -> Result<Self, matchit::InsertError> {
         Ok(Admin {
             router: Router::new(CALLS)?,
@@ -107,18 +108,24 @@ impl Admin {
         })
     }
 
-    /// From now on `/readyz` says that no new work is wanted here.
+    /// From now on `/readyz` answers 503, so that load balancers send no new work.
     pub fn drain(&self) {
         self.draining.store(true, Ordering::Relaxed);
     }
 
-    async fn call(&self, call: Call, variable: &str, request: Request<Incoming>) -> Result<Answer, Refusal> {
+    async fn call(
+        &self,
+        request_id: RequestId,
+        call: Call,
+        variable: &str,
+        request: Request<Incoming>,
+    ) -> Result<Answer, Refusal> {
         same_origin(request.headers())?;
         if self.token.is_none() && !matches!(call, Call::Live | Call::Ready) {
             own_name(request.headers())?;
         }
-        // Probes carry no credentials and tell nothing but one word. The pages hold no data: a browser that opens the
-        // dashboard cannot send the token, which the page then asks for.
+        // Probes carry no credentials and show one word only. The pages hold no data: a browser that opens the dashboard
+        // cannot send the token, which the page then asks for.
         if !matches!(call, Call::Live | Call::Ready | Call::Problem | Call::Dashboard) {
             self.authorize(request.headers())?;
         }
@@ -137,11 +144,11 @@ impl Admin {
                 let order_no = OrderNo::parse(variable).ok_or(Code::OrderNotFound)?;
                 Ok(reply::ok_json(reply::history(&self.engine.history(order_no).await?)))
             }
-            Call::Take(step) => steps::take(&self.engine, step, variable, request).await,
+            Call::Take(step) => steps::take(&self.engine, request_id, step, variable, request).await,
             Call::FindOrder => self.find_order(request.uri().query()).await,
             Call::Verify => {
                 let query = Query::parse(request.uri().query());
-                // An empty one is somebody's mistake, and no wish for every sale.
+                // An empty sale_id is a mistake, and does not ask for every sale.
                 let sale_id = query.get("sale_id")?.map(|_| query.need("sale_id")).transpose()?;
                 Ok(reply::ok_json(report(&self.engine.verify(sale_id).await?)))
             }
@@ -179,15 +186,14 @@ impl Admin {
         let (sale_id, user) = (query.need("sale_id")?, query.need("user_id")?);
         let user = UserId::parse(user)
             .map_err(|_| Refusal::because(Code::MalformedRequest, "user_id must be an integer from 1 to 2^63 - 1"))?;
-        let key = Key::parse(query.need("idempotency_key")?.as_bytes())
-            .map_err(|invalid| Refusal::because(Code::IdempotencyKeyInvalid, invalid.to_string()))?;
+        let key = Key::parse(query.need("idempotency_key")?.as_bytes())?;
         Ok(reply::ok_json(reply::order(&self.engine.order_by_key(user, sale_id, &key).await?)))
     }
 }
 
 const BEARER: &[u8] = b"Bearer ";
 
-/// Refuses what a browser sends on behalf of another site: on loopback there is no token to keep it out.
+/// Refuses what a browser sends for a page of another site: on loopback no token keeps it out.
 fn same_origin(headers: &HeaderMap) -> Result<(), Refusal> {
     let Some(origin) = headers.get(header::ORIGIN) else { return Ok(()) };
     let authority = origin.to_str().ok().and_then(|origin| origin.split_once("://")).map(|(_, authority)| authority);
@@ -199,8 +205,8 @@ fn same_origin(headers: &HeaderMap) -> Result<(), Refusal> {
     }
 }
 
-/// Refuses what is sent to a name of somebody else's: a page can have its name point at this machine after it was loaded (DNS
-/// rebinding), and is of the same origin then. Nobody can do that with an address, or with `localhost`.
+/// Refuses a request to a name other than `localhost`: the owner of a name can have it point at this machine after a browser has
+/// loaded a page from it (DNS rebinding), and the page is then of the same origin. An address cannot be made to point elsewhere.
 fn own_name(headers: &HeaderMap) -> Result<(), Refusal> {
     let is_own = |line: &HeaderValue| {
         let Ok(authority) = Authority::try_from(line.as_bytes()) else { return false };
@@ -213,7 +219,7 @@ fn own_name(headers: &HeaderMap) -> Result<(), Refusal> {
     } else {
         Err(Refusal::because(
             Code::Forbidden,
-            "this listener asks for no token: call it by its address or as localhost",
+            "this listener requires no token: call it by its address or as localhost",
         ))
     }
 }
@@ -228,17 +234,19 @@ fn report(checks: &[Check]) -> Vec<u8> {
 
 impl Handle for Admin {
     async fn handle(&self, _: SocketAddr, request: Request<Incoming>) -> Answer {
+        let request_id = RequestId::next();
         let path = plain_path(request.uri().path());
+        let refuse = |refusal: &Refusal| refuse(&self.engine, refusal, RefusalLog::Line(request_id, &path));
         let answered = match self.router.find(request.method(), &path) {
-            Found::Call(call, variable) => self.call(call, variable.unwrap_or_default(), request).await,
-            Found::OtherMethods(allow) => return reply::method_not_allowed(&allow),
+            Found::Call(call, variable) => self.call(request_id, call, variable.unwrap_or_default(), request).await,
+            Found::OtherMethods(allow) => {
+                refuse(&Code::MethodNotAllowed.into());
+                return reply::method_not_allowed(&allow);
+            }
             Found::Nothing => Err(Code::NotFound.into()),
         };
         answered.unwrap_or_else(|refusal| {
-            self.engine.metrics().refuse(refusal.code);
-            if reply::status(refusal.code).is_server_error() {
-                tracing::warn!(code = refusal.code.as_str(), path, "request not answered");
-            }
+            refuse(&refusal);
             reply::refusal(&refusal)
         })
     }
@@ -254,7 +262,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_and_localhost_are_our_own_names() {
+    fn addresses_and_localhost_are_own_names() {
         let is_own = |lines: &[&str]| {
             let lines = lines.iter().map(|line| (header::HOST, line.parse().unwrap()));
             own_name(&HeaderMap::from_iter(lines)).is_ok()
@@ -276,11 +284,16 @@ mod tests {
     }
 
     #[test]
-    fn what_is_said_of_repeats_can_be_true() {
+    fn every_policy_fits_its_method() {
         for route in CALLS {
-            assert!(route.is_sound(), "{} {}: {:?}", route.method, route.path, route.repeat);
+            assert!(route.is_sound(), "{} {}: {:?}", route.method, route.path, route.policy);
             let is_step = matches!(route.call, Call::Take(_));
-            assert_eq!(is_step, route.repeat == IdempotencyPolicy::Key, "{}: what carries a key is a step", route.path);
+            assert_eq!(
+                is_step,
+                route.policy == IdempotencyPolicy::Key,
+                "{}: a call that carries a key is a step",
+                route.path
+            );
         }
     }
 }

@@ -1,15 +1,18 @@
-//! `POST /admin/v1/orders/{order_no}/ship` and `…/refund`: the steps that a seller takes.
+//! `POST /admin/v1/orders/{order_no}/ship` and `…/refund`: the steps that an operator takes.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use http::Request;
 use hyper::body::Incoming;
 use serde::Deserialize;
 
-use crate::engine::{Engine, TakeStep};
-use crate::order::{Code, OrderNo, Refusal, Step};
-use crate::reply::{self, Answer};
-use crate::server::{MediaType, need_key, parse, read_json};
+use crate::command::{Principal, RawStep, RequestContext, RequestId, parse};
+use crate::engine::Engine;
+use crate::http::{Answer, MediaType, read_json};
+use crate::intake::http::key_of;
+use crate::order::{Refusal, Step};
+use crate::reply;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -29,6 +32,7 @@ struct RefundBody<'a> {
 
 pub(super) async fn take(
     engine: &Engine,
+    request_id: RequestId,
     step: Step,
     order_no: &str,
     request: Request<Incoming>,
@@ -42,8 +46,8 @@ pub(super) async fn take(
         let body: ShipBody<'_> = parse(&body)?;
         (false, body.idempotency_key)
     };
-    let key = need_key(&head.headers, member.as_deref())?;
-    let order_no = OrderNo::parse(order_no).ok_or(Code::OrderNotFound)?;
-    let taken = engine.take_step(TakeStep { order_no, user: None, step, restock, key }).await?;
+    let raw = RawStep { order_no, step, restock, key: key_of(&head.headers, member.as_deref()) };
+    let context = RequestContext::new(request_id, Principal::Operator, Duration::ZERO);
+    let taken = engine.take_step(raw.typed(context)?).await?;
     Ok(reply::step_taken(&taken.view, taken.is_replay))
 }

@@ -6,7 +6,7 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 use serde_json::Value;
 
-use super::jwt::InvalidToken;
+use super::error::InvalidToken;
 use crate::limits;
 use crate::order::UserId;
 

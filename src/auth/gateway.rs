@@ -2,18 +2,15 @@
 
 use http::header::HeaderMap;
 
+use crate::http::{Repeated, single};
 use crate::order::{Code, Refusal, UserId};
 
 pub(super) const USER: &str = "x-user-id";
 
 /// The user in the header; `None` if there is no such line.
 pub(super) fn user(headers: &HeaderMap) -> Result<Option<UserId>, Refusal> {
-    let mut lines = headers.get_all(USER).iter();
-    let Some(line) = lines.next() else { return Ok(None) };
     let refusal = || Refusal::because(Code::Unauthenticated, "X-User-Id must be one integer from 1 to 2^63 - 1");
-    if lines.next().is_some() {
-        return Err(refusal());
-    }
+    let Some(line) = single(headers, USER).map_err(|Repeated| refusal())? else { return Ok(None) };
     let text = line.to_str().map_err(|_| refusal())?;
     UserId::parse(text).map(Some).map_err(|_| refusal())
 }

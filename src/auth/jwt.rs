@@ -8,7 +8,9 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::header::{self, HeaderMap};
 
 use super::claims::Members;
+use super::error::InvalidToken;
 use super::jwt_keys::Keys;
+use crate::http::single;
 use crate::limits;
 use crate::order::UserId;
 
@@ -21,39 +23,6 @@ pub struct Jwt {
     issuer: Option<String>,
     /// What `aud` must be or hold, if anything.
     audience: Option<String>,
-}
-
-/// Why a token is not taken. The texts go to the client, and repeat nothing of the token.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum InvalidToken {
-    #[error("send one Authorization header with a Bearer token")]
-    Missing,
-    #[error("the token is too long")]
-    TooLong,
-    #[error("the token is not a signed JWT in the compact form")]
-    Malformed,
-    #[error("the claims of the token are not one JSON object with each member once")]
-    Claims,
-    #[error("exp and nbf of the token must be seconds since 1970, as numbers")]
-    Time,
-    #[error("the token is signed in another way than this server takes")]
-    Algorithm,
-    #[error("the token makes demands (crit) that this server does not know")]
-    Critical,
-    #[error("the signature of the token is not good")]
-    Signature,
-    #[error("the token does not say when it expires (exp)")]
-    NoExpiry,
-    #[error("the token has expired")]
-    Expired,
-    #[error("the token is not valid yet")]
-    NotYetValid,
-    #[error("the token is from another issuer")]
-    Issuer,
-    #[error("the token is for another audience")]
-    Audience,
-    #[error("the token names no user: sub must be an integer from 1 to 2^63 - 1")]
-    Subject,
 }
 
 impl Jwt {
@@ -105,8 +74,7 @@ impl Jwt {
 
 /// The token of the one `Authorization` line.
 fn token(headers: &HeaderMap) -> Result<&[u8], InvalidToken> {
-    let mut lines = headers.get_all(header::AUTHORIZATION).iter();
-    let (Some(line), None) = (lines.next(), lines.next()) else { return Err(InvalidToken::Missing) };
+    let Ok(Some(line)) = single(headers, header::AUTHORIZATION) else { return Err(InvalidToken::Missing) };
     match line.as_bytes().split_at_checked(SCHEME.len()) {
         Some((scheme, token)) if scheme.eq_ignore_ascii_case(SCHEME) => Ok(token),
         _ => Err(InvalidToken::Missing),

@@ -4,7 +4,7 @@ use ring::hmac;
 use ring::signature::{ED25519, RSA_PKCS1_2048_8192_SHA256, UnparsedPublicKey, VerificationAlgorithm};
 use rustls_pki_types::pem::{PemObject, SectionKind};
 
-use crate::{limits, public_key};
+use crate::{limits, spki};
 
 /// How tokens are signed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,11 +134,11 @@ const IS_RSA: &[u8] = &[0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x
 
 /// The bare key out of a SubjectPublicKeyInfo.
 fn public_key(algorithm: Algorithm, der: &[u8]) -> Result<&[u8], InvalidKeys> {
-    let (kind, key) = public_key::split(der).ok_or(InvalidKeys::Pem)?;
+    let (kind, key) = spki::split(der).ok_or(InvalidKeys::Pem)?;
     match algorithm {
         Algorithm::EdDsa if kind == IS_ED25519 && key.len() == ring::signature::ED25519_PUBLIC_KEY_LEN => Ok(key),
         Algorithm::Rs256 if kind == IS_RSA => {
-            let bits = public_key::rsa_bits(key).ok_or(InvalidKeys::Pem)?;
+            let bits = spki::rsa_bits(key).ok_or(InvalidKeys::Pem)?;
             if limits::TOKEN_RSA_BITS.contains(&bits) { Ok(key) } else { Err(InvalidKeys::RsaBits) }
         }
         _ => Err(InvalidKeys::Kind),

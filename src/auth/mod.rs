@@ -2,6 +2,7 @@
 //! does no I/O, keeps nothing, and never says what it was shown.
 
 mod claims;
+mod error;
 mod gateway;
 mod jwt;
 mod jwt_keys;

@@ -10,7 +10,7 @@ use toml::Value;
 use super::Secret;
 use super::read::Reader;
 use crate::limits;
-use crate::order::Name;
+use crate::order::NameRef;
 use crate::payment::{Alipay, Providers, PublicKey, Standard, Wechatpay};
 
 const ALIPAY_KEYS: &str = "payments.alipay_public_key_file";
@@ -167,13 +167,13 @@ impl Reader<'_> {
 
     fn id(&mut self, key: &'static str) -> Option<String> {
         let expected = "empty, or 1 to 64 of A-Z a-z 0-9 . _ - in quotes";
-        self.optional(key, expected, |text| Name::is_valid(text).then(|| text.to_owned()))
+        self.optional(key, expected, |text| NameRef::parse(text).is_ok().then(|| text.to_owned()))
     }
 
     fn key_files(&mut self, key: &'static str) -> Vec<(String, PathBuf)> {
         let one = |pair: &str| {
             let (serial, file) = pair.trim().split_once('=')?;
-            (Name::is_valid(serial) && !file.is_empty()).then(|| (serial.to_owned(), PathBuf::from(file)))
+            (NameRef::parse(serial).is_ok() && !file.is_empty()).then(|| (serial.to_owned(), PathBuf::from(file)))
         };
         let expected = "empty, or up to 16 of SERIAL=FILE, separated by commas";
         let files = self.optional(key, expected, |text| {

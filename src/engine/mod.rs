@@ -25,10 +25,10 @@ mod sweep;
 mod sync;
 mod trouble;
 
-pub use lifecycle::{ReportResult, StepTaken, TakeStep};
+pub use lifecycle::{ReportResult, StepTaken};
 pub use options::{OnGateFailure, Options};
-pub use orders::{PlaceOrder, PurchaseToken};
-pub use stock::{RestockSale, rebuild};
+pub use orders::PurchaseToken;
+pub use stock::rebuild;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -44,6 +44,7 @@ use self::sales::SaleAdmin;
 use self::stock::Stock;
 use self::sweep::Sweeper;
 use crate::clock::Clock;
+use crate::command::{PlaceOrder, RestockSale, TakeStep};
 use crate::gate::Gate;
 use crate::ledger::{self, Check, Ledger};
 use crate::metrics::Metrics;

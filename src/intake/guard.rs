@@ -1,14 +1,14 @@
 //! What a request passes before it may cost anything, from cheap to dear:
 //!
-//! 1. the rate of its address, before anything but its path is looked at ([`RequestGuard::charge`]);
-//! 2. who is asking, from its head alone ([`RequestGuard::principal`]);
+//! 1. the rate of its address, before anything but its path is read ([`RequestGuard::charge`]);
+//! 2. who asks, from its head alone ([`RequestGuard::principal`]);
 //! 3. the rate of that user;
-//! 4. its body, read and parsed by the call;
-//! 5. the `user_id` in the body, which must be absent or the same ([`Principal::user`]);
+//! 4. its body, which the call reads and parses;
+//! 5. the `user_id` in the body, which must be absent or the same ([`PendingPrincipal::user`]);
 //! 6. the engine.
 //!
-//! Without authentication the user may stand in the body alone, so there 2 and 3 come with 5. What is turned away up to
-//! here has asked neither gate nor ledger, and used up no key.
+//! Without authentication the user may stand in the body alone, so there 2 and 3 come with 5. A request that is refused before
+//! 6 has asked neither gate nor ledger, and has used up no key.
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,18 +19,19 @@ use crate::admission::{Buckets, Rate, network};
 use crate::auth::{Authenticator, Caller, FORWARDED};
 use crate::order::{Refusal, UserId};
 
-const BUSY_ADDRESS: &str = "this address sends more requests than it may";
+const BUSY_ADDRESS: &str = "this address exceeds its request rate";
+const BUSY_USER: &str = "this user exceeds their request rate";
 
-/// The way in.
+/// Authenticates requests and limits their rates. It reads headers, which HTTP and gRPC have alike.
 pub struct RequestGuard {
     authenticator: Authenticator,
     addresses: Option<Buckets>,
     users: Option<Buckets>,
-    /// Whether the operator has been told of a proxy that may be ours.
-    told: AtomicBool,
+    /// Whether the log has the line about a proxy that may be the operator's.
+    has_warned_of_proxy: AtomicBool,
 }
 
-/// How often one user, and one address, may come; `None`: as often as they like.
+/// The rate limits of the public listener; `None` means no limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Rates {
     /// Of one user, over all addresses.
@@ -39,27 +40,27 @@ pub struct Rates {
     pub address: Option<Rate>,
 }
 
-/// Somebody who may ask, once.
-pub(super) struct Principal<'e> {
+/// The principal of a request, which its body may still name or contradict.
+pub(super) struct PendingPrincipal<'g> {
     caller: Caller,
-    /// The rates of users, if this one has not been counted yet.
-    uncounted: Option<&'e Buckets>,
+    /// The rates of users, if this one has not been charged yet.
+    uncharged: Option<&'g Buckets>,
 }
 
 impl RequestGuard {
-    /// An entrance.
+    /// A guard with these limits.
     pub fn new(authenticator: Authenticator, rates: Rates) -> Self {
         let (addresses, users) = (rates.address.map(Buckets::new), rates.user.map(Buckets::new));
-        RequestGuard { authenticator, addresses, users, told: AtomicBool::new(false) }
+        RequestGuard { authenticator, addresses, users, has_warned_of_proxy: AtomicBool::new(false) }
     }
 
-    /// Counts a request for its address, whatever it asks for. One that our own proxy brought without saying from whom is
-    /// not counted, or that proxy's whole crowd would be one.
+    /// Charges a request to its address, whatever it calls. A request that a trusted proxy forwards without an address is not
+    /// charged: all clients of that proxy would be charged as one.
     pub(super) fn charge(&self, peer: IpAddr, headers: &HeaderMap) -> Result<(), Refusal> {
         self.ask(peer, headers, |buckets, network| buckets.take(network, BUSY_ADDRESS))
     }
 
-    /// Lets a request by that is counted later, if at all ([`RequestGuard::charge`]): not one of an address that came too often.
+    /// Checks the limit of a request's address without charging it: the call charges it later, if at all.
     pub(super) fn check(&self, peer: IpAddr, headers: &HeaderMap) -> Result<(), Refusal> {
         self.ask(peer, headers, |buckets, network| buckets.check(network, BUSY_ADDRESS))
     }
@@ -74,45 +75,45 @@ impl RequestGuard {
         let Some(address) = self.authenticator.address(peer, headers) else { return Ok(()) };
         let answer = question(buckets, network(address));
         if answer.is_err() && address == peer.to_canonical() && headers.contains_key(FORWARDED) {
-            self.tell_of_proxy();
+            self.warn_of_proxy();
         }
         answer
     }
 
-    /// Once: a client can make up the header, and fill no log with it.
-    fn tell_of_proxy(&self) {
-        if !self.told.swap(true, Ordering::Relaxed) {
+    /// Warns once: a client can make up the header, and must not fill the log with it.
+    fn warn_of_proxy(&self) {
+        if !self.has_warned_of_proxy.swap(true, Ordering::Relaxed) {
             tracing::warn!(
-                "an address that forwards for others (X-Forwarded-For) came too often and is refused; if that is your proxy, \
-                 name it in auth.trusted_proxies, so that its clients are counted one by one"
+                "refused a request of an address that exceeds its request rate and sends X-Forwarded-For; if that is your proxy, \
+                 name it in auth.trusted_proxies, so that each of its clients is charged alone"
             );
         }
     }
 
-    /// Finds out who is asking, and counts the request for them, as far as the head tells.
-    pub(super) fn principal(&self, peer: IpAddr, headers: &HeaderMap) -> Result<Principal<'_>, Refusal> {
+    /// Finds out who asks, and charges them, as far as the head tells.
+    pub(super) fn principal(&self, peer: IpAddr, headers: &HeaderMap) -> Result<PendingPrincipal<'_>, Refusal> {
         let caller = self.authenticator.caller(peer, headers)?;
         match caller {
             Caller::Proven(user) => {
-                count(self.users.as_ref(), user)?;
-                Ok(Principal { caller, uncounted: None })
+                charge(self.users.as_ref(), user)?;
+                Ok(PendingPrincipal { caller, uncharged: None })
             }
-            Caller::Claimed(_) => Ok(Principal { caller, uncounted: self.users.as_ref() }),
+            Caller::Claimed(_) => Ok(PendingPrincipal { caller, uncharged: self.users.as_ref() }),
         }
     }
 }
 
-impl Principal<'_> {
+impl PendingPrincipal<'_> {
     /// The user, given the body's `user_id`.
     pub(super) fn user(self, member: Option<u64>) -> Result<UserId, Refusal> {
         let user = self.caller.user(member)?;
-        count(self.uncounted, user)?;
+        charge(self.uncharged, user)?;
         Ok(user)
     }
 }
 
-fn count(buckets: Option<&Buckets>, user: UserId) -> Result<(), Refusal> {
-    buckets.map_or(Ok(()), |buckets| buckets.take(user, "this user sends more requests than they may"))
+fn charge(buckets: Option<&Buckets>, user: UserId) -> Result<(), Refusal> {
+    buckets.map_or(Ok(()), |buckets| buckets.take(user, BUSY_USER))
 }
 
 #[cfg(test)]
@@ -139,7 +140,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_address_is_counted_wherever_a_proxy_says_it_is() {
+    async fn an_address_is_charged_wherever_a_proxy_says_it_is() {
         let guard = guard(Mode::None, Rates { user: None, address: one() });
         let charge = |peer: &str, headers: &HeaderMap| {
             guard.charge(peer.parse().unwrap(), headers).map_err(|refusal| refusal.code)
@@ -147,7 +148,7 @@ mod tests {
         let none = HeaderMap::new();
         assert_eq!(charge(PEER, &none), Ok(()));
         assert_eq!(charge(PEER, &none), Err(Code::RateLimited));
-        // Saying to be somebody else does not help.
+        // A made-up X-Forwarded-For does not help.
         assert_eq!(charge(PEER, &headers("x-forwarded-for", "198.51.100.7")), Err(Code::RateLimited));
         assert_eq!(charge("10.0.0.1", &headers("x-forwarded-for", PEER)), Err(Code::RateLimited));
         assert_eq!(charge("10.0.0.1", &headers("x-forwarded-for", "198.51.100.7")), Ok(()));
@@ -161,7 +162,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_look_at_an_address_is_not_counted() {
+    async fn a_check_of_an_address_charges_nothing() {
         let guard = guard(Mode::None, Rates { user: None, address: one() });
         let (peer, none) = (PEER.parse().unwrap(), HeaderMap::new());
         for _ in 0..3 {
@@ -172,7 +173,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_user_is_counted_once_and_wherever_they_are_named() {
+    async fn a_user_is_charged_once_and_wherever_they_are_named() {
         for (mode, peer) in [(Mode::None, PEER), (Mode::Gateway, "10.0.0.1")] {
             let guard = guard(mode, Rates { user: one(), address: None });
             let ask = |headers: &HeaderMap, member| {

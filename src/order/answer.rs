@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use super::{OrderNo, Sale, Sku, UserId};
+use super::{InvalidKey, OrderNo, Sale, Sku, UserId};
 use crate::clock::UnixMs;
 use crate::limits;
 
@@ -12,7 +12,7 @@ use crate::limits;
 pub enum Outcome {
     /// This request made the order.
     Created(Receipt),
-    /// An earlier request made it: the same answer again.
+    /// An earlier request made the order: the same answer again.
     Replayed(Receipt),
 }
 
@@ -34,7 +34,7 @@ pub struct Receipt {
 }
 
 impl Receipt {
-    /// The sku; `None` only for a receipt put together wrongly.
+    /// The sku; `None` only for a receipt whose `sku` is not a position of its sale.
     pub fn sku(&self) -> Option<&Sku> {
         self.sale.skus.get(usize::from(self.sku))
     }
@@ -73,9 +73,29 @@ impl Refusal {
 
 impl From<Code> for Refusal {
     fn from(code: Code) -> Self {
-        let retry_after_s = code.is_passing().then_some(limits::RETRY_AFTER_S);
+        let retry_after_s = match code.retry() {
+            Retry::After(seconds) => Some(seconds),
+            Retry::Never | Retry::Later => None,
+        };
         Refusal { code, detail: None, retry_after_s, order_no: None }
     }
+}
+
+impl From<InvalidKey> for Refusal {
+    fn from(invalid: InvalidKey) -> Self {
+        Refusal::because(Code::IdempotencyKeyInvalid, invalid.to_string())
+    }
+}
+
+/// Whether the client should send the same request with the same key again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retry {
+    /// The answer stays the same: another request, or a person, has to change something first.
+    Never,
+    /// When the sale allows it. Only the refusal itself may know when that is.
+    Later,
+    /// After this many seconds: the refusal is about this moment only.
+    After(u64),
 }
 
 macro_rules! codes {
@@ -93,7 +113,7 @@ macro_rules! codes {
                 match self { $(Code::$variant => $text,)* }
             }
 
-            /// One line for a person.
+            /// The problem's title: one line for a person.
             pub fn title(self) -> &'static str {
                 match self { $(Code::$variant => $title,)* }
             }
@@ -102,56 +122,74 @@ macro_rules! codes {
 }
 
 codes! {
-    MalformedRequest "malformed_request" "The request is not what this call takes",
-    IdempotencyKeyMissing "idempotency_key_missing" "An idempotency key is needed here",
-    IdempotencyKeyInvalid "idempotency_key_invalid" "The idempotency key breaks the rules for keys",
-    Unauthenticated "unauthenticated" "It is not known who is asking",
-    Forbidden "forbidden" "This user may not do that",
+    MalformedRequest "malformed_request" "The request does not fit this call",
+    IdempotencyKeyMissing "idempotency_key_missing" "An idempotency key is required",
+    IdempotencyKeyInvalid "idempotency_key_invalid" "The idempotency key is not valid",
+    Unauthenticated "unauthenticated" "Authentication is required",
+    Forbidden "forbidden" "The request is not allowed",
     TokenInvalid "token_invalid" "The purchase token is not valid",
-    TokenRequired "token_required" "This sale sells by purchase token only",
-    NotFound "not_found" "There is nothing at this path",
-    SaleNotFound "sale_not_found" "There is no such sale",
-    SkuNotFound "sku_not_found" "The sale has no such sku",
-    OrderNotFound "order_not_found" "There is no such order",
-    MethodNotAllowed "method_not_allowed" "This path does not take that method",
-    IdempotencyInProgress "idempotency_in_progress" "The first request with this key is still running",
-    IdempotencyConflict "idempotency_conflict" "This operation has made its order already",
-    SoldOut "sold_out" "Fewer units are left than were asked for",
-    LimitReached "limit_reached" "The user's limit for this sku is reached",
-    SaleNotOpen "sale_not_open" "The sale has not opened yet",
+    TokenRequired "token_required" "A purchase token is required for this sale",
+    NotFound "not_found" "There is no resource at this path",
+    SaleNotFound "sale_not_found" "The sale does not exist",
+    SkuNotFound "sku_not_found" "The sale does not have this sku",
+    OrderNotFound "order_not_found" "The order does not exist",
+    MethodNotAllowed "method_not_allowed" "The path does not support this method",
+    IdempotencyInProgress "idempotency_in_progress" "The first request with this key is still in progress",
+    IdempotencyConflict "idempotency_conflict" "An earlier request has already created this order",
+    SoldOut "sold_out" "Fewer units are left than the order asks for",
+    LimitReached "limit_reached" "The order exceeds the user's limit for this sku",
+    SaleNotOpen "sale_not_open" "The sale is not open yet",
     SalePaused "sale_paused" "The sale is paused",
-    InvalidTransition "invalid_transition" "Its state does not allow that step",
-    SaleExists "sale_exists" "A sale with this id and other content exists",
-    ChangeExists "change_exists" "A change with this id and other content exists",
-    NotEnoughStock "not_enough_stock" "Fewer unsold units are left than were to be taken away",
+    InvalidTransition "invalid_transition" "The current state does not allow this step",
+    SaleExists "sale_exists" "A sale with this id and other content already exists",
+    ChangeExists "change_exists" "A change with this id and other content already exists",
+    NotEnoughStock "not_enough_stock" "Fewer unsold units are left than the change takes away",
     SaleEnded "sale_ended" "The sale has ended",
-    BodyTooLarge "body_too_large" "The body is larger than 64 KiB",
-    UnsupportedMediaType "unsupported_media_type" "The body must be application/json",
-    IdempotencyKeyReused "idempotency_key_reused" "This key was used for another request",
+    BodyTooLarge "body_too_large" "The body is too large",
+    UnsupportedMediaType "unsupported_media_type" "The body must be sent as application/json",
+    IdempotencyKeyReused "idempotency_key_reused" "The key was used for a request with other content",
     RateLimited "rate_limited" "Too many requests",
-    Overloaded "overloaded" "More orders are on their way than the engine takes at once",
-    GateUnavailable "gate_unavailable" "The gate cannot be reached",
-    LedgerUnavailable "ledger_unavailable" "The ledger cannot be written",
-    UnknownOutcome "unknown_outcome" "It is not known yet whether the order was recorded",
+    Overloaded "overloaded" "The engine is at its limit of orders in flight",
+    GateUnavailable "gate_unavailable" "The gate is unavailable",
+    LedgerUnavailable "ledger_unavailable" "The ledger is unavailable",
+    UnknownOutcome "unknown_outcome" "The outcome of the request is not known yet",
 }
 
 impl Code {
-    /// Whether the same request with the same key is worth repeating after `Retry-After`.
-    pub fn retryable(self) -> bool {
-        matches!(self, Code::SaleNotOpen | Code::SalePaused) || self.is_passing()
-    }
-
-    /// Whether the refusal is about this moment only, so that `Retry-After` is always known.
-    fn is_passing(self) -> bool {
-        matches!(
-            self,
+    /// Whether the same request with the same key is worth sending again.
+    pub fn retry(self) -> Retry {
+        match self {
             Code::IdempotencyInProgress
-                | Code::RateLimited
-                | Code::Overloaded
-                | Code::GateUnavailable
-                | Code::LedgerUnavailable
-                | Code::UnknownOutcome
-        )
+            | Code::RateLimited
+            | Code::Overloaded
+            | Code::GateUnavailable
+            | Code::LedgerUnavailable
+            | Code::UnknownOutcome => Retry::After(limits::RETRY_AFTER_S),
+            Code::SaleNotOpen | Code::SalePaused => Retry::Later,
+            Code::MalformedRequest
+            | Code::IdempotencyKeyMissing
+            | Code::IdempotencyKeyInvalid
+            | Code::Unauthenticated
+            | Code::Forbidden
+            | Code::TokenInvalid
+            | Code::TokenRequired
+            | Code::NotFound
+            | Code::SaleNotFound
+            | Code::SkuNotFound
+            | Code::OrderNotFound
+            | Code::MethodNotAllowed
+            | Code::IdempotencyConflict
+            | Code::SoldOut
+            | Code::LimitReached
+            | Code::InvalidTransition
+            | Code::SaleExists
+            | Code::ChangeExists
+            | Code::NotEnoughStock
+            | Code::SaleEnded
+            | Code::BodyTooLarge
+            | Code::UnsupportedMediaType
+            | Code::IdempotencyKeyReused => Retry::Never,
+        }
     }
 }
 
@@ -160,10 +198,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn codes_are_distinct_and_retryable_as_the_contract_says() {
+    fn codes_are_distinct_and_worth_a_retry_as_the_contract_says() {
         let texts: std::collections::HashSet<_> = Code::ALL.iter().map(|code| code.as_str()).collect();
         assert_eq!(texts.len(), Code::ALL.len());
-        let retryable: Vec<_> = Code::ALL.iter().filter(|code| code.retryable()).map(|code| code.as_str()).collect();
+        let retryable: Vec<_> =
+            Code::ALL.iter().filter(|code| code.retry() != Retry::Never).map(|code| code.as_str()).collect();
         assert_eq!(
             retryable,
             [

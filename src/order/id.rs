@@ -55,14 +55,7 @@ pub struct Name(Box<str>);
 impl Name {
     /// Checks length and alphabet.
     pub fn parse(text: &str) -> Result<Self, InvalidId> {
-        if Name::is_valid(text) { Ok(Name(text.into())) } else { Err(InvalidId) }
-    }
-
-    /// Whether [`Name::parse`] would take `text`; for the hot path, which looks names up without keeping them.
-    pub fn is_valid(text: &str) -> bool {
-        !text.is_empty()
-            && text.len() <= limits::NAME_CHARS_MAX
-            && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+        NameRef::parse(text).map(|name| Name(name.0.into()))
     }
 
     /// The text.
@@ -74,6 +67,25 @@ impl Name {
 impl fmt::Display for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+/// A [`Name`] that is borrowed: the path of an order looks names up and keeps none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NameRef<'a>(&'a str);
+
+impl<'a> NameRef<'a> {
+    /// Checks length and alphabet.
+    pub fn parse(text: &'a str) -> Result<Self, InvalidId> {
+        let is_valid = !text.is_empty()
+            && text.len() <= limits::NAME_CHARS_MAX
+            && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'));
+        if is_valid { Ok(NameRef(text)) } else { Err(InvalidId) }
+    }
+
+    /// The text.
+    pub fn as_str(self) -> &'a str {
+        self.0
     }
 }
 

@@ -13,9 +13,9 @@ mod sale;
 mod view;
 mod zone;
 
-pub use answer::{Code, Outcome, Receipt, Refusal};
+pub use answer::{Code, Outcome, Receipt, Refusal, Retry};
 pub use fingerprint::Fingerprint;
-pub use id::{Currency, InvalidId, InvalidKey, Key, Name, UserId};
+pub use id::{Currency, InvalidId, InvalidKey, Key, Name, NameRef, UserId};
 pub use lifecycle::{InvalidTransition, State, Step};
 pub use number::{DERIVATION, Identity, OrderNo, Salt};
 pub use payment::{Decision, Money, Note, PaymentEvent, PriorReport, Provider, ProviderId, Report, judge};

@@ -17,6 +17,7 @@ pub use wechatpay::{InvalidApiKey, Wechatpay};
 use http::header::HeaderMap;
 
 use crate::clock::UnixMs;
+use crate::http::single;
 use crate::limits;
 use crate::order::{Money, OrderNo, Provider, ProviderId, Report};
 
@@ -75,12 +76,7 @@ impl Providers {
 
 /// The value of a header that was sent exactly once, in visible ASCII.
 fn only<'h>(headers: &'h HeaderMap, name: &'static str) -> Option<&'h str> {
-    let mut lines = headers.get_all(name).iter();
-    let line = lines.next()?;
-    if lines.next().is_some() {
-        return None;
-    }
-    line.to_str().ok().filter(|value| !value.is_empty())
+    single(headers, name).ok()??.to_str().ok().filter(|value| !value.is_empty())
 }
 
 /// Whether `timestamp`, in seconds since 1970, is at most [`limits::CALLBACK_SKEW_MS`] off `now_ms`. Digits only.

@@ -12,7 +12,7 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::{PemObject, SectionKind};
 use webpki::EndEntityCert;
 
-use crate::{limits, public_key};
+use crate::{limits, spki};
 
 /// An RSA public key of 2048 to 8192 bits.
 #[derive(Clone)]
@@ -88,11 +88,11 @@ impl PublicKey {
 
     /// Takes the key out of a SubjectPublicKeyInfo (RFC 5280, section 4.1) and measures it.
     fn of_spki(spki: &[u8], serial: Option<String>) -> Result<PublicKey, InvalidKey> {
-        let (algorithm, pkcs1) = public_key::split(spki).ok_or(InvalidKey::Unreadable)?;
+        let (algorithm, pkcs1) = spki::split(spki).ok_or(InvalidKey::Unreadable)?;
         if algorithm != rustls_pki_types::alg_id::RSA_ENCRYPTION.as_ref() {
             return Err(InvalidKey::NotRsa);
         }
-        let bits = public_key::rsa_bits(pkcs1).ok_or(InvalidKey::Unreadable)?;
+        let bits = spki::rsa_bits(pkcs1).ok_or(InvalidKey::Unreadable)?;
         if !limits::RSA_BITS.contains(&bits) {
             return Err(InvalidKey::Size(bits));
         }

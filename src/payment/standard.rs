@@ -11,8 +11,8 @@ use subtle::{Choice, ConstantTimeEq};
 
 use super::{NotVerified, is_fresh, only, order_no, plausible, reference};
 use crate::clock::UnixMs;
+use crate::command::Object;
 use crate::limits;
-use crate::object::Object;
 use crate::order::{Currency, Money, PaymentEvent, Provider, Report};
 
 /// Verifies callbacks that are signed as Standard Webhooks are.

@@ -11,8 +11,8 @@ use serde::Deserialize;
 use super::rsa_key::{PublicKey, any_has_signed};
 use super::{NotVerified, is_fresh, only, order_no, plausible, reference};
 use crate::clock::UnixMs;
+use crate::command::Object;
 use crate::limits;
-use crate::object::Object;
 use crate::order::{Currency, Money, PaymentEvent, Provider, Report};
 
 /// Verifies WeChat Pay's notifications.

@@ -1,4 +1,4 @@
-//! What payment providers are told: each reads answers of its own.
+//! Answers to payment providers, each of which reads its own format.
 
 use bytes::Bytes;
 use http::header::{self, HeaderValue};
@@ -6,16 +6,17 @@ use http::{Response, StatusCode};
 use http_body_util::Full;
 use serde::Serialize;
 
-use super::{Answer, JSON, body, ok_json, refusal};
+use super::{JSON, body, ok_json, refusal};
+use crate::http::Answer;
 use crate::order::{Provider, Refusal};
 
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 
-/// A report is kept, now or before: the provider need not send it again.
+/// The ledger stores the report: the provider need not send it again.
 pub fn acknowledge(provider: Provider) -> Answer {
     match provider {
         Provider::Standard => ok_json(b"{}".to_vec()),
-        // These seven bytes and no other.
+        // Alipay accepts these seven bytes and no other.
         Provider::Alipay => body(StatusCode::OK, TEXT, Bytes::from_static(b"success")),
         Provider::Wechatpay => {
             let mut answer = Response::new(Full::default());
@@ -25,10 +26,10 @@ pub fn acknowledge(provider: Provider) -> Answer {
     }
 }
 
-/// A report is not taken in, in the provider's words and with the status of the refusal: it sends the report again later.
+/// A refusal in the provider's format and with the refusal's status: the provider sends the report again later.
 pub fn reject(provider: Provider, why: &Refusal) -> Answer {
     let mut answer = refusal(why);
-    // A signature is no credential that another could be sent for.
+    // The provider cannot answer a challenge: it has signed the request.
     answer.headers_mut().remove(header::WWW_AUTHENTICATE);
     let (content_type, document) = match provider {
         Provider::Standard => return answer,
@@ -94,6 +95,6 @@ mod tests {
         assert_eq!(read(reject(Provider::Wechatpay, &quoted)), (400, json, failure));
         let unknown = Refusal::from(Code::OrderNotFound);
         let (status, _, body) = read(reject(Provider::Wechatpay, &unknown));
-        assert_eq!((status, body.as_str()), (404, "{\"code\":\"FAIL\",\"message\":\"There is no such order\"}"));
+        assert_eq!((status, body.as_str()), (404, "{\"code\":\"FAIL\",\"message\":\"The order does not exist\"}"));
     }
 }

@@ -60,16 +60,16 @@ fn step(taken: &StepRecord) -> StepOut<'_> {
     }
 }
 
-fn report(kept: &StoredReport) -> ReportOut<'_> {
-    let money = kept.report.fact.money();
+fn report(stored: &StoredReport) -> ReportOut<'_> {
+    let money = stored.report.fact.money();
     ReportOut {
-        provider: kept.report.provider.as_str(),
-        event_id: kept.report.event_id.as_str(),
-        event_type: kept.report.event_type.as_str(),
-        note: kept.note.as_str(),
+        provider: stored.report.provider.as_str(),
+        event_id: stored.report.event_id.as_str(),
+        event_type: stored.report.event_type.as_str(),
+        note: stored.note.as_str(),
         payment_id: money.map(|money| money.payment_id.as_str()),
         amount: money.map(|money| money.amount),
         currency: money.map(|money| money.currency.as_str()),
-        at: rfc3339(kept.at),
+        at: rfc3339(stored.at),
     }
 }

@@ -1,5 +1,5 @@
-//! Bodies. The two hot ones are written byte by byte: every value in them is a number, a name that needs no escaping,
-//! or a time.
+//! JSON bodies. Those of orders are hot and written byte by byte: every value in them is a number, a name that needs no
+//! escaping, or a time.
 
 use http::StatusCode;
 use jiff::civil::DateTime;
@@ -8,13 +8,13 @@ use serde::Serialize;
 
 use crate::clock::UnixMs;
 use crate::order::{
-    Boundary, OrderNo, OrderView, Receipt, Refusal, Sale, SaleState, SaleView, Sku, SkuLevel, SkuView, UserId,
+    Boundary, OrderNo, OrderView, Receipt, Refusal, Retry, Sale, SaleState, SaleView, Sku, SkuLevel, SkuView, UserId,
 };
 
-/// The answer to a created order, the same bytes whenever it is written.
-pub fn created(receipt: &Receipt) -> Vec<u8> {
+/// The answer to a created order, the same bytes each time; `None` for a receipt of a sku that its sale does not have.
+pub fn created(receipt: &Receipt) -> Option<Vec<u8>> {
+    let sku = receipt.sku()?;
     let mut body = Vec::with_capacity(384);
-    let Some(sku) = receipt.sku() else { return body };
     let what = What {
         order_no: receipt.order_no,
         sale_id: receipt.sale.id.as_str(),
@@ -29,7 +29,7 @@ pub fn created(receipt: &Receipt) -> Vec<u8> {
     };
     what.write(&mut body);
     body.push(b'}');
-    body
+    Some(body)
 }
 
 /// An order as it stands now.
@@ -154,7 +154,7 @@ pub(super) fn rfc3339(at: UnixMs) -> String {
     if let Ok(at) = Timestamp::from_millisecond(at) {
         return format!("{at:.3}");
     }
-    // The last day of the year 9999, which an end of sale may have, has no timestamp here. Nothing gets beyond.
+    // `Timestamp` ends before the last day of the year 9999, on which a sale may end. The settings allow nothing later.
     let since = SignedDuration::from_millis(at);
     let at = DateTime::constant(1970, 1, 1, 0, 0, 0, 0).checked_add(since).unwrap_or(DateTime::MAX);
     format!("{at:.3}Z")
@@ -180,13 +180,13 @@ pub(super) fn problem(refusal: &Refusal, status: StatusCode) -> Vec<u8> {
         title: code.title(),
         status: status.as_u16(),
         code: code.as_str(),
-        retryable: code.retryable(),
+        retryable: code.retry() != Retry::Never,
         detail: refusal.detail.as_deref(),
         order_no: refusal.order_no.map(|order_no| order_no.to_string()),
     })
 }
 
-/// What buyers see of a sale. `left` is a hint, old by the time it is read.
+/// A sale as buyers see it. `left` is a hint: it is old when the client reads it.
 pub fn public_sale(sale: &Sale, state: SaleState, left: &[i64]) -> Vec<u8> {
     #[derive(Serialize)]
     struct PublicSale<'a> {
@@ -228,12 +228,12 @@ pub fn purchase_token(token: &str, expires_at: UnixMs) -> Vec<u8> {
     document(&Token { token, expires_at: rfc3339(expires_at) })
 }
 
-/// What operators see of a sale.
+/// A sale as operators see it.
 pub fn sale(view: &SaleView) -> Vec<u8> {
     document(&AdminSale::from(view))
 }
 
-/// What operators see of all sales.
+/// All sales as operators see them.
 pub fn sales(views: &[SaleView]) -> Vec<u8> {
     #[derive(Serialize)]
     struct Sales<'a> {
@@ -249,7 +249,7 @@ struct AdminSale<'a> {
     starts_at: Option<String>,
     ends_at: Option<String>,
     boundary: &'a str,
-    /// Only where it means something.
+    /// Only where days matter.
     #[serde(skip_serializing_if = "Option::is_none")]
     time_zone: Option<&'a str>,
     user_limit: Option<u32>,
@@ -370,12 +370,12 @@ mod tests {
     #[test]
     fn an_order_reads_as_the_contract_shows_it() {
         assert_eq!(
-            String::from_utf8(created(&receipt(Some(900)))).unwrap(),
+            String::from_utf8(created(&receipt(Some(900))).unwrap()).unwrap(),
             "{\"order_no\":\"00000000000000000000000000\",\"sale_id\":\"demo\",\"sku_id\":\"sku-1\",\"user_id\":42,\
              \"quantity\":2,\"unit_price\":1999,\"amount\":3998,\"currency\":\"CNY\",\"state\":\"pending_payment\",\
              \"created_at\":\"2026-11-20T12:00:00.000Z\",\"expires_at\":\"2026-11-20T12:15:00.000Z\"}"
         );
-        let confirmed = String::from_utf8(created(&receipt(None))).unwrap();
+        let confirmed = String::from_utf8(created(&receipt(None)).unwrap()).unwrap();
         assert!(confirmed.contains("\"state\":\"confirmed\"") && confirmed.ends_with("\"expires_at\":null}"));
     }
 

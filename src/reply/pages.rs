@@ -1,7 +1,8 @@
 //! The page behind each problem's `type`: what the code means and what to do, for the person who debugs a client.
 
-use super::{Answer, ok_document};
-use crate::order::Code;
+use super::ok_document;
+use crate::http::Answer;
+use crate::order::{Code, Retry};
 
 /// The HTML page of a code, by its text; `None` for a code that does not exist.
 pub fn problem_page(code: &str) -> Option<Answer> {
@@ -10,7 +11,7 @@ pub fn problem_page(code: &str) -> Option<Answer> {
 
 fn page(code: &str) -> Option<String> {
     let code = Code::ALL.iter().copied().find(|known| known.as_str() == code)?;
-    let retry = if code.retryable() {
+    let retry = if code.retry() != Retry::Never {
         "Yes: send the same request with the same key again, after <code>Retry-After</code> seconds where it is given."
     } else {
         "No: repeating it as it is only adds load. See what to do instead."

@@ -10,7 +10,7 @@ use rushgate::clock::UnixMs;
 use rushgate::engine::{Engine, Options};
 use rushgate::gate::{Error, Gate, Level, ReserveOutcome, ReserveRequest, ReturnedUnits, Settlement, ShardEpoch};
 use rushgate::metrics::Metrics;
-use rushgate::order::{Reservation, Sale, Switch};
+use rushgate::order::{Reservation, Retry, Sale, Switch};
 
 use crate::engines::{Shop, until};
 use crate::faulty_gate::{Call, FaultyGate};
@@ -108,7 +108,7 @@ async fn trade(engines: &[Arc<Engine>], name: &str, duration: Duration) {
         while tokio::time::Instant::now() < until {
             n += 1;
             let answer = place(engine, "s", 1 + n % 40, &format!("{name}-{number}-{n}"), "a", 1).await;
-            assert!(answer.is_ok() || answer.is_err_and(|refusal| refusal.code.retryable()));
+            assert!(answer.is_ok() || answer.is_err_and(|refusal| refusal.code.retry() != Retry::Never));
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     });

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rushgate::clock::Clock;
-use rushgate::engine::{Engine, TakeStep};
+use rushgate::command::TakeStep;
+use rushgate::engine::Engine;
 use rushgate::limits::{KEY_KEPT_MS, LEASE_MS};
 use rushgate::order::{
     Code, Currency, Money, Note, OrderNo, PaymentEvent, Provider, ProviderId, Refusal, Report, Rules, State, Step,
@@ -15,7 +16,7 @@ use tokio::runtime::Runtime;
 use crate::engines::{Shop, until};
 use crate::faults::{Fault, FaultyLedger};
 use crate::faulty_gate::Call;
-use crate::world::{NOON, PATIENCE, World, key, new_sale, open, place, rules, start, user, word};
+use crate::world::{NOON, PATIENCE, World, asked_by, key, new_sale, open, place, rules, start, user, word};
 
 async fn made(engine: &Arc<Engine>, user_id: u64, key_text: &str, quantity: u32) -> OrderNo {
     match word(&place(engine, "s", user_id, key_text, "a", quantity).await) {
@@ -25,7 +26,13 @@ async fn made(engine: &Arc<Engine>, user_id: u64, key_text: &str, quantity: u32)
 }
 
 async fn cancel(engine: &Arc<Engine>, user_id: u64, order_no: OrderNo) -> Result<State, Refusal> {
-    let ask = TakeStep { order_no, user: Some(user(user_id)), step: Step::Cancel, restock: false, key: key("c") };
+    let ask = TakeStep {
+        context: asked_by(Some(user(user_id))),
+        order_no,
+        step: Step::Cancel,
+        restock: false,
+        key: key("c"),
+    };
     engine.take_step(ask).await.map(|taken| taken.view.order.state)
 }
 
@@ -305,8 +312,8 @@ async fn orders_that_somebody_holds_do_not_stop_the_others() {
         let engine = engine.clone();
         crowd.spawn(async move {
             let ask = TakeStep {
+                context: asked_by(Some(user(buyer))),
                 order_no,
-                user: Some(user(buyer)),
                 step: Step::Cancel,
                 restock: false,
                 key: key(&format!("c{n}")),

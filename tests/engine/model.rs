@@ -7,7 +7,7 @@ mod oracle;
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
-use rushgate::engine::RestockSale;
+use rushgate::command::RestockSale;
 use rushgate::order::{Boundary, OnDuplicate, Outcome, Refusal, Rules, Switch};
 
 use self::oracle::{Life, Oracle, Verdict, Wish};

@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use rushgate::ledger::{EpochRequest, Ledger};
 use rushgate::limits::LEASE_MS;
-use rushgate::order::{Code, Key, OrderNo, Outcome, Refusal, Switch};
+use rushgate::order::{Code, Key, OrderNo, Outcome, Refusal, Retry, Switch};
 
 use crate::faults::Fault;
 use crate::world::{PATIENCE, World, key, new_sale, place, place_and_wait, rules, user, word};
@@ -19,7 +19,7 @@ async fn place_for_good(world: &World, user_id: u64, key_text: &str) -> Result<O
     loop {
         let answer = place_and_wait(engine, "s", user_id, key_text, "a", 1, PATIENCE).await;
         match &answer {
-            Err(refusal) if refusal.code.retryable() && tokio::time::Instant::now() < deadline => {
+            Err(refusal) if refusal.code.retry() != Retry::Never && tokio::time::Instant::now() < deadline => {
                 tokio::task::yield_now().await;
             }
             _ => return answer,

@@ -4,16 +4,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use rushgate::engine::{Engine, Options, PlaceOrder};
+use rushgate::command::PlaceOrder;
+use rushgate::engine::{Engine, Options};
 use rushgate::limits::{ANSWER_MS_MAX, LEASE_MS};
 use rushgate::metrics::Metrics;
-use rushgate::order::{Boundary, InvalidKey, Outcome, Refusal, Rules};
+use rushgate::order::{Boundary, InvalidKey, Outcome, Refusal, Retry, Rules};
 use rushgate::token::PurchaseTokens;
 
 use crate::engines::Shop;
 use crate::faults::Fault;
 use crate::faulty_gate::Call;
-use crate::world::{NOON, new_sale, rules, start, user, word};
+use crate::world::{NOON, context, name_ref, new_sale, rules, start, user, word};
 
 const TTL_MS: i64 = 300_000;
 
@@ -25,8 +26,9 @@ async fn place(
     quantity: u32,
 ) -> Result<Outcome, Refusal> {
     let key = Err(InvalidKey::Empty);
-    let wait = Duration::ZERO;
-    engine.place(&PlaceOrder { user: user(user_id), sale_id: "s", sku_id: sku, quantity, key, token, wait }).await
+    let context = context(user(user_id), Duration::ZERO);
+    let (sale_id, sku_id) = (name_ref("s"), name_ref(sku));
+    engine.place(&PlaceOrder { context, sale_id, sku_id, quantity, key, token }).await
 }
 
 fn token(engine: &Engine, user_id: u64) -> String {
@@ -84,7 +86,7 @@ async fn a_crowd_with_one_token_makes_one_order() {
             loop {
                 let answer = place(&engine, 7, Some(&token), "a", 1).await;
                 match &answer {
-                    Err(refusal) if refusal.code.retryable() => tokio::task::yield_now().await,
+                    Err(refusal) if refusal.code.retry() != Retry::Never => tokio::task::yield_now().await,
                     _ => return word(&answer),
                 }
             }

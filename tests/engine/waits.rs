@@ -5,14 +5,15 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use rushgate::clock::Clock;
-use rushgate::engine::{Engine, PlaceOrder, TakeStep};
+use rushgate::command::{PlaceOrder, TakeStep};
+use rushgate::engine::Engine;
 use rushgate::order::{InvalidKey, OrderNo, Outcome, Refusal, Rules, State, Step};
 use sqlx::Connection as _;
 
 use crate::engines::{Shop, until};
 use crate::faults::Fault;
 use crate::faulty_gate::Call;
-use crate::world::{NOON, key, new_sale, place, rules, user, word};
+use crate::world::{NOON, asked_by, context, key, name_ref, new_sale, place, rules, user, word};
 
 async fn made(engine: &Arc<Engine>, sale: &str, user_id: u64, key_text: &str) -> OrderNo {
     match word(&place(engine, sale, user_id, key_text, "a", 1).await) {
@@ -22,20 +23,25 @@ async fn made(engine: &Arc<Engine>, sale: &str, user_id: u64, key_text: &str) ->
 }
 
 async fn cancel(engine: &Arc<Engine>, user_id: u64, order_no: OrderNo, key_text: &str) -> Result<State, Refusal> {
-    let ask = TakeStep { order_no, user: Some(user(user_id)), step: Step::Cancel, restock: false, key: key(key_text) };
+    let ask = TakeStep {
+        context: asked_by(Some(user(user_id))),
+        order_no,
+        step: Step::Cancel,
+        restock: false,
+        key: key(key_text),
+    };
     engine.take_step(ask).await.map(|taken| taken.view.order.state)
 }
 
 async fn with_token(engine: &Arc<Engine>, token: &str) -> Result<Outcome, Refusal> {
     let key = Err(InvalidKey::Empty);
     let request = PlaceOrder {
-        user: user(1),
-        sale_id: "s",
-        sku_id: "a",
+        context: context(user(1), Duration::ZERO),
+        sale_id: name_ref("s"),
+        sku_id: name_ref("a"),
         quantity: 1,
         key,
         token: Some(token),
-        wait: Duration::ZERO,
     };
     engine.place(&request).await
 }

@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rushgate::clock::Clock;
-use rushgate::engine::{Engine, Options, PlaceOrder};
+use rushgate::command::{PlaceOrder, Principal, RequestContext, RequestId};
+use rushgate::engine::{Engine, Options};
 use rushgate::gate::{Gate, MemoryGate, ShardEpoch};
 use rushgate::ledger::{Check, CreateOutcome, Ledger, SqliteLedger};
 use rushgate::metrics::Metrics;
 use rushgate::order::{
-    Currency, Fingerprint, Identity, Key, Name, NewSale, NewSku, OrderNo, Outcome, Refusal, Reservation, Rules, Sale,
-    Salt, UserId,
+    Currency, Fingerprint, Identity, Key, Name, NameRef, NewSale, NewSku, OrderNo, Outcome, Refusal, Reservation,
+    Rules, Sale, Salt, UserId,
 };
 use tempfile::TempDir;
 
@@ -23,6 +24,10 @@ pub(crate) const SALT: [u8; 32] = [9; 32];
 
 pub(crate) fn name(text: &str) -> Name {
     Name::parse(text).unwrap()
+}
+
+pub(crate) fn name_ref(text: &str) -> NameRef<'_> {
+    NameRef::parse(text).unwrap()
 }
 
 pub(crate) fn user(n: u64) -> UserId {
@@ -167,9 +172,25 @@ pub(crate) async fn place_and_wait(
     quantity: u32,
     wait: Duration,
 ) -> Result<Outcome, Refusal> {
-    let request =
-        PlaceOrder { user: user(user_id), sale_id, sku_id, quantity, key: Ok(Some(key(key_text))), token: None, wait };
-    engine.place(&request).await
+    let order = PlaceOrder {
+        context: context(user(user_id), wait),
+        sale_id: name_ref(sale_id),
+        sku_id: name_ref(sku_id),
+        quantity,
+        key: Ok(Some(key(key_text))),
+        token: None,
+    };
+    engine.place(&order).await
+}
+
+/// A request of `principal`, whose client waits up to `wait` for an order in flight.
+pub(crate) fn context<P>(principal: P, wait: Duration) -> RequestContext<P> {
+    RequestContext::new(RequestId::next(), principal, wait)
+}
+
+/// A request of this buyer; without one, of an operator.
+pub(crate) fn asked_by(buyer: Option<UserId>) -> RequestContext<Principal> {
+    context(buyer.map_or(Principal::Operator, Principal::Buyer), Duration::ZERO)
 }
 
 /// What an answer is in one word, and its order.

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::client::{Answer, ServerFlags};
 use super::{Failure, screen};
-use crate::order::Name;
+use crate::order::NameRef;
 use show::{Sale as Shown, Sales};
 
 /// Make, list, show, restock, pause, resume or end a sale
@@ -182,7 +182,7 @@ fn created(answer: &Answer) -> Result<String, Failure> {
 /// A sale, sku or change id.
 pub(super) fn name(text: &str) -> Result<String, String> {
     let rule = "must be 1-64 letters, digits, dots, underscores or dashes";
-    if Name::is_valid(text) { Ok(text.to_owned()) } else { Err(rule.to_owned()) }
+    if NameRef::parse(text).is_ok() { Ok(text.to_owned()) } else { Err(rule.to_owned()) }
 }
 
 #[cfg(test)]

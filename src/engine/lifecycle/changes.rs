@@ -10,26 +10,12 @@ use tokio::task::JoinSet;
 use tokio::time::{Duration, timeout};
 
 use super::Lifecycle;
+use crate::command::{Principal, TakeStep};
 use crate::engine::trouble::ledger_trouble;
 use crate::ledger::idempotency::{Operation, Scope};
 use crate::ledger::{self, Change, Changed, StepRequest};
 use crate::limits;
-use crate::order::{Actor, Code, Fingerprint, Key, Note, OrderNo, OrderView, Refusal, Report, State, Step, UserId};
-
-/// A request for a step in the life of an order.
-#[derive(Clone, Debug)]
-pub struct TakeStep {
-    /// The order.
-    pub order_no: OrderNo,
-    /// Whose it must be; `None`: anybody's, for operators.
-    pub user: Option<UserId>,
-    /// The step.
-    pub step: Step,
-    /// Whether the units of a refunded order go back on sale.
-    pub restock: bool,
-    /// The client's key.
-    pub key: Key,
-}
+use crate::order::{Actor, Code, Fingerprint, Note, OrderView, Refusal, Report, State, Step};
 
 /// A step that was taken.
 #[derive(Clone, Debug)]
@@ -64,7 +50,11 @@ impl Lifecycle {
     ///
     /// Cancel-safe: once polled, the step is taken whether or not the client waits for the answer.
     pub(in crate::engine) async fn take_step(&self, request: TakeStep) -> Result<StepTaken, Refusal> {
-        let TakeStep { order_no, user, step, restock, key } = request;
+        let TakeStep { context, order_no, step, restock, key } = request;
+        let (user, by) = match context.principal {
+            Principal::Buyer(user) => (Some(user), Actor::Buyer),
+            Principal::Operator => (None, Actor::Operator),
+        };
         let number = order_no.to_string();
         let who = user.map_or_else(|| "operator".to_owned(), |user| user.to_string());
         // Numbers and fixed words only: such a scope is always valid.
@@ -75,7 +65,7 @@ impl Lifecycle {
             user,
             step,
             restock,
-            by: if user.is_some() { Actor::Buyer } else { Actor::Operator },
+            by,
             operation: Operation { scope, key, fingerprint },
             keep_until: self.core.clock.now_ms().saturating_add(limits::KEY_KEPT_MS),
         };

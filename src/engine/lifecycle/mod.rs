@@ -10,7 +10,7 @@ mod expiry;
 mod returns;
 
 pub(super) use changes::run;
-pub use changes::{ReportResult, StepTaken, TakeStep};
+pub use changes::{ReportResult, StepTaken};
 pub(super) use expiry::{expire, sweep_keys};
 
 use std::sync::Arc;

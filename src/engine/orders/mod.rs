@@ -18,7 +18,6 @@ mod tokens;
 mod waiters;
 pub(super) mod writer;
 
-pub use request::PlaceOrder;
 pub use tokens::PurchaseToken;
 
 use std::sync::Arc;

@@ -11,8 +11,8 @@ use tokio::time::{Instant, timeout};
 
 use super::job::{Attempt, Job, RecordOutcome, ReserveStep};
 use super::replies::{RequestLog, limit_reached, not_open, receipt, repeat};
-use super::request::PlaceOrder;
 use super::{Orders, TURNS_MAX};
+use crate::command::PlaceOrder;
 use crate::engine::catalog::ActiveSale;
 use crate::engine::stock::Need;
 use crate::gate::{self, Denial, ReserveMode, ReserveOutcome};
@@ -44,10 +44,10 @@ impl Orders {
     }
 
     async fn walk(self: &Arc<Self>, request: &PlaceOrder<'_>, log: &mut RequestLog) -> Result<Outcome, Refusal> {
-        let active = self.core.catalog.get(request.sale_id).ok_or(Code::SaleNotFound)?;
+        let active = self.core.catalog.get(request.sale_id.as_str()).ok_or(Code::SaleNotFound)?;
         let order = self.identify(&active, request)?;
         log.order_no = Some(order.order_no);
-        let deadline = Instant::now() + request.wait;
+        let deadline = request.context.deadline;
         if let Some(expires_at) = order.expired_token() {
             return self.after_expiry(&active, &order, expires_at, deadline).await;
         }

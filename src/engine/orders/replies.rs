@@ -1,7 +1,8 @@
 //! The answers of the walk, and the log lines of those that are refusals.
 
-use super::request::{IdentifiedOrder, PlaceOrder};
+use super::request::IdentifiedOrder;
 use crate::clock::UnixMs;
+use crate::command::PlaceOrder;
 use crate::engine::catalog::ActiveSale;
 use crate::order::{Code, Fingerprint, Key, OnDuplicate, OrderNo, Outcome, Receipt, Refusal, SaleState};
 
@@ -70,16 +71,19 @@ impl RequestLog {
     pub(super) fn write(&self, request: &PlaceOrder<'_>, refusal: &Refusal) {
         let key = request.key.as_ref().ok().and_then(Option::as_ref).map_or("", Key::as_str);
         let order_no = self.order_no.map(|no| no.to_string()).unwrap_or_default();
-        let (code, hit, user) = (refusal.code.as_str(), self.hit, request.user.get());
+        let (code, hit, user) = (refusal.code.as_str(), self.hit, request.context.principal.get());
+        let (request_id, sale) = (request.context.request_id, request.sale_id.as_str());
         match refusal.code {
             Code::Overloaded
             | Code::RateLimited
             | Code::GateUnavailable
             | Code::LedgerUnavailable
             | Code::UnknownOutcome => {
-                tracing::warn!(code, user, key, order_no, hit, sale = request.sale_id, "order not taken");
+                tracing::warn!(%request_id, code, user, key, order_no, hit, sale, "did not take order {order_no} of user {user}: {code}");
             }
-            _ => tracing::debug!(code, user, key, order_no, hit, sale = request.sale_id, "order refused"),
+            _ => {
+                tracing::debug!(%request_id, code, user, key, order_no, hit, sale, "refused order {order_no} of user {user}: {code}")
+            }
         }
     }
 }

@@ -1,30 +1,10 @@
 //! A request for an order, and which operation it is: a token says so, whatever the sale's boundary and the key are.
 
-use std::time::Duration;
-
 use super::Orders;
 use crate::clock::UnixMs;
+use crate::command::PlaceOrder;
 use crate::engine::catalog::ActiveSale;
-use crate::order::{Code, Fingerprint, Identity, InvalidKey, Key, OrderNo, Refusal, Reservation, UserId};
-
-/// A parsed request for an order.
-#[derive(Debug)]
-pub struct PlaceOrder<'a> {
-    /// The principal.
-    pub user: UserId,
-    /// As sent, and a valid name.
-    pub sale_id: &'a str,
-    /// As sent, and a valid name.
-    pub sku_id: &'a str,
-    /// 1..=[`crate::limits::QUANTITY_MAX`].
-    pub quantity: u32,
-    /// The key that was sent; a broken one matters only where the sale needs a key.
-    pub key: Result<Option<Key>, InvalidKey>,
-    /// The purchase token that was sent, or an empty text for one that cannot be read.
-    pub token: Option<&'a str>,
-    /// How long to wait for the answer of an order in flight.
-    pub wait: Duration,
-}
+use crate::order::{Code, Fingerprint, Identity, OrderNo, Refusal, Reservation, UserId};
 
 /// A request whose order number is known.
 #[derive(Clone, Copy, Debug)]
@@ -69,23 +49,22 @@ impl Orders {
     /// What the request wants and which operation it is.
     pub(super) fn identify(&self, active: &ActiveSale, request: &PlaceOrder<'_>) -> Result<IdentifiedOrder, Refusal> {
         let sale = &active.sale;
+        let (user, sku_id) = (request.context.principal, request.sku_id.as_str());
         let created_at = self.core.clock.now_ms();
-        let token = self.token_of(sale, request.user, request.token)?;
+        let token = self.token_of(sale, user, request.token)?;
         let identity = match (&token, &request.key) {
             (Some(token), _) => Some(Identity::Token(&token.id)),
-            (None, _) if !sale.rules.boundary.needs_key() => {
-                Identity::of(&sale.rules, None, request.sku_id, created_at)
-            }
-            (None, Ok(key)) => Identity::of(&sale.rules, key.as_ref(), request.sku_id, created_at),
-            (None, Err(invalid)) => return Err(Refusal::because(Code::IdempotencyKeyInvalid, invalid.to_string())),
+            (None, _) if !sale.rules.boundary.needs_key() => Identity::of(&sale.rules, None, sku_id, created_at),
+            (None, Ok(key)) => Identity::of(&sale.rules, key.as_ref(), sku_id, created_at),
+            (None, Err(invalid)) => return Err((*invalid).into()),
         };
         let identity = identity.ok_or(Code::IdempotencyKeyMissing)?;
         let (salt, id) = (&sale.salt, sale.id.as_str());
         Ok(IdentifiedOrder {
-            order_no: OrderNo::derive(salt, id, request.user, identity),
-            fingerprint: Fingerprint::of_place(salt, id, request.user, request.sku_id, request.quantity),
-            user: request.user,
-            sku: sale.sku(request.sku_id).map(|(sku, _)| sku),
+            order_no: OrderNo::derive(salt, id, user, identity),
+            fingerprint: Fingerprint::of_place(salt, id, user, sku_id, request.quantity),
+            user: user,
+            sku: sale.sku(sku_id).map(|(sku, _)| sku),
             quantity: request.quantity,
             created_at,
             token_expires_at: token.map(|token| token.expires_at),

@@ -10,7 +10,6 @@ mod view;
 
 pub use load::rebuild;
 pub(super) use refill::Need;
-pub use restock::RestockSale;
 
 use std::sync::Arc;
 

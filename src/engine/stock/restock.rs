@@ -1,23 +1,13 @@
 //! Units that an operator brings into a sale or takes out of it, once per `change_id`.
 
 use super::Stock;
+use crate::command::RestockSale;
 use crate::engine::catalog::{ActiveSale, Move};
 use crate::engine::trouble::{gate_trouble, ledger_trouble};
 use crate::gate::ShardEpoch;
 use crate::ledger::{Restock, RestockOutcome};
 use crate::limits;
-use crate::order::{Code, Name, Refusal, even_split};
-
-/// A change of stock.
-#[derive(Clone, Debug)]
-pub struct RestockSale {
-    /// The operator's id of this change.
-    pub change_id: Name,
-    /// The sku.
-    pub sku_id: Name,
-    /// Units, negative to take unsold ones away; never 0.
-    pub units: i64,
-}
+use crate::order::{Code, Refusal, even_split};
 
 impl Stock {
     /// Changes the stock of a sku. Runs to completion when detached.

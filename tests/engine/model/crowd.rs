@@ -6,8 +6,9 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use rushgate::engine::{Engine, RestockSale};
-use rushgate::order::{Order, OrderNo, Outcome, Refusal, Rules};
+use rushgate::command::RestockSale;
+use rushgate::engine::Engine;
+use rushgate::order::{Order, OrderNo, Outcome, Refusal, Retry, Rules};
 
 use crate::engines::until;
 use crate::faults::Fault;
@@ -58,7 +59,7 @@ async fn play(round: usize, random: &mut Random) {
     for change in changes.into_inner().unwrap() {
         until(async || match world.engine.restock_sale("s", change.clone()).await {
             Ok(_) => true,
-            Err(refusal) => !refusal.code.retryable(),
+            Err(refusal) => refusal.code.retry() == Retry::Never,
         })
         .await;
     }
@@ -139,7 +140,7 @@ async fn for_good(world: &World, user_id: u64, key_text: &str, quantity: u32) ->
     loop {
         let answer = place(&world.engine, "s", user_id, key_text, "a", quantity).await;
         match &answer {
-            Err(refusal) if refusal.code.retryable() && tokio::time::Instant::now() < deadline => {
+            Err(refusal) if refusal.code.retry() != Retry::Never && tokio::time::Instant::now() < deadline => {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
             _ => return answer,

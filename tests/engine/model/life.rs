@@ -1,12 +1,12 @@
 //! What happens to orders in a random program, and what whoever sees to it must hear.
 
-use rushgate::engine::TakeStep;
+use rushgate::command::TakeStep;
 use rushgate::order::{Currency, Money, OrderNo, PaymentEvent, Provider, ProviderId, Report, Step};
 
 use super::SKUS;
 use super::oracle::{Life, Oracle, Told, Wish};
 use crate::faults::Fault;
-use crate::world::{PATIENCE, World, key, user};
+use crate::world::{PATIENCE, World, asked_by, key, user};
 
 /// Lets something happen, perhaps with a failing ledger, and then once more, as whoever heard of trouble does.
 pub(super) async fn live(
@@ -54,7 +54,7 @@ async fn ask(world: &World, user_id: u64, order_no: OrderNo, quantity: u32, life
         Life::Paid | Life::Refunded => return record_report(world, order_no, quantity, life, step_key).await,
     };
     let whose = (step == Step::Cancel).then(|| user(user_id));
-    let ask = TakeStep { order_no, user: whose, step, restock, key: key(&format!("s{step_key}")) };
+    let ask = TakeStep { context: asked_by(whose), order_no, step, restock, key: key(&format!("s{step_key}")) };
     match world.engine.take_step(ask).await {
         Ok(taken) if taken.is_replay => format!("{} again", taken.view.order.state.as_str()),
         Ok(taken) => taken.view.order.state.as_str().to_owned(),

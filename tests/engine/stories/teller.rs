@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use rushgate::engine::{PlaceOrder, RestockSale, TakeStep};
+use rushgate::command::{PlaceOrder, RestockSale, TakeStep};
 use rushgate::order::{
     Boundary, Money, NewSale, OnDuplicate, OrderNo, Outcome, PaymentEvent, Provider, ProviderId, Receipt, Refusal,
     Report, SaleView, Step, Switch, Zone,
 };
 
 use crate::faults::Fault;
-use crate::world::{NOON, World, key, name, new_sale, rules, user, word};
+use crate::world::{NOON, World, asked_by, context, key, name, name_ref, new_sale, rules, user, word};
 
 pub(super) struct Teller {
     world: World,
@@ -141,7 +141,7 @@ impl Teller {
                 };
                 let (order_no, restock) = (self.number(order)?, *rest == ["restock"]);
                 let whose = words.named("user").map(number_of_user).transpose()?;
-                let ask = TakeStep { order_no, user: whose, step, restock, key: key(key_text) };
+                let ask = TakeStep { context: asked_by(whose), order_no, step, restock, key: key(key_text) };
                 Ok(refusable(self.world.engine.take_step(ask).await, |taken| {
                     let state = taken.view.order.state.as_str();
                     if taken.is_replay { format!("{state} again") } else { state.to_owned() }
@@ -249,14 +249,13 @@ impl Teller {
         let (sku_id, quantity) = item.split_once('×').ok_or("an item is written A×1")?;
         let wait = words.named("wait").map_or(Ok(0), ms)?;
         let request = PlaceOrder {
-            user: user(words.user()?),
-            sale_id,
-            sku_id,
+            context: context(user(words.user()?), Duration::from_millis(wait.unsigned_abs())),
+            sale_id: name_ref(sale_id),
+            sku_id: name_ref(sku_id),
             quantity: quantity.parse().map_err(|_| format!("{quantity} is no quantity"))?,
             key: Ok((key_text != "-").then(|| key(key_text))),
             // A name that is bound to none is sent as it is: a forged one.
             token: words.named("token").map(|token| self.tokens.get(token).map_or(token, String::as_str)),
-            wait: Duration::from_millis(wait.unsigned_abs()),
         };
         let answer = self.world.engine.place(&request).await;
         let (word, number) = word(&answer);

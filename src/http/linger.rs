@@ -1,7 +1,8 @@
-//! A connection that is closed so that its client can read the last answer.
+//! Closes a connection so that its client can read the last answer.
 //!
 //! Closing a socket with unread input resets the connection, and a client that is still sending then never sees why it was
-//! refused. So only our side is closed at first, and what comes is read and dropped for a moment (RFC 9112, section 9.6).
+//! refused. So the server closes its own side first, and reads and drops for a moment what the client sends (RFC 9112,
+//! section 9.6).
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -15,16 +16,16 @@ use tokio_util::sync::CancellationToken;
 
 use crate::limits;
 
-/// A stream whose shutdown lingers.
+/// A stream that reads on for a moment after its shutdown.
 pub(super) struct Lingering {
     stream: TcpStream,
-    /// The server drains: nothing that is not here yet is waited for.
+    /// Cancelled when the server drains: then a closing connection waits for no more input.
     stop: CancellationToken,
-    /// Once our side is closed.
+    /// What is still read; set when the server's side is closed.
     rest: Option<Rest>,
 }
 
-/// What is still taken.
+/// How much, and until when, a closed connection still reads.
 struct Rest {
     bytes: usize,
     until: Pin<Box<Sleep>>,

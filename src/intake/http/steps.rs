@@ -1,16 +1,19 @@
 //! `POST /v1/orders/{order_no}/cancel`: the one step that a buyer takes.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use http::Request;
 use hyper::body::Incoming;
 use serde::Deserialize;
 
-use super::guard::Principal;
-use crate::engine::{Engine, TakeStep};
-use crate::order::{Code, OrderNo, Refusal, Step};
-use crate::reply::{self, Answer};
-use crate::server::{MediaType, need_key, parse, read_json};
+use super::key::key_of;
+use crate::command::{Principal, RawStep, RequestContext, RequestId, parse};
+use crate::engine::Engine;
+use crate::http::{Answer, MediaType, read_json};
+use crate::intake::guard::PendingPrincipal;
+use crate::order::{Refusal, Step};
+use crate::reply;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -23,17 +26,17 @@ struct Body<'a> {
 
 pub(super) async fn cancel(
     engine: &Engine,
-    principal: Principal<'_>,
+    request_id: RequestId,
+    principal: PendingPrincipal<'_>,
     order_no: &str,
     request: Request<Incoming>,
 ) -> Result<Answer, Refusal> {
     let (head, body) = request.into_parts();
     let body = read_json(&head.headers, body, MediaType::JsonOrEmpty).await?;
     let body: Body<'_> = parse(&body)?;
-    let user = principal.user(body.user_id)?;
-    let key = need_key(&head.headers, body.idempotency_key.as_deref())?;
-    let order_no = OrderNo::parse(order_no).ok_or(Code::OrderNotFound)?;
-    let ask = TakeStep { order_no, user: Some(user), step: Step::Cancel, restock: false, key };
-    let taken = engine.take_step(ask).await?;
+    let buyer = Principal::Buyer(principal.user(body.user_id)?);
+    let key = key_of(&head.headers, body.idempotency_key.as_deref());
+    let raw = RawStep { order_no, step: Step::Cancel, restock: false, key };
+    let taken = engine.take_step(raw.typed(RequestContext::new(request_id, buyer, Duration::ZERO))?).await?;
     Ok(reply::step_taken(&taken.view, taken.is_replay))
 }

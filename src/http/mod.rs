@@ -1,16 +1,17 @@
-//! HTTP/1.1 over TCP: the accept loop with its limits and its drain, reading bodies and queries, finding calls. A leaf: it knows
-//! nothing of orders beyond the codes with which a request is turned away.
+//! HTTP/1.1 over TCP: the accept loop with its limits and its drain, reading headers, bodies and queries, finding calls. The
+//! public listener, the admin listener and `examples/echo.rs` are served by it. It knows nothing of orders beyond the codes
+//! with which it refuses a request.
 
 mod body;
-mod key;
+mod header;
 mod linger;
 mod query;
 mod router;
 
-pub use body::{MediaType, discard, parse, read_body, read_json};
-pub use key::{key_of, need_key};
+pub use body::{MediaType, discard, read_body, read_json};
+pub use header::{Repeated, single};
 pub use query::Query;
-pub use router::{Found, IdempotencyPolicy, Route, Router, plain_path};
+pub use router::{Found, Route, Router, plain_path};
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -36,7 +37,7 @@ use tokio_util::sync::CancellationToken;
 use self::linger::Lingering;
 use crate::limits;
 
-/// A whole answer.
+/// An answer with its whole body.
 pub type Answer = Response<Full<Bytes>>;
 
 /// Answers requests. Its future is dropped when the client hangs up, so it must own nothing that has to be finished.
@@ -51,7 +52,7 @@ pub trait Handle: Send + Sync + 'static {
 /// Listens on `address`; port 0 takes a free one.
 pub fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    // A restart must not wait for the last process's connections to time out.
+    // A restart must not wait until the connections of the last process time out.
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
@@ -66,7 +67,7 @@ pub async fn serve<H: Handle>(listener: TcpListener, handler: Arc<H>, stop: Canc
     let permits = Arc::new(Semaphore::new(limits::CONNECTIONS_MAX));
     let http = http();
     loop {
-        // The permit first: what is over the bound waits in the listen queue, where it costs us nothing.
+        // The permit first: connections over the bound wait in the listen queue, where they cost nothing.
         let accepted = async {
             let permit = permits.clone().acquire_owned().await;
             (permit, listener.accept().await)
@@ -78,7 +79,7 @@ pub async fn serve<H: Handle>(listener: TcpListener, handler: Arc<H>, stop: Canc
         let (stream, peer) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
-                tracing::warn!(%error, "accept a connection");
+                tracing::warn!(%error, "could not accept a connection: {error}");
                 tokio::time::sleep(Duration::from_millis(limits::ACCEPT_PAUSE_MS)).await;
                 continue;
             }
@@ -89,7 +90,7 @@ pub async fn serve<H: Handle>(listener: TcpListener, handler: Arc<H>, stop: Canc
         let stream = TokioIo::new(Lingering::new(stream, stop.clone()));
         let connection = connections.watch(http.serve_connection(stream, service));
         tokio::spawn(async move {
-            // A client that breaks its connection is its own affair: the error tells nothing that we could mend.
+            // The error is not logged: a broken connection is the client's affair.
             connection.await.unwrap_or_default();
             drop(permit);
         });
@@ -110,23 +111,23 @@ async fn answer<H: Handle>(
 fn http() -> http1::Builder {
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
-        // Also bounds how long an idle connection is kept.
+        // This also bounds how long an idle connection is kept.
         .header_read_timeout(Duration::from_millis(limits::HEAD_MS_MAX))
         .max_headers(limits::HEADERS_MAX)
         .max_header_size(limits::HEAD_BYTES_MAX)
         .max_buf_size(limits::READ_BUFFER_BYTES_MAX);
-    // `pipeline_flush` stays off: with it, a refusal that is sent while input is still unread never reaches the client.
+    // `pipeline_flush` stays off: with it, a refusal that is sent before the input is read never reaches the client.
     http
 }
 
 fn set_up(stream: &TcpStream) {
-    // Answers are small and complete: waiting for more to send would only delay them. Neither setting is vital.
+    // Answers are small and complete: waiting for more to send only delays them. The server works without either setting.
     let socket = socket2::SockRef::from(stream);
     if let Err(error) = socket.set_tcp_nodelay(true) {
-        tracing::debug!(%error, "set TCP_NODELAY");
+        tracing::debug!(%error, "could not set TCP_NODELAY: {error}");
     }
     #[cfg(target_os = "linux")]
     if let Err(error) = socket.set_tcp_user_timeout(Some(Duration::from_millis(limits::UNREAD_MS_MAX))) {
-        tracing::debug!(%error, "set TCP_USER_TIMEOUT");
+        tracing::debug!(%error, "could not set TCP_USER_TIMEOUT: {error}");
     }
 }

@@ -9,12 +9,15 @@ use http::header::{HeaderMap, HeaderValue};
 use hyper::body::Incoming;
 use serde::Deserialize;
 
-use super::guard::Principal;
-use crate::engine::{Engine, PlaceOrder};
+use super::key::key_of;
+use crate::command::{RawOrder, RequestContext, RequestId, parse};
+use crate::engine::Engine;
+use crate::http::{Answer, MediaType, Repeated, read_json, single};
+use crate::intake::guard::PendingPrincipal;
+use crate::intake::{RefusalLog, refuse};
 use crate::limits;
-use crate::order::{Code, Name, Refusal};
-use crate::reply::{self, Answer};
-use crate::server::{MediaType, key_of, parse, read_json};
+use crate::order::Refusal;
+use crate::reply;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -32,33 +35,28 @@ struct Body<'a> {
 
 pub(super) async fn place(
     engine: &Arc<Engine>,
-    principal: Principal<'_>,
+    request_id: RequestId,
+    principal: PendingPrincipal<'_>,
     request: Request<Incoming>,
 ) -> Result<Answer, Refusal> {
     let (head, body) = request.into_parts();
     let body = read_json(&head.headers, body, MediaType::Json).await?;
     let body: Body<'_> = parse(&body)?;
-    let user = principal.user(body.user_id)?;
-    let quantity = u32::try_from(body.quantity).ok().filter(|quantity| (1..=limits::QUANTITY_MAX).contains(quantity));
-    let malformed = |detail: &'static str| Refusal::because(Code::MalformedRequest, detail);
-    let quantity = quantity.ok_or_else(|| malformed("quantity must be an integer from 1 to 1000000"))?;
-    if !Name::is_valid(&body.sale_id) || !Name::is_valid(&body.sku_id) {
-        return Err(malformed("sale_id and sku_id are 1-64 of A-Z a-z 0-9 . _ -"));
-    }
     let wait_s = preferred_wait_s(&head.headers);
-    let order = PlaceOrder {
-        user,
+    let wait = Duration::from_secs(wait_s.unwrap_or(0));
+    let context = RequestContext::new(request_id, principal.user(body.user_id)?, wait);
+    let raw = RawOrder {
         sale_id: &body.sale_id,
         sku_id: &body.sku_id,
-        quantity,
+        quantity: body.quantity,
         key: key_of(&head.headers, body.idempotency_key.as_deref()),
         token: token_of(&head.headers),
-        wait: Duration::from_secs(wait_s.unwrap_or(0)),
     };
+    let order = raw.typed(context)?;
     let mut answer = match engine.place(&order).await {
         Ok(outcome) => reply::outcome(&outcome),
         Err(refusal) => {
-            engine.metrics().refuse(refusal.code);
+            refuse(engine, &refusal, RefusalLog::Own);
             reply::refusal(&refusal)
         }
     };
@@ -68,16 +66,16 @@ pub(super) async fn place(
     Ok(answer)
 }
 
-/// The purchase token. One that is no text, or of which there are two, is a token that nobody issued.
+/// The purchase token. One that is no text, or that stands in two lines, is read as an empty one, which is not valid.
 fn token_of(headers: &HeaderMap) -> Option<&str> {
-    let mut lines = headers.get_all("purchase-token").iter();
-    let line = lines.next()?;
-    let is_alone = lines.next().is_none();
-    Some(line.to_str().ok().filter(|_| is_alone).unwrap_or_default())
+    match single(headers, "purchase-token") {
+        Ok(line) => line.map(|line| line.to_str().unwrap_or_default()),
+        Err(Repeated) => Some(""),
+    }
 }
 
-/// The seconds of `Prefer: wait=N` (RFC 7240), at most [`limits::WAIT_S_MAX`]; a preference we cannot read is
-/// ignored, as that document asks.
+/// The seconds of `Prefer: wait=N` (RFC 7240), at most [`limits::WAIT_S_MAX`]. A preference that cannot be read is ignored, as
+/// the RFC asks.
 fn preferred_wait_s(headers: &HeaderMap) -> Option<u64> {
     let lines = headers.get_all("prefer").iter().filter_map(|line| line.to_str().ok());
     let mut preferences = lines.flat_map(|line| line.split(','));
@@ -92,15 +90,17 @@ fn preferred_wait_s(headers: &HeaderMap) -> Option<u64> {
 mod tests {
     use super::*;
 
+    fn headers(name: &'static str, lines: &[&str]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for line in lines {
+            headers.append(name, HeaderValue::from_bytes(line.as_bytes()).unwrap());
+        }
+        headers
+    }
+
     #[test]
     fn a_wait_is_read_bounded_or_ignored() {
-        let prefer = |lines: &[&str]| {
-            let mut headers = HeaderMap::new();
-            for line in lines {
-                headers.append("prefer", line.parse().unwrap());
-            }
-            preferred_wait_s(&headers)
-        };
+        let prefer = |lines: &[&str]| preferred_wait_s(&headers("prefer", lines));
         assert_eq!(prefer(&[]), None);
         assert_eq!(prefer(&["wait=5"]), Some(5));
         assert_eq!(prefer(&["respond-async, Wait = 5;x=y"]), Some(5));
@@ -108,5 +108,14 @@ mod tests {
         assert_eq!(prefer(&["wait=10000"]), Some(10));
         assert_eq!(prefer(&["wait=-1"]), None);
         assert_eq!(prefer(&["wait"]), None);
+    }
+
+    #[test]
+    fn a_token_that_cannot_be_read_is_an_empty_one() {
+        let token = |lines: &[&str]| token_of(&headers("purchase-token", lines)).map(str::to_owned);
+        assert_eq!(token(&[]), None);
+        assert_eq!(token(&["t"]), Some("t".to_owned()));
+        assert_eq!(token(&["é"]), Some(String::new()));
+        assert_eq!(token(&["t", "t"]), Some(String::new()));
     }
 }

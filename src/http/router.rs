@@ -1,8 +1,10 @@
-//! Finding the call that a method and a path stand for, and the methods that a path takes.
+//! Finds the call for a method and a path, and the methods that a path takes.
 
 use http::Method;
 
-/// One line of a listener's table of calls. What makes a repeat harmless has to be said of every call.
+use crate::command::IdempotencyPolicy;
+
+/// One line of a listener's table of calls. Every call names its idempotency policy.
 #[derive(Clone, Debug)]
 pub struct Route<C> {
     /// The method.
@@ -11,23 +13,8 @@ pub struct Route<C> {
     pub path: &'static str,
     /// The call.
     pub call: C,
-    /// Why it does no harm to send it twice.
-    pub repeat: IdempotencyPolicy,
-}
-
-/// Why it does no harm to send a call twice.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum IdempotencyPolicy {
-    /// It changes nothing.
-    Read,
-    /// What it makes has a number that is derived from the request: the same request finds it.
-    DerivedId,
-    /// It carries an idempotency key, whose answer is kept in the transaction of its effect.
-    Key,
-    /// It carries an id of its own, this member or part of the path, that its effect is unique by.
-    BusinessId(&'static str),
-    /// It says what is to be so, not what is to be done.
-    Declarative,
+    /// Why a repeat does no harm.
+    pub policy: IdempotencyPolicy,
 }
 
 /// The calls of one listener by path and method.
@@ -40,7 +27,7 @@ pub struct Router<C> {
 pub enum Found<'p, C> {
     /// A call, with the variable part of its path.
     Call(C, Option<&'p str>),
-    /// Other methods only: these, as the `Allow` header lists them.
+    /// A path that takes other methods only: these, as the `Allow` header lists them.
     OtherMethods(String),
     /// Nothing.
     Nothing,
@@ -48,19 +35,19 @@ pub enum Found<'p, C> {
 
 impl<C> Route<C> {
     /// A line of the table.
-    pub const fn new(method: Method, path: &'static str, call: C, repeat: IdempotencyPolicy) -> Self {
-        Route { method, path, call, repeat }
+    pub const fn new(method: Method, path: &'static str, call: C, policy: IdempotencyPolicy) -> Self {
+        Route { method, path, call, policy }
     }
 
-    /// Whether what is said of repeats can be true: a read is asked for with GET, and with nothing else.
+    /// Whether the policy fits the method: GET reads, and nothing else does.
     pub fn is_sound(&self) -> bool {
-        (self.method == Method::GET) == (self.repeat == IdempotencyPolicy::Read)
+        (self.method == Method::GET) == (self.policy == IdempotencyPolicy::Read)
     }
 }
 
 impl<C: Copy> Router<C> {
-    /// Builds the router of a table whose paths have at most one `{variable}`. A path that cannot be matched is a
-    /// mistake in the table.
+    /// Builds the router of a table whose paths have at most one `{variable}`; fails if the table has a path that cannot be
+    /// matched.
     pub fn new(table: &[Route<C>]) -> Result<Self, matchit::InsertError> {
         let mut paths: matchit::Router<Vec<(Method, C)>> = matchit::Router::new();
         let mut seen: Vec<&str> = Vec::new();

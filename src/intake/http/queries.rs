@@ -4,65 +4,46 @@ use http::Request;
 use hyper::body::Incoming;
 use serde_json::json;
 
-use super::guard::Principal;
 use crate::engine::Engine;
+use crate::http::{Answer, Query};
+use crate::intake::guard::PendingPrincipal;
+use crate::intake::pages::{not_a_limit, page};
 use crate::limits;
-use crate::order::{Boundary, Code, Key, OrderNo, Refusal, UserId};
-use crate::reply::{self, Answer};
-use crate::server::Query;
+use crate::order::{Boundary, Code, Key, OrderNo, Refusal, Retry};
+use crate::reply;
 
 /// `GET /v1/orders/{order_no}`: another user's order does not exist.
-pub(super) async fn order(engine: &Engine, principal: Principal<'_>, order_no: &str) -> Result<Answer, Refusal> {
+pub(super) async fn order(engine: &Engine, principal: PendingPrincipal<'_>, order_no: &str) -> Result<Answer, Refusal> {
     let user = principal.user(None)?;
     let order_no = OrderNo::parse(order_no).ok_or(Code::OrderNotFound)?;
     Ok(reply::ok_json(reply::order(&engine.order(Some(user), order_no).await?)))
 }
 
-/// `GET /v1/orders`: by key, or a page of the user's own.
+/// `GET /v1/orders`: the order of a key, or a page of the user's own orders.
 pub(super) async fn orders(
     engine: &Engine,
-    principal: Principal<'_>,
+    principal: PendingPrincipal<'_>,
     request: Request<Incoming>,
 ) -> Result<Answer, Refusal> {
     let user = principal.user(None)?;
     let query = Query::parse(request.uri().query());
     let sale_id = query.need("sale_id")?;
     if let Some(key) = query.get("idempotency_key")? {
-        let invalid =
-            |invalid: crate::order::InvalidKey| Refusal::because(Code::IdempotencyKeyInvalid, invalid.to_string());
-        let key = Key::parse(key.as_bytes()).map_err(invalid)?;
+        let key = Key::parse(key.as_bytes())?;
         return Ok(reply::ok_json(reply::order(&engine.order_by_key(user, sale_id, &key).await?)));
     }
     let limit = match query.get("limit")? {
         None => limits::PAGE_ORDERS_DEFAULT,
-        Some(text) => Some(text)
-            .filter(|text| !text.starts_with('0') && text.bytes().all(|byte| byte.is_ascii_digit()))
-            .and_then(|text| text.parse().ok())
-            .filter(|limit| (1..=limits::PAGE_ORDERS_MAX).contains(limit))
-            .ok_or_else(|| Refusal::because(Code::MalformedRequest, "limit must be an integer from 1 to 100"))?,
+        Some(text) => plain_number(text).ok_or_else(not_a_limit)?,
     };
-    let before = match query.get("cursor")? {
-        None => None,
-        Some(cursor) => Some(seq_of(engine, user, sale_id, cursor).await?),
-    };
-    // One more than asked for tells whether there is a next page.
-    let mut page = engine.orders(user, sale_id, before, limit + 1).await?;
-    let more = page.len() > usize::try_from(limit).unwrap_or(usize::MAX);
-    page.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
-    let next = page.last().filter(|_| more).map(|view| view.order.order_no);
-    Ok(reply::ok_json(reply::orders(&page, next)))
+    let page = page(engine, user, sale_id, query.get("cursor")?, limit).await?;
+    Ok(reply::ok_json(reply::orders(&page.orders, page.next)))
 }
 
-/// Where a page ended. The cursor is the number of its last order: it tells nobody how many orders there are, and
-/// only its owner can use it.
-async fn seq_of(engine: &Engine, user: UserId, sale_id: &str, cursor: &str) -> Result<i64, Refusal> {
-    let refusal = || Refusal::because(Code::MalformedRequest, "cursor is not one that this listing gave");
-    let order_no = OrderNo::parse(cursor).ok_or_else(refusal)?;
-    let last = engine.order(Some(user), order_no).await.map_err(|other| match other.code {
-        Code::OrderNotFound => refusal(),
-        _ => other,
-    })?;
-    if last.sale.id.as_str() == sale_id { Ok(last.order.seq) } else { Err(refusal()) }
+/// Decimal digits without a sign or a leading zero.
+fn plain_number(text: &str) -> Option<u32> {
+    let is_plain = !text.starts_with('0') && text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|_| is_plain)
 }
 
 /// `GET /v1/sales/{sale_id}`.
@@ -73,7 +54,8 @@ pub(super) async fn sale(engine: &Engine, sale_id: &str) -> Result<Answer, Refus
 
 /// `GET /v1/capabilities`: what a client needs to know to retry well.
 pub(super) fn capabilities() -> Answer {
-    let retryable: Vec<&str> = Code::ALL.iter().filter(|code| code.retryable()).map(|code| code.as_str()).collect();
+    let retryable = Code::ALL.iter().filter(|code| code.retry() != Retry::Never);
+    let retryable: Vec<&str> = retryable.map(|code| code.as_str()).collect();
     let boundaries: Vec<&str> = Boundary::ALL.iter().map(|boundary| boundary.as_str()).collect();
     let document = json!({
         "idempotency": {

@@ -1,4 +1,4 @@
-//! Reading a body: bounded in size and in time; a JSON one is parsed into a type that takes known members only.
+//! Reading a body: bounded in size and in time.
 
 use std::time::Duration;
 
@@ -7,18 +7,17 @@ use http::Request;
 use http::header::{self, HeaderMap};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::{Body, Incoming};
-use serde::Deserialize;
 
+use super::header::single;
 use crate::limits;
-use crate::object::Object;
 use crate::order::{Code, Refusal};
 
-/// What a call says about the `Content-Type` of its body.
+/// What a call requires of the `Content-Type` of its body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MediaType {
-    /// It must be JSON.
+    /// The body must be JSON.
     Json,
-    /// It must be JSON unless the body is empty, which is as good as `{}`.
+    /// The body must be JSON unless it is empty, which is as good as `{}`.
     JsonOrEmpty,
 }
 
@@ -34,7 +33,7 @@ pub async fn read_json(headers: &HeaderMap, body: Incoming, media_type: MediaTyp
     if is_json(headers) { Ok(body) } else { Err(Code::UnsupportedMediaType.into()) }
 }
 
-/// Reads a body of any kind, of at most [`limits::BODY_BYTES_MAX`], that arrives within [`limits::BODY_MS_MAX`].
+/// Reads a body of any kind: at most [`limits::BODY_BYTES_MAX`], within [`limits::BODY_MS_MAX`].
 pub async fn read_body(headers: &HeaderMap, body: Incoming) -> Result<Bytes, Refusal> {
     if declared_length(headers).is_some_and(|length| length > limits::BODY_BYTES_MAX as u64) {
         return Err(Code::BodyTooLarge.into());
@@ -52,8 +51,8 @@ pub async fn read_body(headers: &HeaderMap, body: Incoming) -> Result<Bytes, Ref
     }
 }
 
-/// Reads a body that nobody wants, so that its connection can be used for the next request; `false` if that is not worth
-/// it, because the body is too large, late, or not sent before somebody asks for it.
+/// Drains an unwanted body, so that the connection can be used for the next request; `false` if the body is too large, too
+/// slow, or waits for `100 Continue`.
 pub async fn discard(request: Request<Incoming>) -> bool {
     let (head, body) = request.into_parts();
     if body.is_end_stream() {
@@ -75,27 +74,13 @@ pub async fn discard(request: Request<Incoming>) -> bool {
     tokio::time::timeout(Duration::from_millis(limits::UNWANTED_BODY_MS_MAX), to_its_end).await.unwrap_or(false)
 }
 
-/// Parses a body, which must be an object. Unknown and duplicate members, wrong types and numbers out of range are refused by name.
-pub fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Refusal> {
-    serde_json::from_slice(body).map(|Object(value)| value).map_err(|error| {
-        let mut detail = error.to_string();
-        if detail.len() > limits::DETAIL_BYTES_MAX {
-            let end = (0..=limits::DETAIL_BYTES_MAX).rev().find(|at| detail.is_char_boundary(*at)).unwrap_or(0);
-            detail.truncate(end);
-            detail.push('…');
-        }
-        Refusal::because(Code::MalformedRequest, detail)
-    })
-}
-
 fn declared_length(headers: &HeaderMap) -> Option<u64> {
     headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
-/// One line with `application/json`, with or without parameters.
+/// Whether the one `Content-Type` is `application/json`, with or without parameters.
 fn is_json(headers: &HeaderMap) -> bool {
-    let mut lines = headers.get_all(header::CONTENT_TYPE).iter();
-    let (Some(value), None) = (lines.next(), lines.next()) else { return false };
+    let Ok(Some(value)) = single(headers, header::CONTENT_TYPE) else { return false };
     let essence = value.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default();
     essence.trim_ascii().eq_ignore_ascii_case(b"application/json")
 }
@@ -118,15 +103,5 @@ mod tests {
         let mut twice = with("application/json");
         twice.append(header::CONTENT_TYPE, "application/json".parse().unwrap());
         assert!(!is_json(&twice));
-    }
-
-    #[test]
-    fn a_long_complaint_is_cut_at_a_character() {
-        #[derive(Debug, Deserialize)]
-        #[serde(deny_unknown_fields)]
-        struct Nothing {}
-        let body = format!("{{\"{}\":1}}", "é".repeat(1000));
-        let detail = parse::<Nothing>(body.as_bytes()).unwrap_err().detail.unwrap();
-        assert!(detail.len() <= limits::DETAIL_BYTES_MAX + 3, "{}", detail.len());
     }
 }

@@ -1,4 +1,4 @@
-//! The query of a read: known names once each; names we do not know are ignored, as proxies add their own.
+//! The query of a read: known names once each. Unknown names are ignored, because proxies add their own.
 
 use std::borrow::Cow;
 
@@ -10,12 +10,12 @@ pub struct Query<'a> {
 }
 
 impl<'a> Query<'a> {
-    /// Splits and decodes `text`, the part of the address behind the question mark.
+    /// Splits and decodes the part of the address behind the question mark.
     pub fn parse(text: Option<&'a str>) -> Self {
         Query { pairs: form_urlencoded::parse(text.unwrap_or_default().as_bytes()).collect() }
     }
 
-    /// The value of `name`; sent twice, it is refused.
+    /// The value of `name`; a name that is sent twice is refused.
     pub fn get(&self, name: &'static str) -> Result<Option<&str>, Refusal> {
         let mut values = self.pairs.iter().filter(|(other, _)| other == name).map(|(_, value)| value.as_ref());
         let first = values.next();
@@ -25,7 +25,7 @@ impl<'a> Query<'a> {
         Ok(first)
     }
 
-    /// The value of `name`, which must be there.
+    /// The value of `name`; a request without one is refused.
     pub fn need(&self, name: &'static str) -> Result<&str, Refusal> {
         let missing = || Refusal::because(Code::MalformedRequest, format!("{name} is missing from the query"));
         self.get(name)?.filter(|value| !value.is_empty()).ok_or_else(missing)

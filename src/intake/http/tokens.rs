@@ -1,14 +1,15 @@
-//! `POST /v1/sales/{sale_id}/tokens` and `GET /api/token`: a purchase token for whoever asks.
+//! `POST /v1/sales/{sale_id}/tokens` and `GET /api/token`: a purchase token for the user who asks.
 
 use http::Request;
 use hyper::body::Incoming;
 use serde::Deserialize;
 
-use super::guard::Principal;
+use crate::command::parse;
 use crate::engine::Engine;
+use crate::http::{Answer, MediaType, Query, read_json};
+use crate::intake::guard::PendingPrincipal;
 use crate::order::{Refusal, UserId};
-use crate::reply::{self, Answer};
-use crate::server::{MediaType, Query, parse, read_json};
+use crate::reply;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -19,7 +20,7 @@ struct Body {
 
 pub(super) async fn post(
     engine: &Engine,
-    principal: Principal<'_>,
+    principal: PendingPrincipal<'_>,
     sale_id: &str,
     request: Request<Incoming>,
 ) -> Result<Answer, Refusal> {
@@ -29,7 +30,11 @@ pub(super) async fn post(
     token(engine, principal.user(body.user_id)?, sale_id)
 }
 
-pub(super) fn get(engine: &Engine, principal: Principal<'_>, request: &Request<Incoming>) -> Result<Answer, Refusal> {
+pub(super) fn get(
+    engine: &Engine,
+    principal: PendingPrincipal<'_>,
+    request: &Request<Incoming>,
+) -> Result<Answer, Refusal> {
     let user = principal.user(None)?;
     token(engine, user, Query::parse(request.uri().query()).need("sale_id")?)
 }

@@ -1,0 +1,183 @@
+//! HTTP, the first transport: the calls of the public listener.
+
+mod callbacks;
+mod key;
+mod place;
+mod queries;
+mod steps;
+mod tokens;
+
+pub(crate) use key::key_of;
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use http::{Method, Request};
+use hyper::body::Incoming;
+
+use super::guard::PendingPrincipal;
+use super::{Intake, RefusalLog, refuse};
+use crate::command::{IdempotencyPolicy, RequestId};
+use crate::http::{Answer, Found, Handle, Route, Router, discard, plain_path};
+use crate::order::{Code, Refusal};
+use crate::payment::Providers;
+use crate::reply;
+
+/// The contract as a document.
+const OPENAPI: &str = include_str!("../../../openapi.yaml");
+
+/// A call of the public listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Call {
+    PlaceOrder,
+    Orders,
+    Order,
+    Cancel,
+    PaymentCallback,
+    Sale,
+    NewToken,
+    Token,
+    Capabilities,
+    Problem,
+    OpenApi,
+}
+
+const CALLS: &[Route<Call>] = &[
+    Route::new(Method::POST, "/v1/orders", Call::PlaceOrder, IdempotencyPolicy::DerivedId),
+    Route::new(Method::GET, "/v1/orders", Call::Orders, IdempotencyPolicy::Read),
+    Route::new(Method::GET, "/v1/orders/{order_no}", Call::Order, IdempotencyPolicy::Read),
+    Route::new(Method::POST, "/v1/orders/{order_no}/cancel", Call::Cancel, IdempotencyPolicy::Key),
+    Route::new(
+        Method::POST,
+        "/v1/payments/callbacks/{provider}",
+        Call::PaymentCallback,
+        IdempotencyPolicy::BusinessId("event_id"),
+    ),
+    Route::new(Method::GET, "/v1/sales/{sale_id}", Call::Sale, IdempotencyPolicy::Read),
+    // Each call draws another token, and the engine stores none: the call changes nothing.
+    Route::new(Method::POST, "/v1/sales/{sale_id}/tokens", Call::NewToken, IdempotencyPolicy::Declarative),
+    Route::new(Method::GET, "/api/token", Call::Token, IdempotencyPolicy::Read),
+    Route::new(Method::GET, "/v1/capabilities", Call::Capabilities, IdempotencyPolicy::Read),
+    Route::new(Method::GET, "/problems/{code}", Call::Problem, IdempotencyPolicy::Read),
+    Route::new(Method::GET, "/openapi.yaml", Call::OpenApi, IdempotencyPolicy::Read),
+];
+
+/// Serves the public listener.
+pub struct HttpIntake {
+    intake: Arc<Intake>,
+    providers: Providers,
+    router: Router<Call>,
+}
+
+/// A request that found its call, and that its address may send.
+struct RoutedRequest<'i, 'p> {
+    request_id: RequestId,
+    call: Call,
+    /// The variable part of its path, or nothing.
+    variable: &'p str,
+    /// The address it came from.
+    peer: IpAddr,
+    /// Who asks, where the call needs to know.
+    principal: Option<PendingPrincipal<'i>>,
+}
+
+impl HttpIntake {
+    /// The public listener; payment reports are accepted from `providers` only. Fails only if the table of calls is wrong.
+    pub fn new(intake: Arc<Intake>, providers: Providers) -> Result<Self, matchit::InsertError> {
+        Ok(HttpIntake { intake, providers, router: Router::new(CALLS)? })
+    }
+
+    /// Finds the call and its principal. A request that is refused here is answered before its body is read.
+    fn route<'p>(
+        &self,
+        request_id: RequestId,
+        peer: IpAddr,
+        request: &Request<Incoming>,
+        path: &'p str,
+    ) -> Result<RoutedRequest<'_, 'p>, Box<Answer>> {
+        let Intake { engine, guard } = &*self.intake;
+        let refused = |refusal| Box::new(self.refused(request_id, &refusal, path));
+        let found = self.router.find(request.method(), path);
+        let passed = match found {
+            // Providers have few addresses and, after a rush, much to report: the call charges what they did not sign.
+            Found::Call(Call::PaymentCallback, _) => guard.check(peer, request.headers()),
+            Found::Call(..) | Found::OtherMethods(_) | Found::Nothing => guard.charge(peer, request.headers()),
+        };
+        passed.map_err(refused)?;
+        let (call, variable) = match found {
+            Found::Call(call, variable) => (call, variable.unwrap_or_default()),
+            Found::OtherMethods(allow) => {
+                refuse(engine, &Code::MethodNotAllowed.into(), RefusalLog::Line(request_id, path));
+                return Err(Box::new(reply::method_not_allowed(&allow)));
+            }
+            Found::Nothing => return Err(refused(Code::NotFound.into())),
+        };
+        let principal = match call {
+            Call::PlaceOrder | Call::Orders | Call::Order | Call::Cancel | Call::NewToken | Call::Token => {
+                Some(guard.principal(peer, request.headers()).map_err(refused)?)
+            }
+            Call::PaymentCallback | Call::Sale | Call::Capabilities | Call::Problem | Call::OpenApi => None,
+        };
+        Ok(RoutedRequest { request_id, call, variable, peer, principal })
+    }
+
+    async fn call(&self, routed: RoutedRequest<'_, '_>, request: Request<Incoming>) -> Result<Answer, Refusal> {
+        let Intake { engine, guard } = &*self.intake;
+        let RoutedRequest { request_id, call, variable, peer, principal } = routed;
+        let principal = || principal.ok_or(Code::Unauthenticated);
+        match call {
+            Call::PlaceOrder => place::place(engine, request_id, principal()?, request).await,
+            Call::Orders => queries::orders(engine, principal()?, request).await,
+            Call::Order => queries::order(engine, principal()?, variable).await,
+            Call::Cancel => steps::cancel(engine, request_id, principal()?, variable, request).await,
+            Call::PaymentCallback => {
+                let sender = callbacks::Sender { guard, peer, request_id };
+                callbacks::callback(engine, &self.providers, sender, variable, request).await
+            }
+            Call::Sale => queries::sale(engine, variable).await,
+            Call::NewToken => tokens::post(engine, principal()?, variable, request).await,
+            Call::Token => tokens::get(engine, principal()?, &request),
+            Call::Capabilities => Ok(queries::capabilities()),
+            Call::Problem => reply::problem_page(variable).ok_or(Code::NotFound.into()),
+            Call::OpenApi => Ok(reply::ok_document("application/yaml; charset=utf-8", OPENAPI)),
+        }
+    }
+
+    fn refused(&self, request_id: RequestId, refusal: &Refusal, path: &str) -> Answer {
+        refuse(&self.intake.engine, refusal, RefusalLog::Line(request_id, path));
+        reply::refusal(refusal)
+    }
+}
+
+impl Handle for HttpIntake {
+    async fn handle(&self, peer: SocketAddr, request: Request<Incoming>) -> Answer {
+        let request_id = RequestId::next();
+        // The path is copied, because the request moves into the call.
+        let path = plain_path(request.uri().path());
+        match self.route(request_id, peer.ip(), &request, &path) {
+            Ok(routed) => match self.call(routed, request).await {
+                Ok(answer) => answer,
+                Err(refusal) => self.refused(request_id, &refusal, &path),
+            },
+            Err(answer) if discard(request).await => *answer,
+            Err(answer) => reply::closing(*answer),
+        }
+    }
+
+    fn panicked(&self) -> Answer {
+        self.intake.engine.count_panic();
+        reply::refusal(&Code::UnknownOutcome.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_policy_fits_its_method() {
+        for route in CALLS {
+            assert!(route.is_sound(), "{} {}: {:?}", route.method, route.path, route.policy);
+        }
+    }
+}
