@@ -31,11 +31,11 @@ pub enum InvalidKeys {
     /// None at all.
     #[error("there is no key")]
     None,
-    /// More than [`limits::TOKEN_KEYS_MAX`].
-    #[error("there are more than 8 keys")]
+    /// More than [`limits::ACTIVE_KEYS_MAX`].
+    #[error("there are more than {} keys", limits::ACTIVE_KEYS_MAX)]
     TooMany,
-    /// A secret that is too short or too long.
-    #[error("each secret must have 32 to 1024 bytes")]
+    /// A secret outside [`limits::TOKEN_SECRET_BYTES`].
+    #[error("each secret must have {} to {} bytes", limits::TOKEN_SECRET_BYTES.start(), limits::TOKEN_SECRET_BYTES.end())]
     Secret,
     /// Something that only looks like PEM.
     #[error("it is not PEM")]
@@ -46,8 +46,8 @@ pub enum InvalidKeys {
     /// A key for another algorithm.
     #[error("a key is of another kind than auth.jwt_algorithm asks for")]
     Kind,
-    /// An RSA key that is too short or too long.
-    #[error("an RSA key must have 2048 to 8192 bits")]
+    /// An RSA key outside [`limits::RSA_BITS`].
+    #[error("an RSA key must have {} to {} bits", limits::RSA_BITS.start(), limits::RSA_BITS.end())]
     RsaBits,
 }
 
@@ -122,7 +122,7 @@ impl Keys {
 fn few<K>(keys: Vec<K>) -> Result<Vec<K>, InvalidKeys> {
     match keys.len() {
         0 => Err(InvalidKeys::None),
-        1..=limits::TOKEN_KEYS_MAX => Ok(keys),
+        1..=limits::ACTIVE_KEYS_MAX => Ok(keys),
         _ => Err(InvalidKeys::TooMany),
     }
 }
@@ -139,7 +139,7 @@ fn public_key(algorithm: Algorithm, der: &[u8]) -> Result<&[u8], InvalidKeys> {
         Algorithm::EdDsa if kind == IS_ED25519 && key.len() == ring::signature::ED25519_PUBLIC_KEY_LEN => Ok(key),
         Algorithm::Rs256 if kind == IS_RSA => {
             let bits = public_key::rsa_bits(key).ok_or(InvalidKeys::Pem)?;
-            if limits::TOKEN_RSA_BITS.contains(&bits) { Ok(key) } else { Err(InvalidKeys::RsaBits) }
+            if limits::RSA_BITS.contains(&bits) { Ok(key) } else { Err(InvalidKeys::RsaBits) }
         }
         _ => Err(InvalidKeys::Kind),
     }

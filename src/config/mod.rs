@@ -6,6 +6,7 @@
 mod auth;
 mod check;
 mod error;
+mod key_file;
 mod layers;
 mod payments;
 mod read;

@@ -103,7 +103,7 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn token_keys(&mut self, key: &'static str) -> Vec<Secret> {
-        let ((least, most), count) = (limits::PURCHASE_TOKEN_KEY_CHARS.into_inner(), limits::PURCHASE_TOKEN_KEYS_MAX);
+        let ((least, most), count) = (limits::PURCHASE_TOKEN_KEY_CHARS.into_inner(), limits::ACTIVE_KEYS_MAX);
         let expected = format!(
             "empty, or up to {count} secrets of {least} to {most} visible ASCII characters, separated by commas"
         );

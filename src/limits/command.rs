@@ -1,10 +1,10 @@
-//! Bounds of what a client asks for, whatever carries the request, and of the answer.
+//! Bounds of a command and its answer, whatever transport carries them.
 
 /// Longest detail of a refusal, in bytes: it may quote the client, who may have sent a lot.
 pub const DETAIL_BYTES_MAX: usize = 300;
 /// Longest idempotency key, in characters; the number that clients of other services already know.
 pub const KEY_CHARS_MAX: usize = 255;
-/// Longest time a client may ask us to wait for an order in flight, in seconds: below every usual proxy time-out.
+/// Longest time a client may ask the engine to wait for an order in flight, in seconds: below every usual proxy time-out.
 pub const WAIT_S_MAX: u64 = 10;
 /// Largest page of a listing, in orders.
 pub const PAGE_ORDERS_MAX: u32 = 100;

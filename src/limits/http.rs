@@ -1,18 +1,17 @@
-//! Bounds of the HTTP listeners: connections, heads and bodies.
+//! Bounds of the HTTP listeners: connections, request heads and bodies.
 
 /// Largest request body, in bytes. An order is under 200 bytes; the rest is room for sale definitions.
 pub const BODY_BYTES_MAX: usize = 64 * 1024;
-/// How long a body may take to arrive, in ms. A phone on a bad network needs a second or two.
+/// Longest time a body may take to arrive, in ms. A phone on a bad network needs a second or two.
 pub const BODY_MS_MAX: u64 = 10_000;
-/// How long a body may take that is read only to keep the connection, in ms: it is on its way with its head, or it is not
-/// worth waiting for.
+/// Longest time the server reads a body only to keep the connection, in ms: such a body arrives with its head, or is
+/// not worth waiting for.
 pub const UNWANTED_BODY_MS_MAX: u64 = 1_000;
-/// How long, in ms, and how much, in bytes, is read and dropped of what a client is still sending when its connection is
-/// closed, so that it can read the last answer: bodies of a mistake are a few MB, and are nearly here with their head.
+/// Longest time the server drains a connection that it closes, in ms, so that the client can read the last answer.
 pub const LINGER_MS_MAX: u64 = 1_000;
-/// See [`LINGER_MS_MAX`].
+/// Most bytes the server drains then: bodies sent by mistake are a few MB.
 pub const LINGER_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// How long a request head may take to arrive, in ms; also how long an idle connection is kept.
+/// Longest time a request head may take to arrive, in ms; also how long an idle connection is kept.
 pub const HEAD_MS_MAX: u64 = 10_000;
 /// Largest request head, in bytes: room for the cookies and trace headers that proxies add.
 pub const HEAD_BYTES_MAX: usize = 32 * 1024;
@@ -24,7 +23,7 @@ pub const HEADERS_MAX: usize = 64;
 pub const CONNECTIONS_MAX: usize = 20_000;
 /// Listen queue, in connections. The kernel caps it at `net.core.somaxconn`.
 pub const BACKLOG: i32 = 4_096;
-/// How long sent bytes may stay unacknowledged before a connection is given up, in ms.
+/// Longest time sent bytes may stay unacknowledged before the server gives the connection up, in ms.
 pub const UNREAD_MS_MAX: u64 = 30_000;
 /// Pause after `accept` failed for want of file descriptors, in ms; without it the loop would spin.
 pub const ACCEPT_PAUSE_MS: u64 = 50;

@@ -14,4 +14,5 @@ pub const SHARDS_MAX: u16 = 1024;
 pub const SKUS_MAX: usize = 256;
 /// Longest payment time-out, in seconds (30 days).
 pub const PAYMENT_TIMEOUT_S_MAX: u32 = 30 * 24 * 3600;
+
 const _: () = assert!(UNIT_PRICE_MAX.checked_mul(QUANTITY_MAX as i64).is_some());

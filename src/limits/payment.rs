@@ -4,9 +4,7 @@
 pub const REFERENCE_BYTES_MAX: usize = 128;
 /// How far the signature time of a payment callback may be off, either way, in ms: what Standard Webhooks and WeChat Pay ask for.
 pub const CALLBACK_SKEW_MS: u64 = 300_000;
-/// Most secrets of one provider that are active at once: two while one is replaced, and room for a few shops.
-pub const PAYMENT_SECRETS_MAX: usize = 8;
-/// Most signatures of one callback that are looked at, each against every secret.
+/// Most signatures of one callback that are compared, each with every secret.
 pub const WEBHOOK_SIGNATURES_MAX: usize = 32;
 /// Bytes of a Standard Webhooks secret.
 pub const WEBHOOK_SECRET_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
@@ -14,7 +12,5 @@ pub const WEBHOOK_SECRET_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
 pub const FORM_PARAMETERS_MAX: usize = 128;
 /// Most public keys of one provider.
 pub const PUBLIC_KEYS_MAX: usize = 16;
-/// Bits of a provider's RSA key: below, it can be factored; above, nobody has one.
-pub const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=8192;
 /// Largest file of public keys, in bytes: certificates of 2 KiB each, with their text beside them.
 pub const KEY_FILE_BYTES_MAX: u64 = 256 * 1024;

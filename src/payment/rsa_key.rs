@@ -14,7 +14,7 @@ use webpki::EndEntityCert;
 
 use crate::{limits, public_key};
 
-/// An RSA public key of 2048 to 8192 bits.
+/// An RSA public key of [`limits::RSA_BITS`].
 #[derive(Clone)]
 pub struct PublicKey {
     /// As PKCS #1 writes it, in DER.
@@ -36,10 +36,14 @@ pub enum InvalidKey {
     #[error("holds a key that is not RSA")]
     NotRsa,
     /// Too short to be safe, or too long to be real.
-    #[error("holds an RSA key of {0} bits; 2048 to 8192 are taken")]
+    #[error(
+        "holds an RSA key of {0} bits; {least} to {most} are taken",
+        least = limits::RSA_BITS.start(),
+        most = limits::RSA_BITS.end()
+    )]
     Size(usize),
-    /// More keys than anybody has active.
-    #[error("holds more than 16 keys")]
+    /// More than [`limits::PUBLIC_KEYS_MAX`].
+    #[error("holds more than {} keys", limits::PUBLIC_KEYS_MAX)]
     TooMany,
 }
 

@@ -22,10 +22,17 @@ pub struct Standard {
 
 /// A list of secrets that cannot be used; it does not say what stands there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not 1 to 8 secrets, each whsec_ and the base64 of 24 to 64 bytes, separated by commas")]
+#[error("not {expected}", expected = Standard::expected())]
 pub struct InvalidSecret;
 
 impl Standard {
+    /// What [`Standard::new`] takes, in words.
+    pub fn expected() -> String {
+        let (least, most) = limits::WEBHOOK_SECRET_BYTES.into_inner();
+        let count = limits::ACTIVE_KEYS_MAX;
+        format!("1 to {count} secrets, each whsec_ and the base64 of {least} to {most} bytes, separated by commas")
+    }
+
     /// Takes the active secrets, separated by commas: a callback signed with any of them is good.
     pub fn new(secrets: &str) -> Result<Self, InvalidSecret> {
         let key = |secret: &str| {
@@ -33,7 +40,7 @@ impl Standard {
             limits::WEBHOOK_SECRET_BYTES.contains(&bytes.len()).then(|| hmac::Key::new(hmac::HMAC_SHA256, &bytes))
         };
         let keys: Option<Vec<hmac::Key>> = secrets.split(',').map(key).collect();
-        let keys = keys.filter(|keys| keys.len() <= limits::PAYMENT_SECRETS_MAX);
+        let keys = keys.filter(|keys| keys.len() <= limits::ACTIVE_KEYS_MAX);
         keys.map(|keys| Standard { keys }).ok_or(InvalidSecret)
     }
 

@@ -25,7 +25,7 @@ pub struct Wechatpay {
 
 /// A list of APIv3 keys that cannot be used; it does not say what stands there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not 1 to 8 APIv3 keys of 32 characters, separated by commas")]
+#[error("not {expected}", expected = Wechatpay::expected_api_keys())]
 pub struct InvalidApiKey;
 
 impl Wechatpay {
@@ -39,6 +39,12 @@ impl Wechatpay {
     ) -> Result<Self, InvalidApiKey> {
         let api_keys = read_api_keys(api_keys)?;
         Ok(Wechatpay { keys, api_keys, mchid, appid })
+    }
+
+    /// What [`Wechatpay::new`] takes as APIv3 keys, in words.
+    pub fn expected_api_keys() -> String {
+        let (count, bytes) = (limits::ACTIVE_KEYS_MAX, AES_256_GCM.key_len());
+        format!("1 to {count} APIv3 keys of {bytes} characters, separated by commas")
     }
 
     /// Whether [`Wechatpay::new`] would take these APIv3 keys.
@@ -240,7 +246,7 @@ fn read_api_keys(list: &str) -> Result<Vec<LessSafeKey>, InvalidApiKey> {
         Some(LessSafeKey::new(key))
     };
     let keys: Option<Vec<LessSafeKey>> = list.split(',').map(key).collect();
-    keys.filter(|keys| keys.len() <= limits::PAYMENT_SECRETS_MAX).ok_or(InvalidApiKey)
+    keys.filter(|keys| keys.len() <= limits::ACTIVE_KEYS_MAX).ok_or(InvalidApiKey)
 }
 
 /// Refunds do not say their currency: it is the merchant's.
