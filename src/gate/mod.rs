@@ -128,6 +128,19 @@ pub enum Settlement {
     },
 }
 
+impl Settlement {
+    /// The order whose reservation it ends.
+    pub fn order_no(&self) -> OrderNo {
+        match self {
+            Settlement::Commit { order_no, .. }
+            | Settlement::CommitEarlier { order_no, .. }
+            | Settlement::Release { order_no }
+            | Settlement::WriteOff { order_no }
+            | Settlement::Abandon { order_no } => *order_no,
+        }
+    }
+}
+
 /// Units of a recorded order that came back in the ledger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReturnedUnits {

@@ -173,27 +173,17 @@ fn one_of_each(settlements: &[Settlement]) -> Vec<Vec<Settlement>> {
     let mut seen = Orders::default();
     for settlement in settlements {
         let fits = |list: &&mut Vec<Settlement>| list.len() < limits::GATE_BATCH_MAX;
-        let is_new = seen.insert(order_of(settlement));
+        let is_new = seen.insert(settlement.order_no());
         match lists.last_mut().filter(fits).filter(|_| is_new) {
             Some(list) => list.push(*settlement),
             None => {
                 lists.push(vec![*settlement]);
                 seen.clear();
-                seen.insert(order_of(settlement));
+                seen.insert(settlement.order_no());
             }
         }
     }
     lists
-}
-
-fn order_of(settlement: &Settlement) -> OrderNo {
-    match settlement {
-        Settlement::Commit { order_no, .. }
-        | Settlement::CommitEarlier { order_no, .. }
-        | Settlement::Release { order_no }
-        | Settlement::WriteOff { order_no }
-        | Settlement::Abandon { order_no } => *order_no,
-    }
 }
 
 impl Lane {
@@ -224,7 +214,7 @@ impl Lane {
             len += told.settlements.len();
             let is_first = turn.told.is_empty();
             let is_fit = len <= limits::GATE_BATCH_MAX
-                && told.settlements.iter().all(|settlement| seen.insert(order_of(settlement)));
+                && told.settlements.iter().all(|settlement| seen.insert(settlement.order_no()));
             if !is_fit && !is_first {
                 return;
             }

@@ -36,7 +36,7 @@ use self::cluster::Map;
 use self::lane::{Lanes, Queued, Turn};
 use self::link::Link;
 use self::node::Shared;
-use self::wire::To;
+use self::wire::Target;
 use super::{
     Denial, Error, Gate, Level, ReserveMode, ReserveOutcome, ReserveRequest, ReturnedUnits, Settlement, ShardEpoch,
 };
@@ -229,7 +229,7 @@ impl Gate for RedisGate {
                 return Ok(());
             }
             let link = self.inner.link(at)?;
-            let to = To { peer: &link.peer, ledger_id: self.inner.ledger_id, at };
+            let to = Target { peer: &link.peer, ledger_id: self.inner.ledger_id, at };
             // All in one write: who stops waiting does not cut it into halves.
             let calls = returns.chunks(limits::GATE_BATCH_MAX).map(|some| to.return_units(some)).collect();
             let answers = self.inner.send(&link, calls).await.into_iter();
@@ -298,7 +298,7 @@ impl Inner {
             Ok(link) => link,
             Err(error) => return turn.answer(Err(error.clone()), Err(error)),
         };
-        let to = To { peer: &link.peer, ledger_id: self.ledger_id, at };
+        let to = Target { peer: &link.peer, ledger_id: self.ledger_id, at };
         let (settlements, requests) = (turn.settlements(), turn.requests());
         let mut calls = Vec::with_capacity(2);
         if !settlements.is_empty() {
@@ -323,9 +323,9 @@ impl Inner {
     }
 
     /// One call of a script.
-    async fn call(&self, at: ShardEpoch, call: impl FnOnce(To<'_>) -> Cmd) -> Result<Value, Error> {
+    async fn call(&self, at: ShardEpoch, call: impl FnOnce(Target<'_>) -> Cmd) -> Result<Value, Error> {
         let link = self.link(at)?;
-        let call = call(To { peer: &link.peer, ledger_id: self.ledger_id, at });
+        let call = call(Target { peer: &link.peer, ledger_id: self.ledger_id, at });
         let answer = self.send(&link, vec![call]).await.pop();
         answer.unwrap_or_else(|| Err(no_answer()))
     }
