@@ -130,9 +130,19 @@ impl PaymentFlags {
     }
 }
 
-/// The settings that say where the books are.
+/// The settings that say where the ledger and the gate are.
 #[derive(Args)]
 pub(super) struct StoreFlags {
+    #[command(flatten)]
+    ledger: LedgerFlags,
+    /// Where stock is reserved during the rush: memory, redis://HOST[,redis://HOST...] or redis-cluster://HOST
+    #[arg(long, value_name = "GATE")]
+    gate: Option<String>,
+}
+
+/// The settings that say where the ledger is.
+#[derive(Args)]
+pub(super) struct LedgerFlags {
     /// Settings file, TOML [env: RUSHGATE_CONFIG]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -142,9 +152,6 @@ pub(super) struct StoreFlags {
     /// Where orders are recorded: sqlite:PATH_OF_FILE or postgres://USER@HOST/DATABASE
     #[arg(long, value_name = "LEDGER")]
     ledger: Option<String>,
-    /// Where stock is held during the rush: memory, redis://HOST[,redis://HOST...] or redis-cluster://HOST
-    #[arg(long, value_name = "GATE")]
-    gate: Option<String>,
 }
 
 impl SettingsFlags {
@@ -187,6 +194,23 @@ impl SettingsFlags {
 }
 
 impl StoreFlags {
+    /// Reads all layers.
+    pub(super) fn load(&self) -> Result<Loaded, Failure> {
+        Ok(Config::load(&self.layers()?)?)
+    }
+
+    fn layers(&self) -> Result<Layers, Failure> {
+        let mut layers = self.ledger.layers()?;
+        layers.flags.extend(self.given());
+        Ok(layers)
+    }
+
+    fn given(&self) -> Vec<(&'static str, String)> {
+        given([("gate.address", &self.gate)])
+    }
+}
+
+impl LedgerFlags {
     /// Whether any of them was given.
     pub(super) fn any(&self) -> bool {
         self.config.is_some() || self.data_dir.is_some() || self.ledger.is_some()
@@ -202,7 +226,7 @@ impl StoreFlags {
     }
 
     fn given(&self) -> Vec<(&'static str, String)> {
-        given([("data_dir", &self.data_dir), ("ledger", &self.ledger), ("gate.address", &self.gate)])
+        given([("data_dir", &self.data_dir), ("ledger", &self.ledger)])
     }
 }
 
@@ -229,7 +253,8 @@ mod tests {
             let flag = key.flag();
             let words = if key.name == "auth.insecure_no_auth" { vec!["x", &flag] } else { vec!["x", &flag, "true"] };
             let settings = Line::try_parse_from(words).unwrap_or_else(|error| panic!("{error}")).settings;
-            let given = [settings.given(), settings.store.given(), settings.payments.given()].concat();
+            let stores = [settings.store.given(), settings.store.ledger.given()].concat();
+            let given = [settings.given(), stores, settings.payments.given()].concat();
             assert_eq!(given, [(key.name, "true".to_owned())]);
         }
     }

@@ -1,11 +1,11 @@
-//! `verify`: do the books balance? Asks a running server, or reads the stores itself.
+//! `verify`: do the books balance? Asks a running server, or reads the ledger itself.
 
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
 use super::client::ServerFlags;
 use super::sale::name;
-use super::settings::StoreFlags;
+use super::settings::LedgerFlags;
 use super::table::table;
 use super::{Failure, screen};
 use crate::app;
@@ -13,7 +13,8 @@ use crate::app;
 /// Audit the books: exit code 0 if they balance, 1 if not
 #[derive(Args)]
 #[command(after_help = "\
-A running server is asked, unless --data-dir, --ledger or --config says where the stores are.
+The command asks a running server, which also compares its gate with the ledger, unless --data-dir, --ledger or --config
+says where the ledger is.
 
 EXAMPLES
   rushgate verify
@@ -27,7 +28,10 @@ pub(super) struct Verify {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    store: StoreFlags,
+    ledger: LedgerFlags,
+    /// Refused with advice: other commands take it beside --ledger
+    #[arg(long, value_name = "GATE", hide = true)]
+    gate: Option<String>,
     #[command(flatten)]
     server: ServerFlags,
 }
@@ -48,11 +52,19 @@ struct Check {
 
 impl Verify {
     pub(super) fn run(&self) -> Result<(), Failure> {
-        if self.store.any() && self.server.server.is_some() {
-            let text = "verify asks a server (--server) or reads the stores (--data-dir, --ledger, --config), not both";
-            return Err(Failure::Usage(text.to_owned()));
+        let usage = |text: &str| Err(Failure::Usage(text.to_owned()));
+        if self.gate.is_some() {
+            return usage(
+                "verify does not read a gate by itself: a running server compares its gate with the ledger; leave --gate \
+                 out, and name the server with --server",
+            );
         }
-        let report = if self.store.any() { self.read_stores()? } else { self.ask_server()? };
+        if self.ledger.any() && self.server.server.is_some() {
+            return usage(
+                "verify asks a server (--server) or reads the ledger (--data-dir, --ledger, --config), not both",
+            );
+        }
+        let report = if self.ledger.any() { self.read_ledger()? } else { self.ask_server()? };
         screen::out(&if self.json { json(&report)? } else { shown(&report) })?;
         if report.balances() { Ok(()) } else { Err(Failure::Unbalanced) }
     }
@@ -65,8 +77,8 @@ impl Verify {
         self.server.client()?.audit(&path)?.read()
     }
 
-    fn read_stores(&self) -> Result<Report, Failure> {
-        let loaded = self.store.load()?;
+    fn read_ledger(&self) -> Result<Report, Failure> {
+        let loaded = self.ledger.load()?;
         let checks: Vec<Check> = app::verify(&loaded.config, self.sale.as_deref())?
             .into_iter()
             .map(|check| Check { name: check.name.to_owned(), ok: check.ok, detail: check.detail })

@@ -13,6 +13,7 @@ use super::{Engine, gate_trouble, ledger_trouble};
 use crate::admission::InFlightPermit;
 use crate::gate::{self, Denial, ReserveOutcome, ShardEpoch};
 use crate::limits;
+use crate::metrics::GateMetrics;
 use crate::order::{Code, Refusal, Reservation, SaleState};
 
 /// What becomes of orders whose gate cannot be used.
@@ -95,9 +96,14 @@ impl Engine {
         u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// Shards whose gate is left aside, over all sales.
+    /// Shards that bypass their gate, over all sales.
     pub fn shards_bypassed(&self) -> usize {
         self.catalog.all().iter().map(|active| active.runtime.shards_bypassed()).sum()
+    }
+
+    /// What the gate counts, if it has servers.
+    pub fn gate_metrics(&self) -> Option<&GateMetrics> {
+        self.gate.metrics()
     }
 
     /// Servers of the gate that cannot be used now.

@@ -13,6 +13,7 @@ pub use memory::MemoryGate;
 use futures_util::future::BoxFuture;
 
 use crate::clock::UnixMs;
+use crate::metrics::GateMetrics;
 use crate::order::{Fingerprint, OrderNo, Reservation, Sale, SaleNo, SaleState, Switch, UserId};
 
 /// One shard of one sale, as the ledger last numbered it.
@@ -223,6 +224,11 @@ pub trait Gate: Send + Sync {
     /// Whether other engines may load and use it.
     fn is_shared(&self) -> bool {
         true
+    }
+
+    /// What the gate counts; `None` for a gate without servers.
+    fn metrics(&self) -> Option<&GateMetrics> {
+        None
     }
 
     /// Servers of the gate that cannot be used now.

@@ -86,7 +86,7 @@ async fn scripts_that_were_flushed_are_loaded_again_on_the_spot() {
     redis.server.run::<()>("SCRIPT FLUSH");
     redis.gate.settle(AT, &[recorded(&mine)]).await.unwrap();
     assert_eq!(redis.ask(mine).await, Ok(ReserveOutcome::Recorded { created_at: NOON }));
-    assert_eq!(redis.gate.connections(), 1);
+    assert_eq!(redis.gate.metrics().connections.get(), 1);
 }
 
 #[tokio::test]
@@ -139,7 +139,7 @@ async fn no_answer_is_an_unknown_outcome_that_asking_again_settles() {
     assert_eq!(redis.ask(mine).await, Ok(RESERVED));
     assert_eq!(redis.ask(new("a")).await, Ok(ReserveOutcome::InFlight));
     assert_eq!(redis.available().await, 99_999);
-    assert_eq!(redis.gate.connections(), 1);
+    assert_eq!(redis.gate.metrics().connections.get(), 1);
 }
 
 /// As many calls in flight on one connection as there are shards.
@@ -151,9 +151,9 @@ async fn one_stall_keeps_the_connection_however_many_calls_meet_it() {
     redis.server.run::<()>(&format!("CLIENT PAUSE {} ALL", GATE_REPLY_MS + 300));
     redis.all_unanswered().await;
     tokio::time::sleep(Duration::from_millis(400)).await;
-    assert_eq!((redis.gate.nodes_down(), redis.gate.connections()), (0, 1));
+    assert_eq!((redis.gate.nodes_down(), redis.gate.metrics().connections.get()), (0, 1));
     assert_eq!(redis.ask(new("a")).await, Ok(RESERVED));
-    assert_eq!(redis.gate.connections(), 1);
+    assert_eq!(redis.gate.metrics().connections.get(), 1);
 }
 
 #[tokio::test]
@@ -168,7 +168,7 @@ async fn a_connection_that_stays_silent_is_replaced() {
     assert!(matches!(redis.ask(new("a")).await, Err(Error::Unavailable(_))));
     redis.server.signal("CONT");
     redis.until_down(0).await;
-    assert_eq!(redis.gate.connections(), 2);
+    assert_eq!(redis.gate.metrics().connections.get(), 2);
     assert_eq!(redis.ask(new("a")).await, Ok(RESERVED));
 }
 
@@ -269,7 +269,7 @@ async fn those_who_ask_together_are_decided_together() {
     assert!(join_all(each).await.into_iter().all(|outcome| outcome == Ok(RESERVED)));
     let calls = redis.server.info("commandstats", "cmdstat_evalsha:calls=");
     assert!(calls <= 20, "{calls} calls for 2000 orders");
-    assert_eq!(redis.gate.calls(), calls);
+    assert_eq!(redis.gate.metrics().calls.get(), calls);
     let level = redis.gate.level(AT).await.unwrap();
     assert_eq!((level.available[0], level.reserved[0], level.reservations), (98_000, 0, 0));
 }

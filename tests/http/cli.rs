@@ -99,6 +99,10 @@ fn the_store_is_audited_where_it_is_and_never_made_up() {
     server.sigterm();
     assert!(server.wait().success());
     assert!(run(&["verify", "--data-dir", data_dir], 0).contains("books balance"));
+    for flags in [&["--gate", "memory"][..], &["--gate", "memory", "--data-dir", data_dir]] {
+        let refusal = run(&[&["verify"], flags].concat(), 2);
+        assert!(refusal.contains("--server"), "a gate is compared by its server: {refusal}");
+    }
     assert!(run(&["migrate", "--data-dir", data_dir], 0).contains("newest"));
 
     let nowhere = launch.home().join("typo");

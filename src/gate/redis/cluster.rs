@@ -1,7 +1,6 @@
 //! Which node has which shard: by its number where the nodes are fixed, else as the Redis Cluster says.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -178,10 +177,6 @@ impl Map {
     /// Tells that a node answered MOVED or the like.
     pub(super) fn look_again(&self) {
         self.shared.moved.notify_one();
-    }
-
-    pub(super) fn connections(&self) -> u64 {
-        self.shared.connections.load(Ordering::Relaxed)
     }
 }
 

@@ -19,7 +19,6 @@ mod wire;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use ::redis::{Cmd, RedisError, Value};
 use futures_util::future::{BoxFuture, FutureExt};
@@ -42,6 +41,7 @@ use super::{
 };
 use crate::clock::UnixMs;
 use crate::limits;
+use crate::metrics::GateMetrics;
 use crate::order::{Reservation, Sale, SaleNo, Switch};
 
 /// How shards find their node.
@@ -85,9 +85,7 @@ struct Inner {
     tasks: TaskTracker,
     /// Where the next look for overdue reservations goes on, for shards in which the last one did not reach the end.
     cursors: Mutex<HashMap<(SaleNo, u16), u64>>,
-    calls: AtomicU64,
-    failed_calls: AtomicU64,
-    requests: AtomicU64,
+    metrics: Arc<GateMetrics>,
 }
 
 impl RedisGate {
@@ -111,18 +109,10 @@ impl RedisGate {
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let guard = stop.clone().drop_guard();
         let tls = tls(&places)?;
-        let shared = Arc::new(Shared { nodes, tls, moved: Notify::new(), connections: AtomicU64::new(0) });
+        let metrics = Arc::new(GateMetrics::default());
+        let shared = Arc::new(Shared { nodes, tls, moved: Notify::new(), metrics: metrics.clone() });
         let map = Map::connect(places, shared, tasks.clone(), stop).await?;
-        let inner = Inner {
-            map,
-            ledger_id,
-            lanes: Lanes::default(),
-            tasks,
-            cursors: Mutex::default(),
-            calls: AtomicU64::new(0),
-            failed_calls: AtomicU64::new(0),
-            requests: AtomicU64::new(0),
-        };
+        let inner = Inner { map, ledger_id, lanes: Lanes::default(), tasks, cursors: Mutex::default(), metrics };
         Ok(RedisGate { inner: Arc::new(inner), _stop: guard })
     }
 
@@ -136,24 +126,9 @@ impl RedisGate {
         self.inner.map.count().1
     }
 
-    /// Connections made so far, the first of each node included.
-    pub fn connections(&self) -> u64 {
-        self.inner.map.connections()
-    }
-
-    /// Script calls made so far.
-    pub fn calls(&self) -> u64 {
-        self.inner.calls.load(Ordering::Relaxed)
-    }
-
-    /// Script calls so far that failed or were not answered.
-    pub fn failed_calls(&self) -> u64 {
-        self.inner.failed_calls.load(Ordering::Relaxed)
-    }
-
-    /// Asks carried by those calls.
-    pub fn requests(&self) -> u64 {
-        self.inner.requests.load(Ordering::Relaxed)
+    /// What the gate counted so far.
+    pub fn metrics(&self) -> &GateMetrics {
+        &self.inner.metrics
     }
 }
 
@@ -249,6 +224,10 @@ impl Gate for RedisGate {
         level.boxed()
     }
 
+    fn metrics(&self) -> Option<&GateMetrics> {
+        Some(self.metrics())
+    }
+
     fn servers_down(&self) -> usize {
         self.nodes_down()
     }
@@ -306,7 +285,8 @@ impl Inner {
         }
         if !requests.is_empty() {
             calls.push(to.reserve(turn.now_ms(), &requests));
-            self.requests.fetch_add(u64::try_from(requests.len()).unwrap_or(0), Ordering::Relaxed);
+            #[allow(clippy::cast_precision_loss, reason = "a batch has at most some hundred requests")]
+            self.metrics.batch_requests.observe(requests.len() as f64);
         }
         let mut answers = self.send(&link, calls).await.into_iter();
         let mut next = || answers.next().unwrap_or_else(|| Err(no_answer()));
@@ -335,13 +315,13 @@ impl Inner {
     }
 
     async fn send(&self, link: &Link, calls: Vec<Cmd>) -> Vec<Result<Value, Error>> {
-        self.calls.fetch_add(u64::try_from(calls.len()).unwrap_or(0), Ordering::Relaxed);
+        self.metrics.calls.add(u64::try_from(calls.len()).unwrap_or(0));
         let answers = link.send(calls).await.into_iter();
         answers.map(|answer| answer.map_err(|error| self.trouble(link, &error))).collect()
     }
 
     fn trouble(&self, link: &Link, error: &RedisError) -> Error {
-        self.failed_calls.fetch_add(1, Ordering::Relaxed);
+        self.metrics.failed_calls.add(1);
         if matches!(error.code(), Some("MOVED" | "ASK" | "CLUSTERDOWN" | "READONLY")) {
             self.map.look_again();
         }

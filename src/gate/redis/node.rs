@@ -2,7 +2,6 @@
 //! fails at once, so that orders go on without the gate.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::RwLock;
@@ -14,6 +13,7 @@ use super::address::Address;
 use super::link::{self, Link, NoLink, Opened};
 use super::{ConnectError, Error, Nodes};
 use crate::limits;
+use crate::metrics::GateMetrics;
 
 /// What all nodes share.
 pub(super) struct Shared {
@@ -21,8 +21,7 @@ pub(super) struct Shared {
     pub(super) tls: TlsConnector,
     /// Rung when keys may have moved to other nodes.
     pub(super) moved: Notify,
-    /// Connections made, the first of each node included.
-    pub(super) connections: AtomicU64,
+    pub(super) metrics: Arc<GateMetrics>,
 }
 
 pub(super) struct Node {
@@ -112,7 +111,8 @@ impl Node {
 
     async fn open(&self) -> Result<Opened, NoLink> {
         let (opened, fit) = link::open(&self.address, &self.shared.tls, self.shared.nodes).await?;
-        let is_first = self.shared.connections.fetch_add(1, Ordering::Relaxed) == 0;
+        let is_first = self.shared.metrics.connections.get() == 0;
+        self.shared.metrics.connections.add(1);
         // Once: nodes are set up alike, and a reconnection changes nothing about it.
         if let Some(advice) = fit.advice.filter(|_| is_first) {
             tracing::warn!(node = %self.address, advice, "redis node could be set up better");
