@@ -1,4 +1,4 @@
-//! The keys that tokens are checked with: secrets that whoever signs has too, or public keys out of a PEM file.
+//! The keys that verify tokens: secrets shared with the issuer, or public keys from a PEM file.
 
 use ring::hmac;
 use ring::signature::{ED25519, RSA_PKCS1_2048_8192_SHA256, UnparsedPublicKey, VerificationAlgorithm};
@@ -9,7 +9,7 @@ use crate::{limits, public_key};
 /// How tokens are signed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Algorithm {
-    /// HMAC with SHA-256: whoever can check a token can make one.
+    /// HMAC with SHA-256: a party that can verify a token can make one.
     Hs256,
     /// Ed25519.
     EdDsa,
@@ -18,9 +18,9 @@ pub enum Algorithm {
 }
 
 /// One or several keys of one algorithm, all of them good.
-pub struct Keys(Kind);
+pub struct Keys(KeyMaterial);
 
-enum Kind {
+enum KeyMaterial {
     Secrets(Vec<hmac::Key>),
     Public(Algorithm, Vec<UnparsedPublicKey<Vec<u8>>>),
 }
@@ -79,7 +79,7 @@ impl Keys {
             let fits = limits::TOKEN_SECRET_BYTES.contains(&secret.len());
             if fits { Ok(hmac::Key::new(hmac::HMAC_SHA256, secret)) } else { Err(InvalidKeys::Secret) }
         };
-        Ok(Keys(Kind::Secrets(few(secrets.map(one).collect::<Result<_, _>>()?)?)))
+        Ok(Keys(KeyMaterial::Secrets(few(secrets.map(one).collect::<Result<_, _>>()?)?)))
     }
 
     /// Keys for EdDSA or RS256 out of a PEM file with one or several `PUBLIC KEY` sections.
@@ -99,22 +99,22 @@ impl Keys {
                 _ => return Err(InvalidKeys::Section),
             }
         }
-        Ok(Keys(Kind::Public(algorithm, few(keys)?)))
+        Ok(Keys(KeyMaterial::Public(algorithm, few(keys)?)))
     }
 
     /// What the keys are for.
     pub fn algorithm(&self) -> Algorithm {
         match &self.0 {
-            Kind::Secrets(_) => Algorithm::Hs256,
-            Kind::Public(algorithm, _) => *algorithm,
+            KeyMaterial::Secrets(_) => Algorithm::Hs256,
+            KeyMaterial::Public(algorithm, _) => *algorithm,
         }
     }
 
     /// Whether one of the keys made this signature of the message.
     pub(super) fn verify(&self, message: &[u8], signature: &[u8]) -> bool {
         match &self.0 {
-            Kind::Secrets(keys) => keys.iter().any(|key| hmac::verify(key, message, signature).is_ok()),
-            Kind::Public(_, keys) => keys.iter().any(|key| key.verify(message, signature).is_ok()),
+            KeyMaterial::Secrets(keys) => keys.iter().any(|key| hmac::verify(key, message, signature).is_ok()),
+            KeyMaterial::Public(_, keys) => keys.iter().any(|key| key.verify(message, signature).is_ok()),
         }
     }
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::Failure;
+use super::CommandError;
 use crate::config::{Config, Env, Layers, Loaded};
 
 /// Every setting.
@@ -156,7 +156,7 @@ pub(super) struct LedgerFlags {
 
 impl SettingsFlags {
     /// Reads all layers.
-    pub(super) fn load(&self) -> Result<Loaded, Failure> {
+    pub(super) fn load(&self) -> Result<Loaded, CommandError> {
         let mut layers = self.store.layers()?;
         layers.flags.extend(self.given());
         layers.flags.extend(self.payments.given());
@@ -195,11 +195,11 @@ impl SettingsFlags {
 
 impl StoreFlags {
     /// Reads all layers.
-    pub(super) fn load(&self) -> Result<Loaded, Failure> {
+    pub(super) fn load(&self) -> Result<Loaded, CommandError> {
         Ok(Config::load(&self.layers()?)?)
     }
 
-    fn layers(&self) -> Result<Layers, Failure> {
+    fn layers(&self) -> Result<Layers, CommandError> {
         let mut layers = self.ledger.layers()?;
         layers.flags.extend(self.given());
         Ok(layers)
@@ -217,11 +217,11 @@ impl LedgerFlags {
     }
 
     /// Reads all layers.
-    pub(super) fn load(&self) -> Result<Loaded, Failure> {
+    pub(super) fn load(&self) -> Result<Loaded, CommandError> {
         Ok(Config::load(&self.layers()?)?)
     }
 
-    fn layers(&self) -> Result<Layers, Failure> {
+    fn layers(&self) -> Result<Layers, CommandError> {
         Ok(Layers { flags: self.given(), env: Env::of_process()?, file: self.config.clone() })
     }
 
@@ -239,20 +239,20 @@ mod tests {
     use clap::Parser;
 
     use super::*;
-    use crate::config::KEYS;
+    use crate::config::SETTINGS;
 
     #[derive(Parser)]
-    struct Line {
+    struct TestLine {
         #[command(flatten)]
         settings: SettingsFlags,
     }
 
     #[test]
     fn every_setting_has_its_flag() {
-        for key in KEYS {
+        for key in SETTINGS {
             let flag = key.flag();
             let words = if key.name == "auth.insecure_no_auth" { vec!["x", &flag] } else { vec!["x", &flag, "true"] };
-            let settings = Line::try_parse_from(words).unwrap_or_else(|error| panic!("{error}")).settings;
+            let settings = TestLine::try_parse_from(words).unwrap_or_else(|error| panic!("{error}")).settings;
             let stores = [settings.store.given(), settings.store.ledger.given()].concat();
             let given = [settings.given(), stores, settings.payments.given()].concat();
             assert_eq!(given, [(key.name, "true".to_owned())]);

@@ -1,4 +1,4 @@
-//! Who may come in, and how often: the settings of `auth` and `limits` from values to types, and the keys they name.
+//! Authentication and rates: the settings of `auth` and `limits` from values to types, and the keys they name.
 
 use std::path::Path;
 
@@ -98,7 +98,8 @@ impl Reader<'_> {
         self.read(key, &expected, Proxies::default(), |value| Proxies::parse(value.as_str()?).ok())
     }
 
-    /// How often one may come. What is `auto` depends on the mode: where anybody can be anybody, there is nobody to count.
+    /// The rate of one user or address. `auto` depends on the mode: without authentication a client may claim any user, so
+    /// there is no rate.
     pub(super) fn rate(&mut self, mode: AuthMode, per_s: [&'static str; 2], usual: u32) -> Option<Rate> {
         let [per_s, burst] = per_s;
         let per_s = self.number_or_auto(per_s, 0).unwrap_or(match mode {

@@ -15,7 +15,7 @@ use crate::payment::{Alipay, Providers, PublicKey, Standard, Wechatpay};
 const ALIPAY_KEYS: &str = "payments.alipay_public_key_file";
 const WECHATPAY_KEYS: &str = "payments.wechatpay_public_keys";
 
-/// How payment providers are recognised. A provider of which nothing is set does not exist.
+/// How the engine verifies payment providers. A provider without settings does not exist.
 #[derive(Clone, Debug, Default)]
 pub struct Payments {
     /// Active secrets of Standard Webhooks, separated by commas.
@@ -36,7 +36,7 @@ pub struct Payments {
     pub wechatpay_appid: Option<String>,
 }
 
-/// Settings that are fine one by one, but make no provider.
+/// Settings that are valid one by one, but make no provider.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unusable {
     /// The setting to look at.

@@ -20,7 +20,7 @@ pub struct Standard {
     keys: Vec<hmac::Key>,
 }
 
-/// A list of secrets that cannot be used; it does not say what stands there.
+/// A list of secrets that cannot be used; the text does not repeat it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not {expected}", expected = Standard::expected())]
 pub struct InvalidSecret;
@@ -58,8 +58,8 @@ impl Standard {
         read(id, body)
     }
 
-    /// Whether one of the listed signatures is that of an active secret. Every signature is held against every secret,
-    /// so that the time it takes tells nothing of them.
+    /// Whether one of the listed signatures is that of an active secret. Compares every signature with every secret, so
+    /// that the time it takes reveals nothing about them.
     fn has_signed(&self, id: &str, timestamp: &str, body: &[u8], signatures: &str) -> bool {
         let listed = signatures.split(' ').filter_map(|one| STANDARD.decode(one.strip_prefix("v1,")?).ok());
         let listed: Vec<Vec<u8>> = listed.take(limits::WEBHOOK_SIGNATURES_MAX).collect();
@@ -80,7 +80,7 @@ impl Standard {
 
 /// What every event has.
 #[derive(Deserialize)]
-struct Event<'a> {
+struct StandardEvent<'a> {
     #[serde(borrow)]
     r#type: Cow<'a, str>,
 }
@@ -115,9 +115,9 @@ struct FailedData<'a> {
 }
 
 /// Reads a body whose signature is good. Members that we do not know are ignored; one that we know and that stands
-/// twice is not, as nobody can say which of the two was meant.
+/// twice is not, because it would be unclear which of the two counts.
 fn read(id: &str, body: &[u8]) -> Result<Report, NotVerified> {
-    let event: Event<'_> = parse(body)?;
+    let event: StandardEvent<'_> = parse(body)?;
     let fact = match event.r#type.as_ref() {
         "payment.succeeded" => PaymentEvent::Succeeded(money(body)?),
         "payment.refunded" => PaymentEvent::Refunded(money(body)?),

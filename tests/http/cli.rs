@@ -153,7 +153,7 @@ fn a_token_that_loopback_does_not_ask_for_is_told_of() {
     let server = Launch::new().args(&["--admin-token", "0123456789abcdef"]).start();
     assert_eq!(server.operator().send(get("/admin/v1/sales")).status, 200);
     // The log is written in the background.
-    let log = eventually(|| Some(server.log()).filter(|log| log.contains("admin.token is set but not asked for")));
+    let log = eventually(|| Some(server.log()).filter(|log| log.contains("admin.token is set but not required")));
     assert!(!log.contains("0123456789abcdef"), "{log}");
     server.finish();
 }

@@ -2,7 +2,7 @@
 
 use super::ShardEpoch;
 
-/// What is kept of one shard of one sale, each part under a key of its own.
+/// What Redis stores of one shard of one sale, each part under a key of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Part {
     /// Epoch, lineage, rules, and the units per sku.
@@ -27,7 +27,7 @@ impl Part {
     }
 }
 
-/// What all keys of a shard stand under, on whatever sale: a Redis Cluster puts them on one node.
+/// The hash tag of a shard, whatever the sale: a Redis Cluster puts all its keys on one node.
 pub(super) fn tag(shard: u16) -> String {
     format!("rg:{shard}")
 }
