@@ -129,11 +129,11 @@ fn reserve_settle(known: usize, shards: u16, orders: usize) -> f64 {
     let empty = server.memory();
     runtime.block_on(place(&gate, 1, shards, known));
     let bytes = (server.memory() - empty) as f64 / known as f64;
-    let (before, calls, requests) = (server.cpu(), gate.calls(), gate.requests());
+    let (before, calls, requests) = (server.cpu(), gate.metrics().calls.get(), gate.metrics().batch_requests.sum());
     runtime.block_on(place(&gate, 2, shards, orders));
     let micros = per_order(server.cpu() - before, orders);
     // Half of the calls are settlements.
-    let batch = 2.0 * (gate.requests() - requests) as f64 / (gate.calls() - calls) as f64;
+    let batch = 2.0 * (gate.metrics().batch_requests.sum() - requests) / (gate.metrics().calls.get() - calls) as f64;
     line("reserve_settle", known, shards, micros, &format!(", {batch:.0} orders a call, {bytes:.0} bytes an order"));
     micros
 }

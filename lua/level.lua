@@ -1,12 +1,13 @@
 #!lua flags=allow-oom
--- level: what one shard holds, in whatever epoch.
--- KEYS     1 state  2 holds
+-- level: the units and reservations of one shard, in whatever epoch.
+-- KEYS     1 state  2 reservations
 -- ARGV     1 lineage
--- RETURNS  {epoch, holds, switch, then skus x {available, held}}; {0, 0} for a shard not loaded, or by another lineage
+-- RETURNS  {epoch, reservations, switch, then skus x {available, reserved}}; {0, 0} for a shard not loaded, or by another lineage
 -- KEEPS    writes nothing
 -- COST     O(skus)
 --
--- Not marked no-writes: a node that was made a replica must refuse this like the others.
+-- Not marked no-writes: a node that became a replica must refuse this script like the others.
+-- Redis stores the units of reservations in fields called held.
 local state = redis.call('HMGET', KEYS[1], 'epoch', 'lineage', 'skus', 'switch')
 if not state[1] or state[2] ~= ARGV[1] then
     return {'0', 0}
@@ -20,5 +21,5 @@ if #fields > 0 then
     level = redis.call('HMGET', KEYS[1], unpack(fields))
 end
 -- The empty field is not a reservation.
-local holds = math.max(redis.call('HLEN', KEYS[2]) - 1, 0)
-return {state[1], holds, state[4], unpack(level)}
+local reservations = math.max(redis.call('HLEN', KEYS[2]) - 1, 0)
+return {state[1], reservations, state[4], unpack(level)}

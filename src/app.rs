@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::admin::Admin;
 use crate::clock::Clock;
 use crate::config::{self, AuthMode, Config};
-use crate::engine::{self, Engine, OnGateFailure};
+use crate::engine::{self, Engine};
 use crate::intake::{HttpIntake, Intake};
 use crate::ledger::{Check, Ledger};
 use crate::metrics::Metrics;
@@ -31,7 +31,7 @@ pub fn serve(config: Config, demo: bool) -> anyhow::Result<()> {
     let ended = runtime.block_on(run(config, demo));
     let lost = logging.dropped_lines();
     if lost > 0 {
-        tracing::warn!(lost, "log lines were dropped because stderr was too slow");
+        tracing::warn!(lost, "dropped {lost} log lines because stderr was too slow");
     }
     ended
 }
@@ -54,7 +54,7 @@ pub struct Rebuilt {
 
 /// Loads the gate anew from the ledger, beside running engines.
 pub fn rebuild(config: &Config) -> anyhow::Result<Vec<Rebuilt>> {
-    if matches!(config.gate, config::Gate::Memory) {
+    if matches!(config.gate, config::GateAddress::Memory) {
         bail!("a memory gate lives and dies with its engine: there is none to rebuild; name one with --gate");
     }
     one_thread()?.block_on(async {
@@ -101,14 +101,10 @@ async fn run(config: Config, demo: bool) -> anyhow::Result<()> {
     // Asked for before anything is open, so that a signal during start-up is not lost.
     let mut stop = Stop::new()?;
     let ledger = stores::ledger(&config).await?;
-    let on_gate_failure = match config.on_gate_failure {
-        config::OnGateFailure::Ledger => OnGateFailure::Ledger,
-        config::OnGateFailure::Shed => OnGateFailure::Shed,
-    };
     let gate = stores::gate(&config, ledger.as_ref()).await?;
     let secrets: Vec<&str> = config.tokens.keys.iter().map(config::Secret::expose).collect();
     let options = engine::Options {
-        on_gate_failure,
+        on_gate_failure: config.on_gate_failure,
         tokens: PurchaseTokens::new(&secrets),
         token_ttl_ms: i64::try_from(config.tokens.ttl_s)?.saturating_mul(1000),
     };
@@ -119,7 +115,7 @@ async fn run(config: Config, demo: bool) -> anyhow::Result<()> {
     let buyers = Arc::new(HttpIntake::new(intake, providers)?);
     let token = config.admin.token.as_ref().filter(|_| !config::is_loopback(config.admin_listen));
     if token.is_none() && config.admin.token.is_some() {
-        tracing::info!("admin.token is set but not asked for: the admin listener is on loopback");
+        tracing::info!("admin.token is set but not required: the admin listener is on loopback");
     }
     let admin = Arc::new(Admin::new(engine.clone(), token.map(config::Secret::expose), config.shards)?);
     let public = listen(config.listen, "listen")?;
@@ -135,7 +131,7 @@ async fn run(config: Config, demo: bool) -> anyhow::Result<()> {
 
     let failed_task = tokio::select! {
         signal = stop.wait() => {
-            tracing::info!(signal, "stopping: readiness is off, running requests are finished, then the ledger is closed");
+            tracing::info!(signal, "{signal}: stopping; readiness is off, running requests finish, then the ledger closes");
             None
         }
         task = engine.failed() => {
@@ -145,7 +141,7 @@ async fn run(config: Config, demo: bool) -> anyhow::Result<()> {
     };
     admin.drain();
     let timeout_s = config.drain.timeout_s;
-    // On a task of its own: closing the ledger may block, and a second signal must be heard all the same.
+    // On a task of its own: closing the ledger may block, and a second signal must still end the process.
     let drained = tokio::spawn(async move {
         tokio::time::sleep(Duration::from_secs(config.drain.delay_s)).await;
         public_stop.cancel();

@@ -33,7 +33,7 @@ impl Clock {
         }
     }
 
-    /// Moves a manual clock by `by_ms`, backwards if negative; the system clock is not ours to move.
+    /// Moves a manual clock by `by_ms`, backwards if negative; it does not move the system clock.
     pub fn advance(&self, by_ms: i64) {
         if let Clock::Manual(now_ms) = self {
             now_ms.fetch_add(by_ms, Ordering::SeqCst);

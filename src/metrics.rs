@@ -12,7 +12,7 @@ use crate::order::{Code, Note, Step};
 /// Everything that is counted, per process.
 #[derive(Debug)]
 pub struct Metrics {
-    /// Orders that were recorded, whether or not their client still waited.
+    /// Orders that were recorded, whether or not the client still waited.
     pub created: Counter,
     /// Answers that were given again.
     pub replayed: Counter,
@@ -26,19 +26,19 @@ pub struct Metrics {
     pub batch_orders: Histogram,
     /// Ledger transactions that failed.
     pub append_failures: Counter,
-    /// Reservations that the sweeper handed in again.
+    /// Reservations past their lease that the sweeper appended again.
     pub rolled_forward: Counter,
     /// Moves of units between shards.
     pub transfers: Counter,
-    /// Moves and restocks whose outcome was not known at once; their units are in no shard until it is.
+    /// Moves and restocks whose outcome was unknown at first; their units are in no shard until it is known.
     pub unsettled_moves: Counter,
-    /// Orders that went to the ledger past a gate that was out.
+    /// Orders that bypassed a gate which could not be used.
     pub bypassed_orders: Counter,
-    /// Shards that were loaded anew because gate and ledger did not fit.
+    /// Shards that were loaded anew because gate and ledger differed.
     pub reconciled: Counter,
-    /// Batches whose outcome the gate could not be told; their leases run out.
+    /// Batches whose settlements the gate did not take; their leases run out.
     pub settles_lost: Counter,
-    /// Times that units which came back in the ledger could not be given back to the gate.
+    /// Times that the gate did not take units which the ledger took back.
     pub returns_lost: Counter,
     /// Steps of orders by [`Step`].
     steps: Vec<Counter>,
@@ -46,6 +46,30 @@ pub struct Metrics {
     reports: Vec<Counter>,
     /// Handlers that panicked.
     pub panics: Counter,
+}
+
+/// What a gate in Redis counts, per process.
+#[derive(Debug)]
+pub struct GateMetrics {
+    /// Script calls sent.
+    pub calls: Counter,
+    /// Script calls that failed or got no answer.
+    pub failed_calls: Counter,
+    /// Reserve requests in one script call.
+    pub batch_requests: Histogram,
+    /// Connections made, the first of each node included.
+    pub connections: Counter,
+}
+
+impl Default for GateMetrics {
+    fn default() -> Self {
+        GateMetrics {
+            calls: Counter::default(),
+            failed_calls: Counter::default(),
+            batch_requests: Histogram::new(&ORDERS),
+            connections: Counter::default(),
+        }
+    }
 }
 
 impl Default for Metrics {
@@ -84,7 +108,7 @@ impl Metrics {
         }
     }
 
-    /// Counts steps that orders took because somebody asked, or time passed.
+    /// Counts steps that orders took on request, or because time ran out.
     pub fn step(&self, step: Step, count: u64) {
         if let Some(counter) = self.steps(step) {
             counter.add(count);
@@ -165,6 +189,12 @@ impl Histogram {
         }
     }
 
+    /// The sum of all values so far.
+    #[allow(clippy::cast_precision_loss, reason = "a sum is read by a person or a chart")]
+    pub fn sum(&self) -> f64 {
+        self.sum_millionths.load(Ordering::Relaxed) as f64 / 1e6
+    }
+
     /// Counts one value, not negative.
     pub fn observe(&self, value: f64) {
         let at = self.bounds.iter().position(|bound| value <= *bound).unwrap_or(self.bounds.len());
@@ -186,9 +216,7 @@ impl EncodeMetric for &Histogram {
         let bounds = self.bounds.iter().copied().chain([f64::INFINITY]);
         let buckets: Vec<(f64, u64)> = bounds.zip(counts).collect();
         let count = buckets.iter().map(|(_, count)| count).sum();
-        #[allow(clippy::cast_precision_loss, reason = "a sum is read by a person or a chart")]
-        let sum = self.sum_millionths.load(Ordering::Relaxed) as f64 / 1e6;
-        encoder.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)
+        encoder.encode_histogram::<NoLabelSet>(self.sum(), count, &buckets, None)
     }
 
     fn metric_type(&self) -> MetricType {

@@ -54,33 +54,35 @@ impl Collector for Counted {
         page.counter("ledger_append_failures", "Ledger transactions that failed", &metrics.append_failures)?;
         page.counter(
             "rolled_forward_orders",
-            "Reservations handed in again past their lease",
+            "Reservations past their lease that the sweeper appended again",
             &metrics.rolled_forward,
         )?;
         page.counter("transfers", "Moves of units between shards", &metrics.transfers)?;
-        page.counter(
-            "unsettled_moves",
-            "Moves of units whose outcome was not known at once",
-            &metrics.unsettled_moves,
-        )?;
+        page.counter("unsettled_moves", "Moves of units whose outcome was unknown at first", &metrics.unsettled_moves)?;
         page.counter(
             "ungated_orders",
-            "Orders that went to the ledger past a gate that was out",
+            "Orders that bypassed a gate which could not be used",
             &metrics.bypassed_orders,
         )?;
-        page.counter("reconciled_shards", "Shards loaded anew: gate and ledger did not fit", &metrics.reconciled)?;
-        page.counter("settles_lost", "Batches whose outcome the gate could not be told", &metrics.settles_lost)?;
+        page.counter("reconciled_shards", "Shards loaded anew because gate and ledger differed", &metrics.reconciled)?;
+        page.counter("settles_lost", "Batches whose settlements the gate did not take", &metrics.settles_lost)?;
         let steps = Step::ALL.iter().filter_map(|step| Some((step.as_str(), metrics.steps(*step)?)));
-        page.family("steps", "Steps that orders were asked to take, or took when time ran out", "step", steps)?;
+        page.family("steps", "Steps that orders took on request, or because time ran out", "step", steps)?;
         let reports = Note::ALL.iter().filter_map(|note| Some((note.as_str(), metrics.reports(*note)?)));
-        page.family("payment_reports", "Reports of payment providers by what became of them", "note", reports)?;
-        page.counter("returns_lost", "Times that the gate could not be given units back", &metrics.returns_lost)?;
+        page.family("payment_reports", "Reports of payment providers by their note", "note", reports)?;
+        page.counter("returns_lost", "Times that the gate did not take returned units", &metrics.returns_lost)?;
         page.counter("handler_panics", "Handlers that panicked", &metrics.panics)?;
         page.bugs()?;
         let (in_flight, waiting) = self.0.depths();
         page.gauge("orders_in_flight", "Orders between reservation and answer", in_flight)?;
         page.gauge("requests_waiting", "Requests that wait for an order in flight", waiting)?;
-        page.gauge("gate_shards_out", "Shards whose gate is left aside", self.0.shards_bypassed())?;
+        if let Some(gate) = self.0.gate_metrics() {
+            page.counter("gate_calls", "Script calls to servers of the gate", &gate.calls)?;
+            page.counter("gate_failed_calls", "Script calls that failed or got no answer", &gate.failed_calls)?;
+            page.histogram("gate_batch_requests", "Reserve requests in one script call", &gate.batch_requests)?;
+            page.counter("gate_connections", "Connections made to servers of the gate", &gate.connections)?;
+        }
+        page.gauge("gate_shards_out", "Shards that bypass their gate", self.0.shards_bypassed())?;
         page.gauge("gate_servers_down", "Servers of the gate that cannot be used", self.0.gate_servers_down())?;
         page.gauge("ledger_well", "1 if the last ledger transaction went well", usize::from(self.0.is_well()))
     }

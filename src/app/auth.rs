@@ -1,4 +1,4 @@
-//! Who may come in, as the settings say.
+//! The authenticator and the rates that the settings describe.
 
 use anyhow::anyhow;
 

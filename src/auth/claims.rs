@@ -10,10 +10,10 @@ use super::error::InvalidToken;
 use crate::limits;
 use crate::order::UserId;
 
-/// The members of an object, each of which was there once. Members within members are nobody's business here.
-pub(super) struct Members(BTreeMap<String, Value>);
+/// The members of an object, each of which appears once. Nested members are not examined.
+pub(super) struct ClaimMembers(BTreeMap<String, Value>);
 
-impl Members {
+impl ClaimMembers {
     /// Reads an object, and nothing behind it.
     pub(super) fn read(json: &[u8]) -> Option<Self> {
         serde_json::from_slice(json).ok()
@@ -75,25 +75,25 @@ fn whole(value: &Value, round: fn(f64) -> f64) -> Option<i64> {
     seconds.filter(|seconds| *seconds >= 0)
 }
 
-impl<'de> Deserialize<'de> for Members {
+impl<'de> Deserialize<'de> for ClaimMembers {
     fn deserialize<D: Deserializer<'de>>(object: D) -> Result<Self, D::Error> {
         struct Once;
 
         impl<'de> Visitor<'de> for Once {
-            type Value = Members;
+            type Value = ClaimMembers;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("an object")
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Members, A::Error> {
+            fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<ClaimMembers, A::Error> {
                 let mut members = BTreeMap::new();
                 while let Some((name, value)) = object.next_entry::<String, Value>()? {
                     if members.insert(name, value).is_some() {
                         return Err(A::Error::custom("a member twice"));
                     }
                 }
-                Ok(Members(members))
+                Ok(ClaimMembers(members))
             }
         }
 

@@ -7,7 +7,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::header::{self, HeaderMap};
 
-use super::claims::Members;
+use super::claims::ClaimMembers;
 use super::error::InvalidToken;
 use super::jwt_keys::Keys;
 use crate::http::single;
@@ -34,7 +34,7 @@ impl Jwt {
     /// The user of the token in `headers` at this time, in seconds since 1970.
     pub(super) fn user(&self, headers: &HeaderMap, now_s: i64) -> Result<UserId, InvalidToken> {
         let payload = self.signed_payload(token(headers)?)?;
-        let claims = Members::read(&payload).ok_or(InvalidToken::Claims)?;
+        let claims = ClaimMembers::read(&payload).ok_or(InvalidToken::Claims)?;
         claims.valid_at(now_s)?;
         if self.issuer.as_deref().is_some_and(|issuer| claims.text("iss") != Some(issuer)) {
             return Err(InvalidToken::Issuer);
@@ -57,7 +57,7 @@ impl Jwt {
             return Err(InvalidToken::Malformed);
         };
         // Which key it was (`kid`) is not asked: the few there are are all tried.
-        let header = Members::read(&decoded(head)?).ok_or(InvalidToken::Malformed)?;
+        let header = ClaimMembers::read(&decoded(head)?).ok_or(InvalidToken::Malformed)?;
         if header.text("alg") != Some(self.keys.algorithm().as_str()) {
             return Err(InvalidToken::Algorithm);
         }

@@ -1,4 +1,4 @@
-//! The keys that tokens are checked with: secrets that whoever signs has too, or public keys out of a PEM file.
+//! The keys that verify tokens: secrets shared with the issuer, or public keys from a PEM file.
 
 use ring::hmac;
 use ring::signature::{ED25519, RSA_PKCS1_2048_8192_SHA256, UnparsedPublicKey, VerificationAlgorithm};
@@ -9,7 +9,7 @@ use crate::{limits, spki};
 /// How tokens are signed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Algorithm {
-    /// HMAC with SHA-256: whoever can check a token can make one.
+    /// HMAC with SHA-256: a party that can verify a token can make one.
     Hs256,
     /// Ed25519.
     EdDsa,
@@ -18,9 +18,9 @@ pub enum Algorithm {
 }
 
 /// One or several keys of one algorithm, all of them good.
-pub struct Keys(Kind);
+pub struct Keys(KeyMaterial);
 
-enum Kind {
+enum KeyMaterial {
     Secrets(Vec<hmac::Key>),
     Public(Algorithm, Vec<UnparsedPublicKey<Vec<u8>>>),
 }
@@ -31,11 +31,11 @@ pub enum InvalidKeys {
     /// None at all.
     #[error("there is no key")]
     None,
-    /// More than [`limits::TOKEN_KEYS_MAX`].
-    #[error("there are more than 8 keys")]
+    /// More than [`limits::ACTIVE_KEYS_MAX`].
+    #[error("there are more than {} keys", limits::ACTIVE_KEYS_MAX)]
     TooMany,
-    /// A secret that is too short or too long.
-    #[error("each secret must have 32 to 1024 bytes")]
+    /// A secret outside [`limits::TOKEN_SECRET_BYTES`].
+    #[error("each secret must have {} to {} bytes", limits::TOKEN_SECRET_BYTES.start(), limits::TOKEN_SECRET_BYTES.end())]
     Secret,
     /// Something that only looks like PEM.
     #[error("it is not PEM")]
@@ -46,8 +46,8 @@ pub enum InvalidKeys {
     /// A key for another algorithm.
     #[error("a key is of another kind than auth.jwt_algorithm asks for")]
     Kind,
-    /// An RSA key that is too short or too long.
-    #[error("an RSA key must have 2048 to 8192 bits")]
+    /// An RSA key outside [`limits::RSA_BITS`].
+    #[error("an RSA key must have {} to {} bits", limits::RSA_BITS.start(), limits::RSA_BITS.end())]
     RsaBits,
 }
 
@@ -79,7 +79,7 @@ impl Keys {
             let fits = limits::TOKEN_SECRET_BYTES.contains(&secret.len());
             if fits { Ok(hmac::Key::new(hmac::HMAC_SHA256, secret)) } else { Err(InvalidKeys::Secret) }
         };
-        Ok(Keys(Kind::Secrets(few(secrets.map(one).collect::<Result<_, _>>()?)?)))
+        Ok(Keys(KeyMaterial::Secrets(few(secrets.map(one).collect::<Result<_, _>>()?)?)))
     }
 
     /// Keys for EdDSA or RS256 out of a PEM file with one or several `PUBLIC KEY` sections.
@@ -99,22 +99,22 @@ impl Keys {
                 _ => return Err(InvalidKeys::Section),
             }
         }
-        Ok(Keys(Kind::Public(algorithm, few(keys)?)))
+        Ok(Keys(KeyMaterial::Public(algorithm, few(keys)?)))
     }
 
     /// What the keys are for.
     pub fn algorithm(&self) -> Algorithm {
         match &self.0 {
-            Kind::Secrets(_) => Algorithm::Hs256,
-            Kind::Public(algorithm, _) => *algorithm,
+            KeyMaterial::Secrets(_) => Algorithm::Hs256,
+            KeyMaterial::Public(algorithm, _) => *algorithm,
         }
     }
 
     /// Whether one of the keys made this signature of the message.
     pub(super) fn verify(&self, message: &[u8], signature: &[u8]) -> bool {
         match &self.0 {
-            Kind::Secrets(keys) => keys.iter().any(|key| hmac::verify(key, message, signature).is_ok()),
-            Kind::Public(_, keys) => keys.iter().any(|key| key.verify(message, signature).is_ok()),
+            KeyMaterial::Secrets(keys) => keys.iter().any(|key| hmac::verify(key, message, signature).is_ok()),
+            KeyMaterial::Public(_, keys) => keys.iter().any(|key| key.verify(message, signature).is_ok()),
         }
     }
 }
@@ -122,7 +122,7 @@ impl Keys {
 fn few<K>(keys: Vec<K>) -> Result<Vec<K>, InvalidKeys> {
     match keys.len() {
         0 => Err(InvalidKeys::None),
-        1..=limits::TOKEN_KEYS_MAX => Ok(keys),
+        1..=limits::ACTIVE_KEYS_MAX => Ok(keys),
         _ => Err(InvalidKeys::TooMany),
     }
 }
@@ -139,7 +139,7 @@ fn public_key(algorithm: Algorithm, der: &[u8]) -> Result<&[u8], InvalidKeys> {
         Algorithm::EdDsa if kind == IS_ED25519 && key.len() == ring::signature::ED25519_PUBLIC_KEY_LEN => Ok(key),
         Algorithm::Rs256 if kind == IS_RSA => {
             let bits = spki::rsa_bits(key).ok_or(InvalidKeys::Pem)?;
-            if limits::TOKEN_RSA_BITS.contains(&bits) { Ok(key) } else { Err(InvalidKeys::RsaBits) }
+            if limits::RSA_BITS.contains(&bits) { Ok(key) } else { Err(InvalidKeys::RsaBits) }
         }
         _ => Err(InvalidKeys::Kind),
     }

@@ -19,14 +19,14 @@ use http::header::HeaderMap;
 use crate::clock::{Clock, UnixMs};
 use crate::order::{Code, Refusal, UserId};
 
-/// Finds out who is asking.
+/// Authenticates requests.
 pub struct Authenticator {
     mode: Mode,
     proxies: Proxies,
     clock: Clock,
 }
 
-/// Who says who is asking.
+/// Where the user of a request comes from.
 pub enum Mode {
     /// The request itself, in `X-User-Id` or in its body: development and load tests.
     None,
@@ -36,7 +36,7 @@ pub enum Mode {
     Gateway,
 }
 
-/// Somebody who asks.
+/// The sender of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Caller {
     /// A user, by a signature or by a trusted proxy.
@@ -47,12 +47,12 @@ pub enum Caller {
 }
 
 impl Authenticator {
-    /// An authenticator; `clock` tells whether tokens are valid yet or still.
+    /// An authenticator; `clock` decides whether tokens are valid yet or still.
     pub fn new(mode: Mode, proxies: Proxies, clock: Clock) -> Self {
         Authenticator { mode, proxies, clock }
     }
 
-    /// Who sent a request with these headers from `peer`.
+    /// The sender of a request with these headers from `peer`.
     pub fn caller(&self, peer: IpAddr, headers: &HeaderMap) -> Result<Caller, Refusal> {
         match &self.mode {
             Mode::None => Ok(Caller::Claimed(gateway::user(headers))),

@@ -30,7 +30,7 @@ pub struct InvalidProxies;
 
 impl Proxies {
     /// Reads addresses and networks such as `10.0.0.0/8`, separated by commas. An empty text is an empty list. A network of
-    /// everybody, and one that is not written as its first address, is refused: it was hardly meant.
+    /// every address, and one that is not written as its first address, is refused as a likely mistake.
     pub fn parse(text: &str) -> Result<Self, InvalidProxies> {
         if text.trim().is_empty() {
             return Ok(Proxies::default());
@@ -40,12 +40,12 @@ impl Proxies {
         if networks.len() > limits::PROXIES_MAX { Err(InvalidProxies) } else { Ok(Proxies(networks)) }
     }
 
-    /// Whether nobody is trusted.
+    /// Whether no proxy is trusted.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Whether this is a trusted proxy. An IPv4 address in IPv6 clothes is judged as the IPv4 address.
+    /// Whether this is a trusted proxy. An IPv4-mapped IPv6 address counts as the IPv4 address.
     pub fn trusts(&self, address: IpAddr) -> bool {
         let (bits, width) = bits(address.to_canonical());
         self.0.iter().any(|network| network.holds(bits, width))
@@ -80,7 +80,7 @@ impl Network {
         let (first, width) = bits(address.to_canonical());
         let same = match same {
             None => width,
-            // 96 of the bits of an IPv4 address in IPv6 clothes are the clothes.
+            // An IPv4-mapped IPv6 address has 96 bits before those of the IPv4 address.
             Some(same) if same.bytes().all(|byte| byte.is_ascii_digit()) => {
                 let same: u32 = same.parse().map_err(|_| InvalidProxies)?;
                 same.checked_sub(width_written - width).ok_or(InvalidProxies)?
@@ -178,7 +178,7 @@ mod tests {
             proxies("10.0.0.0/8").client(peer.parse().unwrap(), &headers).map(|address| address.to_string())
         };
         let some = |text: &str| Some(text.to_owned());
-        // Nobody but a proxy is believed.
+        // Only a trusted proxy is believed.
         assert_eq!(client("192.0.2.1", &["198.51.100.7"]), some("192.0.2.1"));
         assert_eq!(client("10.0.0.1", &["198.51.100.7"]), some("198.51.100.7"));
         assert_eq!(client("::ffff:10.0.0.1", &["::ffff:198.51.100.7"]), some("198.51.100.7"));
@@ -188,7 +188,7 @@ mod tests {
         assert_eq!(client("10.0.0.1", &["[2001:db8::7]:4711"]), some("2001:db8::7"));
         assert_eq!(client("10.0.0.1", &["[2001:db8::7]"]), some("2001:db8::7"));
         assert_eq!(client("10.0.0.1", &["2001:db8::7"]), some("2001:db8::7"));
-        // Named by nobody whom we trust.
+        // No trusted proxy named it.
         assert_eq!(client("10.0.0.1", &[]), None);
         assert_eq!(client("10.0.0.1", &["10.0.0.2"]), None);
         assert_eq!(client("10.0.0.1", &["198.51.100.7, unknown"]), None);

@@ -15,7 +15,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio::net::TcpStream;
 
-use super::Failure;
+use super::CommandError;
 use super::screen::plain;
 use crate::config::{ADMIN_TOKEN_VARIABLE, Env, SERVER_VARIABLE, Secret};
 use crate::limits;
@@ -54,7 +54,7 @@ enum Listener {
 }
 
 /// What the server answered, if it was no refusal.
-pub(super) struct Answer {
+pub(super) struct ServerAnswer {
     /// 200 or another 2xx.
     pub(super) status: StatusCode,
     body: Bytes,
@@ -62,7 +62,7 @@ pub(super) struct Answer {
 
 /// The part of a problem document that is printed.
 #[derive(Deserialize)]
-struct Problem {
+struct ServerProblem {
     title: String,
     code: String,
     #[serde(default)]
@@ -71,7 +71,7 @@ struct Problem {
 
 impl ServerFlags {
     /// The server that flags, environment and default agree on.
-    pub(super) fn client(&self) -> Result<Client, Failure> {
+    pub(super) fn client(&self) -> Result<Client, CommandError> {
         let env = Env::of_process()?;
         let server = self.server.as_deref().or_else(|| env.get(SERVER_VARIABLE)).unwrap_or(SERVER_DEFAULT);
         let token = self.admin_token.as_deref().or_else(|| env.get(ADMIN_TOKEN_VARIABLE));
@@ -81,13 +81,13 @@ impl ServerFlags {
 
 impl Client {
     /// A client of the public listener.
-    pub(super) fn public(server: &str) -> Result<Client, Failure> {
+    pub(super) fn public(server: &str) -> Result<Client, CommandError> {
         Ok(Client { listener: Listener::Public, ..Client::new(server, None)? })
     }
 
     /// Checks the address; connects to nothing yet.
-    fn new(server: &str, token: Option<Secret>) -> Result<Client, Failure> {
-        let wrong = || Failure::Usage(format!("--server {}: must be http://HOST:PORT", plain(server)));
+    fn new(server: &str, token: Option<Secret>) -> Result<Client, CommandError> {
+        let wrong = || CommandError::Usage(format!("--server {}: must be http://HOST:PORT", plain(server)));
         let uri: Uri = server.parse().map_err(|_| wrong())?;
         let authority = uri.authority().ok_or_else(wrong)?;
         let is_bare = uri.path() == "/" && uri.query().is_none() && !authority.as_str().contains('@');
@@ -106,23 +106,23 @@ impl Client {
     }
 
     /// Asks for `path`, query included.
-    pub(super) fn get(&self, path: &str) -> Result<Answer, Failure> {
+    pub(super) fn get(&self, path: &str) -> Result<ServerAnswer, CommandError> {
         self.call(self.request(Method::GET, path, Bytes::new())?, limits::CLIENT_CALL_S)
     }
 
     /// Asks for an audit, which takes its time.
-    pub(super) fn audit(&self, path: &str) -> Result<Answer, Failure> {
+    pub(super) fn audit(&self, path: &str) -> Result<ServerAnswer, CommandError> {
         self.call(self.request(Method::GET, path, Bytes::new())?, limits::CLIENT_AUDIT_S)
     }
 
     /// Sends `body`, which is JSON.
-    pub(super) fn post(&self, path: &str, body: impl Into<Bytes>) -> Result<Answer, Failure> {
+    pub(super) fn post(&self, path: &str, body: impl Into<Bytes>) -> Result<ServerAnswer, CommandError> {
         self.call(self.request(Method::POST, path, body.into())?, limits::CLIENT_CALL_S)
     }
 
-    fn request(&self, method: Method, path: &str, body: Bytes) -> Result<Request<Full<Bytes>>, Failure> {
+    fn request(&self, method: Method, path: &str, body: Bytes) -> Result<Request<Full<Bytes>>, CommandError> {
         let mut request = Request::new(Full::new(body));
-        *request.uri_mut() = path.parse().map_err(|_| Failure::Usage(format!("no path: {}", plain(path))))?;
+        *request.uri_mut() = path.parse().map_err(|_| CommandError::Usage(format!("no path: {}", plain(path))))?;
         let headers = request.headers_mut();
         headers.insert(HOST, self.authority.clone());
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
@@ -137,11 +137,11 @@ impl Client {
         Ok(request)
     }
 
-    fn call(&self, request: Request<Full<Bytes>>, seconds: u64) -> Result<Answer, Failure> {
+    fn call(&self, request: Request<Full<Bytes>>, seconds: u64) -> Result<ServerAnswer, CommandError> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
-            .map_err(|error| Failure::NotDone(format!("cannot start the client: {error}")))?;
+            .map_err(|error| CommandError::NotDone(format!("cannot start the client: {error}")))?;
         let is_change = request.method() != Method::GET;
         let exchange = async { tokio::time::timeout(Duration::from_secs(seconds), self.exchange(request)).await };
         let result = runtime.block_on(exchange);
@@ -155,7 +155,7 @@ impl Client {
         if answer.status.is_success() { Ok(answer) } else { Err(self.listener.refusal(&answer)) }
     }
 
-    async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<Answer, Failure> {
+    async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<ServerAnswer, CommandError> {
         let is_change = request.method() != Method::GET;
         let broken = |error: &dyn std::error::Error| self.no_answer(&error.to_string(), is_change);
         let (mut sender, connection) =
@@ -164,9 +164,9 @@ impl Client {
             let response = sender.send_request(request).await.map_err(|error| broken(&error))?;
             let status = response.status();
             let body = Limited::new(response.into_body(), limits::CLIENT_ANSWER_BYTES_MAX).collect().await;
-            Ok(Answer { status, body: body.map_err(|error| broken(error.as_ref()))?.to_bytes() })
+            Ok(ServerAnswer { status, body: body.map_err(|error| broken(error.as_ref()))?.to_bytes() })
         };
-        // The connection only has to be kept going: how it ends is told to the request that waits on it.
+        // The task only drives the connection: the waiting request learns how it ends.
         let keep_going = async {
             drop(connection.await);
             pending().await
@@ -177,7 +177,7 @@ impl Client {
         }
     }
 
-    async fn connect(&self) -> Result<TcpStream, Failure> {
+    async fn connect(&self) -> Result<TcpStream, CommandError> {
         let connect = TcpStream::connect((self.host.as_str(), self.port));
         match tokio::time::timeout(Duration::from_secs(limits::CLIENT_CONNECT_S), connect).await {
             Ok(Ok(stream)) => Ok(stream),
@@ -189,22 +189,22 @@ impl Client {
         }
     }
 
-    fn unreachable(&self, why: &str) -> Failure {
-        Failure::Unreachable(format!("cannot reach {}: {why}; is `rushgate serve` running?", self.server))
+    fn unreachable(&self, why: &str) -> CommandError {
+        CommandError::Unreachable(format!("cannot reach {}: {why}; is `rushgate serve` running?", self.server))
     }
 
     /// The request may have arrived: the outcome of a change is unknown, and every call that is made here is safe to repeat.
-    fn no_answer(&self, why: &str, is_change: bool) -> Failure {
+    fn no_answer(&self, why: &str, is_change: bool) -> CommandError {
         let advice = if is_change { "; it may have been done: the same command again settles it" } else { "" };
-        Failure::Unreachable(format!("no answer from {}: {}{advice}", self.server, plain(why)))
+        CommandError::Unreachable(format!("no answer from {}: {}{advice}", self.server, plain(why)))
     }
 }
 
-impl Answer {
+impl ServerAnswer {
     /// The body as the type that the contract promises.
-    pub(super) fn read<T: DeserializeOwned>(&self) -> Result<T, Failure> {
+    pub(super) fn read<T: DeserializeOwned>(&self) -> Result<T, CommandError> {
         serde_json::from_slice(&self.body)
-            .map_err(|error| Failure::NotDone(format!("the server's answer is not what was expected: {error}")))
+            .map_err(|error| CommandError::NotDone(format!("the server's answer is not what was expected: {error}")))
     }
 
     /// The body as it came, for `--json`.
@@ -213,15 +213,15 @@ impl Answer {
     }
 }
 
-fn bearer(token: &Secret) -> Result<HeaderValue, Failure> {
+fn bearer(token: &Secret) -> Result<HeaderValue, CommandError> {
     let mut value = HeaderValue::try_from(format!("Bearer {}", token.expose()))
-        .map_err(|_| Failure::Usage("the admin token holds a character that a header cannot".to_owned()))?;
+        .map_err(|_| CommandError::Usage("the admin token holds a character that a header cannot".to_owned()))?;
     value.set_sensitive(true);
     Ok(value)
 }
 
 impl Listener {
-    fn refusal(self, answer: &Answer) -> Failure {
+    fn refusal(self, answer: &ServerAnswer) -> CommandError {
         let (hint, listener) = match (self, answer.status) {
             (Listener::Admin, StatusCode::UNAUTHORIZED) => ("; set RUSHGATE_ADMIN_TOKEN or --admin-token", "admin"),
             (Listener::Public, StatusCode::UNAUTHORIZED) => {
@@ -230,12 +230,12 @@ impl Listener {
             (Listener::Admin, _) => ("", "admin"),
             (Listener::Public, _) => ("", "public"),
         };
-        let text = match serde_json::from_slice::<Problem>(&answer.body) {
-            Ok(Problem { title, code, detail: Some(detail) }) => format!("{title} ({code}): {detail}"),
-            Ok(Problem { title, code, detail: None }) => format!("{title} ({code})"),
+        let text = match serde_json::from_slice::<ServerProblem>(&answer.body) {
+            Ok(ServerProblem { title, code, detail: Some(detail) }) => format!("{title} ({code}): {detail}"),
+            Ok(ServerProblem { title, code, detail: None }) => format!("{title} ({code})"),
             Err(_) => format!("HTTP {}, which is not an answer of rushgate's {listener} listener", answer.status),
         };
-        Failure::NotDone(format!("refused: {}{hint}", plain(&text)))
+        CommandError::NotDone(format!("refused: {}{hint}", plain(&text)))
     }
 }
 

@@ -3,7 +3,7 @@
 use clap::Subcommand;
 
 use super::settings::SettingsFlags;
-use super::{Failure, screen};
+use super::{CommandError, screen};
 
 /// Show or check the settings that `serve` would run with
 #[derive(Subcommand)]
@@ -11,7 +11,7 @@ use super::{Failure, screen};
 EXAMPLES
   rushgate config print
   rushgate config check --config /etc/rushgate.toml")]
-pub(super) enum Config {
+pub(super) enum ConfigCommand {
     /// Print every setting as TOML, with where its value came from; secrets are hidden
     #[command(after_help = "\
 EXAMPLES
@@ -32,10 +32,10 @@ EXAMPLES
     },
 }
 
-impl Config {
-    pub(super) fn run(&self) -> Result<(), Failure> {
+impl ConfigCommand {
+    pub(super) fn run(&self) -> Result<(), CommandError> {
         match self {
-            Config::Print { settings } => {
+            ConfigCommand::Print { settings } => {
                 let loaded = settings.load()?;
                 let lines: Vec<_> =
                     loaded.lines().map(|line| (format!("{} = {}", line.key, line.value), line.origin)).collect();
@@ -44,7 +44,7 @@ impl Config {
                     lines.iter().map(|(setting, origin)| format!("{setting:width$}  # {origin}")).collect();
                 screen::out(&text.join("\n"))
             }
-            Config::Check { settings } => {
+            ConfigCommand::Check { settings } => {
                 settings.load()?.check()?;
                 screen::out("settings are fine")
             }

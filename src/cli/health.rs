@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::client::ServerFlags;
-use super::{Failure, screen};
+use super::{CommandError, screen};
 
 /// Ask a running server whether it is ready: exit code 0 if it is
 #[derive(Args)]
@@ -21,7 +21,7 @@ pub(super) struct Health {
 }
 
 impl Health {
-    pub(super) fn run(&self) -> Result<(), Failure> {
+    pub(super) fn run(&self) -> Result<(), CommandError> {
         let (path, word) = if self.live { ("/healthz", "live") } else { ("/readyz", "ready") };
         self.server.client()?.get(path)?;
         screen::out(word)

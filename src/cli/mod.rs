@@ -61,21 +61,21 @@ enum Command {
     Serve(Box<serve::Serve>),
     Migrate(Box<serve::Migrate>),
     #[command(subcommand)]
-    Sale(Box<sale::Sale>),
+    Sale(Box<sale::SaleCommand>),
     #[command(subcommand)]
-    Order(order::Order),
+    Order(order::OrderCommand),
     Verify(verify::Verify),
     Rebuild(rebuild::Rebuild),
     #[command(subcommand)]
-    Token(token::Token),
+    Token(token::TokenCommand),
     Health(health::Health),
     #[command(subcommand)]
-    Config(Box<config::Config>),
+    Config(Box<config::ConfigCommand>),
     Completions(completions::Completions),
 }
 
 impl Command {
-    fn run(self) -> Result<(), Failure> {
+    fn run(self) -> Result<(), CommandError> {
         match self {
             Command::Serve(serve) => serve.run(),
             Command::Migrate(migrate) => migrate.run(),
@@ -93,7 +93,7 @@ impl Command {
 
 /// Why a command failed. The kind is the exit code, the text goes to stderr.
 #[derive(Debug)]
-enum Failure {
+enum CommandError {
     /// The server said no, or a store or listener failed.
     NotDone(String),
     /// The books do not balance; the report has been printed.
@@ -104,31 +104,33 @@ enum Failure {
     Unreachable(String),
 }
 
-impl Failure {
+impl CommandError {
     fn report(&self) -> ExitCode {
         let code = match self {
-            Failure::NotDone(_) | Failure::Unbalanced => 1,
-            Failure::Usage(_) => 2,
-            Failure::Unreachable(_) => 3,
+            CommandError::NotDone(_) | CommandError::Unbalanced => 1,
+            CommandError::Usage(_) => 2,
+            CommandError::Unreachable(_) => 3,
         };
         match self {
-            Failure::NotDone(text) | Failure::Usage(text) | Failure::Unreachable(text) => screen::err(text),
-            Failure::Unbalanced => {}
+            CommandError::NotDone(text) | CommandError::Usage(text) | CommandError::Unreachable(text) => {
+                screen::err(text)
+            }
+            CommandError::Unbalanced => {}
         }
         ExitCode::from(code)
     }
 }
 
-impl From<crate::config::Error> for Failure {
+impl From<crate::config::Error> for CommandError {
     fn from(error: crate::config::Error) -> Self {
-        Failure::Usage(error.to_string())
+        CommandError::Usage(error.to_string())
     }
 }
 
 /// Trouble that the composition code reports.
-impl From<anyhow::Error> for Failure {
+impl From<anyhow::Error> for CommandError {
     fn from(error: anyhow::Error) -> Self {
-        Failure::NotDone(format!("{error:#}"))
+        CommandError::NotDone(format!("{error:#}"))
     }
 }
 
@@ -177,10 +179,10 @@ mod tests {
 
     #[test]
     fn exit_codes_are_those_of_the_help() {
-        let code = |failure: Failure| format!("{:?}", failure.report());
-        assert_eq!(code(Failure::NotDone(String::new())), format!("{:?}", ExitCode::from(1)));
-        assert_eq!(code(Failure::Unbalanced), format!("{:?}", ExitCode::from(1)));
-        assert_eq!(code(Failure::Usage(String::new())), format!("{:?}", ExitCode::from(2)));
-        assert_eq!(code(Failure::Unreachable(String::new())), format!("{:?}", ExitCode::from(3)));
+        let code = |failure: CommandError| format!("{:?}", failure.report());
+        assert_eq!(code(CommandError::NotDone(String::new())), format!("{:?}", ExitCode::from(1)));
+        assert_eq!(code(CommandError::Unbalanced), format!("{:?}", ExitCode::from(1)));
+        assert_eq!(code(CommandError::Usage(String::new())), format!("{:?}", ExitCode::from(2)));
+        assert_eq!(code(CommandError::Unreachable(String::new())), format!("{:?}", ExitCode::from(3)));
     }
 }

@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::client::ServerFlags;
 use super::sale::name;
 use super::table::table;
-use super::{Failure, screen};
+use super::{CommandError, screen};
 use crate::order::{Key, UserId};
 
 /// The members of an order, in the order in which they are shown.
@@ -32,7 +32,7 @@ const MEMBERS: &[&str] = &[
 EXAMPLES
   rushgate order show 01J8ZQ5W6T9V3K7M2N4P8R0S1X
   rushgate order find --sale demo --user 42 --key checkout-7")]
-pub(super) enum Order {
+pub(super) enum OrderCommand {
     Show(Show),
     Find(Find),
 }
@@ -77,11 +77,11 @@ pub(super) struct Find {
     server: ServerFlags,
 }
 
-impl Order {
-    pub(super) fn run(&self) -> Result<(), Failure> {
+impl OrderCommand {
+    pub(super) fn run(&self) -> Result<(), CommandError> {
         let (answer, json) = match self {
-            Order::Show(show) => (show.server.client()?.get(&show.path())?, show.json),
-            Order::Find(find) => (find.server.client()?.get(&find.path())?, find.json),
+            OrderCommand::Show(show) => (show.server.client()?.get(&show.path())?, show.json),
+            OrderCommand::Find(find) => (find.server.client()?.get(&find.path())?, find.json),
         };
         screen::out(&if json { answer.text() } else { shown(&answer.read()?) })
     }

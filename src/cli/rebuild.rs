@@ -4,7 +4,7 @@ use clap::Args;
 
 use super::settings::StoreFlags;
 use super::table::table;
-use super::{Failure, screen};
+use super::{CommandError, screen};
 use crate::app;
 
 /// Load the gate anew from the ledger, while engines run
@@ -22,7 +22,7 @@ pub(super) struct Rebuild {
 }
 
 impl Rebuild {
-    pub(super) fn run(&self) -> Result<(), Failure> {
+    pub(super) fn run(&self) -> Result<(), CommandError> {
         let loaded = self.store.load()?;
         let sales = app::rebuild(&loaded.config)?;
         let rows: Vec<Vec<String>> = sales
@@ -32,7 +32,7 @@ impl Rebuild {
         screen::out(&table(&["sale", "shards", "not loaded"], &rows))?;
         match sales.iter().map(|sale| sale.not_loaded).sum::<usize>() {
             0 => Ok(()),
-            missing => Err(Failure::NotDone(format!(
+            missing => Err(CommandError::NotDone(format!(
                 "{missing} shards could not be loaded: their Redis cannot be used; engines load them when it can"
             ))),
         }

@@ -3,16 +3,16 @@
 
 use std::io::{self, ErrorKind, Write};
 
-use super::Failure;
+use super::CommandError;
 
 /// Prints `text` and a line end to stdout.
-pub(super) fn out(text: &str) -> Result<(), Failure> {
+pub(super) fn out(text: &str) -> Result<(), CommandError> {
     let mut stdout = anstream::stdout().lock();
     quiet(writeln!(stdout, "{text}").and_then(|()| stdout.flush()))
-        .map_err(|error| Failure::NotDone(format!("cannot write to stdout: {error}")))
+        .map_err(|error| CommandError::NotDone(format!("cannot write to stdout: {error}")))
 }
 
-/// Prints `text` and a line end to stderr; where that fails there is nobody left to tell.
+/// Prints `text` and a line end to stderr; where that fails, no one is left to read it.
 pub(super) fn err(text: &str) {
     drop(writeln!(anstream::stderr().lock(), "{text}"));
 }

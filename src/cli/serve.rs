@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::settings::SettingsFlags;
-use super::{Failure, screen};
+use super::{CommandError, screen};
 use crate::app;
 
 /// Run the engine until it is told to stop
@@ -37,7 +37,7 @@ pub(super) struct Migrate {
 }
 
 impl Serve {
-    pub(super) fn run(&self) -> Result<(), Failure> {
+    pub(super) fn run(&self) -> Result<(), CommandError> {
         let loaded = self.settings.load()?;
         loaded.check()?;
         Ok(app::serve(loaded.config, self.demo)?)
@@ -45,7 +45,7 @@ impl Serve {
 }
 
 impl Migrate {
-    pub(super) fn run(&self) -> Result<(), Failure> {
+    pub(super) fn run(&self) -> Result<(), CommandError> {
         let loaded = self.settings.load()?;
         screen::out(&app::migrate(&loaded.config)?)
     }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::Failure;
+use super::CommandError;
 use crate::config::{Config, Env, Layers, Loaded};
 
 /// Every setting.
@@ -130,9 +130,19 @@ impl PaymentFlags {
     }
 }
 
-/// The settings that say where the books are.
+/// The settings that say where the ledger and the gate are.
 #[derive(Args)]
 pub(super) struct StoreFlags {
+    #[command(flatten)]
+    ledger: LedgerFlags,
+    /// Where stock is reserved during the rush: memory, redis://HOST[,redis://HOST...] or redis-cluster://HOST
+    #[arg(long, value_name = "GATE")]
+    gate: Option<String>,
+}
+
+/// The settings that say where the ledger is.
+#[derive(Args)]
+pub(super) struct LedgerFlags {
     /// Settings file, TOML [env: RUSHGATE_CONFIG]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -142,14 +152,11 @@ pub(super) struct StoreFlags {
     /// Where orders are recorded: sqlite:PATH_OF_FILE or postgres://USER@HOST/DATABASE
     #[arg(long, value_name = "LEDGER")]
     ledger: Option<String>,
-    /// Where stock is held during the rush: memory, redis://HOST[,redis://HOST...] or redis-cluster://HOST
-    #[arg(long, value_name = "GATE")]
-    gate: Option<String>,
 }
 
 impl SettingsFlags {
     /// Reads all layers.
-    pub(super) fn load(&self) -> Result<Loaded, Failure> {
+    pub(super) fn load(&self) -> Result<Loaded, CommandError> {
         let mut layers = self.store.layers()?;
         layers.flags.extend(self.given());
         layers.flags.extend(self.payments.given());
@@ -187,22 +194,39 @@ impl SettingsFlags {
 }
 
 impl StoreFlags {
+    /// Reads all layers.
+    pub(super) fn load(&self) -> Result<Loaded, CommandError> {
+        Ok(Config::load(&self.layers()?)?)
+    }
+
+    fn layers(&self) -> Result<Layers, CommandError> {
+        let mut layers = self.ledger.layers()?;
+        layers.flags.extend(self.given());
+        Ok(layers)
+    }
+
+    fn given(&self) -> Vec<(&'static str, String)> {
+        given([("gate.address", &self.gate)])
+    }
+}
+
+impl LedgerFlags {
     /// Whether any of them was given.
     pub(super) fn any(&self) -> bool {
         self.config.is_some() || self.data_dir.is_some() || self.ledger.is_some()
     }
 
     /// Reads all layers.
-    pub(super) fn load(&self) -> Result<Loaded, Failure> {
+    pub(super) fn load(&self) -> Result<Loaded, CommandError> {
         Ok(Config::load(&self.layers()?)?)
     }
 
-    fn layers(&self) -> Result<Layers, Failure> {
+    fn layers(&self) -> Result<Layers, CommandError> {
         Ok(Layers { flags: self.given(), env: Env::of_process()?, file: self.config.clone() })
     }
 
     fn given(&self) -> Vec<(&'static str, String)> {
-        given([("data_dir", &self.data_dir), ("ledger", &self.ledger), ("gate.address", &self.gate)])
+        given([("data_dir", &self.data_dir), ("ledger", &self.ledger)])
     }
 }
 
@@ -215,21 +239,22 @@ mod tests {
     use clap::Parser;
 
     use super::*;
-    use crate::config::KEYS;
+    use crate::config::SETTINGS;
 
     #[derive(Parser)]
-    struct Line {
+    struct TestLine {
         #[command(flatten)]
         settings: SettingsFlags,
     }
 
     #[test]
     fn every_setting_has_its_flag() {
-        for key in KEYS {
+        for key in SETTINGS {
             let flag = key.flag();
             let words = if key.name == "auth.insecure_no_auth" { vec!["x", &flag] } else { vec!["x", &flag, "true"] };
-            let settings = Line::try_parse_from(words).unwrap_or_else(|error| panic!("{error}")).settings;
-            let given = [settings.given(), settings.store.given(), settings.payments.given()].concat();
+            let settings = TestLine::try_parse_from(words).unwrap_or_else(|error| panic!("{error}")).settings;
+            let stores = [settings.store.given(), settings.store.ledger.given()].concat();
+            let given = [settings.given(), stores, settings.payments.given()].concat();
             assert_eq!(given, [(key.name, "true".to_owned())]);
         }
     }

@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::client::Client;
 use super::sale::name;
-use super::{Failure, screen};
+use super::{CommandError, screen};
 use crate::clock::{Clock, UnixMs};
 use crate::limits;
 use crate::order::UserId;
@@ -25,7 +25,7 @@ const SERVER_DEFAULT: &str = "http://127.0.0.1:8080";
 EXAMPLES
   rushgate token purchase --sale demo --users 1000 > tokens.csv
   rushgate token user --user 42 --secret-file jwt.secret")]
-pub(super) enum Token {
+pub(super) enum TokenCommand {
     Purchase(Purchase),
     User(User),
 }
@@ -72,17 +72,17 @@ pub(super) struct User {
     secret_file: PathBuf,
 }
 
-impl Token {
-    pub(super) fn run(&self) -> Result<(), Failure> {
+impl TokenCommand {
+    pub(super) fn run(&self) -> Result<(), CommandError> {
         match self {
-            Token::Purchase(purchase) => purchase.run(),
-            Token::User(user) => user.run(),
+            TokenCommand::Purchase(purchase) => purchase.run(),
+            TokenCommand::User(user) => user.run(),
         }
     }
 }
 
 impl Purchase {
-    fn run(&self) -> Result<(), Failure> {
+    fn run(&self) -> Result<(), CommandError> {
         #[derive(Deserialize)]
         struct Given {
             token: String,
@@ -98,8 +98,8 @@ impl Purchase {
 }
 
 impl User {
-    fn run(&self) -> Result<(), Failure> {
-        let wrong = |why: String| Failure::Usage(format!("{}: {why}", self.secret_file.display()));
+    fn run(&self) -> Result<(), CommandError> {
+        let wrong = |why: String| CommandError::Usage(format!("{}: {why}", self.secret_file.display()));
         let text = std::fs::read_to_string(&self.secret_file).map_err(|error| wrong(error.to_string()))?;
         let secret = text.trim().split(',').next().unwrap_or_default();
         let bounds = limits::TOKEN_SECRET_BYTES;
@@ -128,10 +128,10 @@ fn signed(key: &hmac::Key, user: UserId, now_ms: UnixMs, ttl_s: u32) -> String {
     format!("{said}.{}", URL_SAFE_NO_PAD.encode(hmac::sign(key, said.as_bytes())))
 }
 
-fn users(first: UserId, count: u64) -> Result<impl Iterator<Item = UserId>, Failure> {
+fn users(first: UserId, count: u64) -> Result<impl Iterator<Item = UserId>, CommandError> {
     let first = first.get().unsigned_abs();
     let end = first.checked_add(count).filter(|end| UserId::new(end - 1).is_ok());
-    let end = end.ok_or_else(|| Failure::Usage("the last user is beyond 2^63 - 1".to_owned()))?;
+    let end = end.ok_or_else(|| CommandError::Usage("the last user is beyond 2^63 - 1".to_owned()))?;
     Ok((first..end).filter_map(|number| UserId::new(number).ok()))
 }
 
@@ -164,6 +164,6 @@ mod tests {
         };
         assert_eq!(numbers(7, 3).unwrap(), [7, 8, 9]);
         assert_eq!(numbers(i64::MAX as u64, 1).unwrap(), [i64::MAX]);
-        assert!(matches!(numbers(i64::MAX as u64, 2), Err(Failure::Usage(_))));
+        assert!(matches!(numbers(i64::MAX as u64, 2), Err(CommandError::Usage(_))));
     }
 }

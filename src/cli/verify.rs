@@ -1,19 +1,20 @@
-//! `verify`: do the books balance? Asks a running server, or reads the stores itself.
+//! `verify`: do the books balance? Asks a running server, or reads the ledger itself.
 
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
 use super::client::ServerFlags;
 use super::sale::name;
-use super::settings::StoreFlags;
+use super::settings::LedgerFlags;
 use super::table::table;
-use super::{Failure, screen};
+use super::{CommandError, screen};
 use crate::app;
 
 /// Audit the books: exit code 0 if they balance, 1 if not
 #[derive(Args)]
 #[command(after_help = "\
-A running server is asked, unless --data-dir, --ledger or --config says where the stores are.
+The command asks a running server, which also compares its gate with the ledger, unless --data-dir, --ledger or --config
+says where the ledger is.
 
 EXAMPLES
   rushgate verify
@@ -27,37 +28,48 @@ pub(super) struct Verify {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    store: StoreFlags,
+    ledger: LedgerFlags,
+    /// Refused with advice: other commands take it beside --ledger
+    #[arg(long, value_name = "GATE", hide = true)]
+    gate: Option<String>,
     #[command(flatten)]
     server: ServerFlags,
 }
 
 /// The report, as the admin listener words it.
 #[derive(Serialize, Deserialize)]
-struct Report {
+struct AuditReport {
     ok: bool,
-    checks: Vec<Check>,
+    checks: Vec<ReportedCheck>,
 }
 
 #[derive(Serialize, Deserialize)]
-struct Check {
+struct ReportedCheck {
     name: String,
     ok: bool,
     detail: String,
 }
 
 impl Verify {
-    pub(super) fn run(&self) -> Result<(), Failure> {
-        if self.store.any() && self.server.server.is_some() {
-            let text = "verify asks a server (--server) or reads the stores (--data-dir, --ledger, --config), not both";
-            return Err(Failure::Usage(text.to_owned()));
+    pub(super) fn run(&self) -> Result<(), CommandError> {
+        let usage = |text: &str| Err(CommandError::Usage(text.to_owned()));
+        if self.gate.is_some() {
+            return usage(
+                "verify does not read a gate by itself: a running server compares its gate with the ledger; leave --gate \
+                 out, and name the server with --server",
+            );
         }
-        let report = if self.store.any() { self.read_stores()? } else { self.ask_server()? };
+        if self.ledger.any() && self.server.server.is_some() {
+            return usage(
+                "verify asks a server (--server) or reads the ledger (--data-dir, --ledger, --config), not both",
+            );
+        }
+        let report = if self.ledger.any() { self.read_ledger()? } else { self.ask_server()? };
         screen::out(&if self.json { json(&report)? } else { shown(&report) })?;
-        if report.balances() { Ok(()) } else { Err(Failure::Unbalanced) }
+        if report.balances() { Ok(()) } else { Err(CommandError::Unbalanced) }
     }
 
-    fn ask_server(&self) -> Result<Report, Failure> {
+    fn ask_server(&self) -> Result<AuditReport, CommandError> {
         let path = match &self.sale {
             Some(sale) => format!("/admin/v1/verify?sale_id={sale}"),
             None => "/admin/v1/verify".to_owned(),
@@ -65,29 +77,30 @@ impl Verify {
         self.server.client()?.audit(&path)?.read()
     }
 
-    fn read_stores(&self) -> Result<Report, Failure> {
-        let loaded = self.store.load()?;
-        let checks: Vec<Check> = app::verify(&loaded.config, self.sale.as_deref())?
+    fn read_ledger(&self) -> Result<AuditReport, CommandError> {
+        let loaded = self.ledger.load()?;
+        let checks: Vec<ReportedCheck> = app::verify(&loaded.config, self.sale.as_deref())?
             .into_iter()
-            .map(|check| Check { name: check.name.to_owned(), ok: check.ok, detail: check.detail })
+            .map(|check| ReportedCheck { name: check.name.to_owned(), ok: check.ok, detail: check.detail })
             .collect();
-        Ok(Report { ok: checks.iter().all(|check| check.ok), checks })
+        Ok(AuditReport { ok: checks.iter().all(|check| check.ok), checks })
     }
 }
 
-impl Report {
+impl AuditReport {
     /// One bad check is enough, whatever the summary says.
     fn balances(&self) -> bool {
         self.ok && self.checks.iter().all(|check| check.ok)
     }
 }
 
-fn json(report: &Report) -> Result<String, Failure> {
-    serde_json::to_string_pretty(report).map_err(|error| Failure::NotDone(format!("cannot print the report: {error}")))
+fn json(report: &AuditReport) -> Result<String, CommandError> {
+    serde_json::to_string_pretty(report)
+        .map_err(|error| CommandError::NotDone(format!("cannot print the report: {error}")))
 }
 
-fn shown(report: &Report) -> String {
-    let row = |check: &Check| vec![check.name.clone(), yes_or_no(check.ok), check.detail.clone()];
+fn shown(report: &AuditReport) -> String {
+    let row = |check: &ReportedCheck| vec![check.name.clone(), yes_or_no(check.ok), check.detail.clone()];
     let checks = table(&["check", "ok", "detail"], &report.checks.iter().map(row).collect::<Vec<_>>());
     let verdict = if report.balances() { "books balance" } else { "books do not balance" };
     format!("{checks}\n{verdict}")
@@ -101,9 +114,9 @@ fn yes_or_no(ok: bool) -> String {
 mod tests {
     use super::*;
 
-    fn report(ok: bool, checks: &[bool]) -> Report {
-        let check = |ok: &bool| Check { name: "stock".into(), ok: *ok, detail: "3 = 1 + 1 + 1".into() };
-        Report { ok, checks: checks.iter().map(check).collect() }
+    fn report(ok: bool, checks: &[bool]) -> AuditReport {
+        let check = |ok: &bool| ReportedCheck { name: "stock".into(), ok: *ok, detail: "3 = 1 + 1 + 1".into() };
+        AuditReport { ok, checks: checks.iter().map(check).collect() }
     }
 
     #[test]

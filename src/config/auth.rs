@@ -1,12 +1,11 @@
-//! Who may come in, and how often: the settings of `auth` and `limits` from values to types, and the keys they name.
+//! Authentication and rates: the settings of `auth` and `limits` from values to types, and the keys they name.
 
-use std::io::Read;
 use std::path::Path;
 
 use toml::Value;
 
 use super::read::Reader;
-use super::{AuthMode, JwtAuth, Secret};
+use super::{AuthMode, JwtAuth, Secret, key_file};
 use crate::admission::Rate;
 use crate::auth::{Algorithm, Keys, Proxies};
 use crate::limits;
@@ -46,16 +45,8 @@ fn other_kind(algorithm: &str, needed: &str) -> String {
 }
 
 fn keys_in(file: &Path, algorithm: Algorithm) -> Result<Keys, String> {
-    let mut pem = Vec::new();
-    let opened = std::fs::File::open(file).map_err(|error| format!("cannot be read: {error}"))?;
-    let read = opened.take(limits::TOKEN_KEYS_FILE_BYTES_MAX + 1).read_to_end(&mut pem);
-    match read.map(u64::try_from) {
-        Ok(Ok(0..=limits::TOKEN_KEYS_FILE_BYTES_MAX)) => {
-            Keys::from_pem(algorithm, &pem).map_err(|invalid| invalid.to_string())
-        }
-        Ok(_) => Err("is too large for a file of public keys".to_owned()),
-        Err(error) => Err(format!("cannot be read: {error}")),
-    }
+    let pem = key_file::read(file, limits::TOKEN_KEYS_FILE_BYTES_MAX).map_err(|error| error.to_string())?;
+    Keys::from_pem(algorithm, &pem).map_err(|invalid| invalid.to_string())
 }
 
 impl Reader<'_> {
@@ -79,7 +70,7 @@ impl Reader<'_> {
         let (least, most) = limits::TOKEN_SECRET_BYTES.into_inner();
         let expected = format!(
             "empty, or up to {} secrets of {least} to {most} visible ASCII characters, separated by commas",
-            limits::TOKEN_KEYS_MAX
+            limits::ACTIVE_KEYS_MAX
         );
         self.read(key, &expected, None, |value| match value.as_str()? {
             "" => Some(None),
@@ -107,7 +98,8 @@ impl Reader<'_> {
         self.read(key, &expected, Proxies::default(), |value| Proxies::parse(value.as_str()?).ok())
     }
 
-    /// How often one may come. What is `auto` depends on the mode: where anybody can be anybody, there is nobody to count.
+    /// The rate of one user or address. `auto` depends on the mode: without authentication a client may claim any user, so
+    /// there is no rate.
     pub(super) fn rate(&mut self, mode: AuthMode, per_s: [&'static str; 2], usual: u32) -> Option<Rate> {
         let [per_s, burst] = per_s;
         let per_s = self.number_or_auto(per_s, 0).unwrap_or(match mode {

@@ -2,8 +2,8 @@
 
 use std::net::SocketAddr;
 
-use super::setting::Key;
-use super::{AuthMode, Error, Loaded, Problem};
+use super::setting::Setting;
+use super::{AuthMode, Error, Loaded, SettingProblem};
 
 impl Loaded {
     /// Whether a server may start with these settings.
@@ -15,7 +15,7 @@ impl Loaded {
         if problems.is_empty() { Ok(()) } else { Err(Error(problems)) }
     }
 
-    fn check_auth(&self, problems: &mut Vec<Problem>) {
+    fn check_auth(&self, problems: &mut Vec<SettingProblem>) {
         let (auth, listen) = (&self.config.auth, self.config.listen);
         match auth.mode {
             AuthMode::Jwt => {
@@ -38,7 +38,7 @@ impl Loaded {
         }
     }
 
-    fn check_admin(&self, problems: &mut Vec<Problem>) {
+    fn check_admin(&self, problems: &mut Vec<SettingProblem>) {
         if !is_loopback(self.config.admin_listen) && self.config.admin.token.is_none() {
             let advice = "other machines reach this address and there is no admin.token; set RUSHGATE_ADMIN_TOKEN to \
                           16 or more characters, or listen on a loopback address";
@@ -46,22 +46,22 @@ impl Loaded {
         }
     }
 
-    fn check_payments(&self, problems: &mut Vec<Problem>) {
+    fn check_payments(&self, problems: &mut Vec<SettingProblem>) {
         if let Err(unusable) = self.config.payments.providers() {
             problems.push(self.refused(unusable.key, &unusable.advice));
         }
     }
 
-    fn refused(&self, key: &'static str, advice: &str) -> Problem {
-        let (value, origin) = match (self.settings.get(key), Key::find(key)) {
+    fn refused(&self, key: &'static str, advice: &str) -> SettingProblem {
+        let (value, origin) = match (self.settings.get(key), Setting::find(key)) {
             (Some(given), Some(known)) => (known.shown(&given.value), given.origin.clone()),
             _ => (String::new(), super::Origin::Default),
         };
-        Problem::Refused { key, value, origin, advice: advice.to_owned() }
+        SettingProblem::Refused { key, value, origin, advice: advice.to_owned() }
     }
 }
 
-/// Whether only this machine reaches an address. An IPv4 address in IPv6 clothes is judged as the IPv4 address.
+/// Whether only this machine reaches an address. An IPv4-mapped IPv6 address counts as the IPv4 address.
 pub fn is_loopback(address: SocketAddr) -> bool {
     address.ip().to_canonical().is_loopback()
 }

@@ -4,21 +4,21 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use super::{KEYS, Origin};
+use super::{Origin, SETTINGS};
 
 /// Everything that is wrong with the settings, at least one thing.
 #[derive(Clone, Debug)]
-pub struct Error(pub Vec<Problem>);
+pub struct Error(pub Vec<SettingProblem>);
 
 /// One thing that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Problem {
+pub enum SettingProblem {
     /// The settings file cannot be read.
     #[error("settings file {} (named by {origin}): {reason}", .path.display())]
     File {
         /// The file.
         path: PathBuf,
-        /// Who named it.
+        /// The layer that named it.
         origin: Origin,
         /// What the system said.
         reason: String,
@@ -61,7 +61,7 @@ pub enum Problem {
         /// What would be right.
         expected: String,
     },
-    /// A value that is fine by itself, but not safe here, or of no use without another.
+    /// A value that is valid by itself, but not safe here, or of no use without another.
     #[error("{key} = {value} ({origin}): {advice}")]
     Refused {
         /// The setting.
@@ -85,7 +85,7 @@ fn unknown(name: &str, origin: &Origin) -> String {
 fn nearest_or_list(nearest: &Option<String>) -> String {
     match nearest {
         Some(name) => format!("did you mean {name}?"),
-        None => format!("the settings are {}", KEYS.iter().map(|key| key.name).collect::<Vec<_>>().join(", ")),
+        None => format!("the settings are {}", SETTINGS.iter().map(|key| key.name).collect::<Vec<_>>().join(", ")),
     }
 }
 

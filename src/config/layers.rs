@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use toml::{Table, Value};
 
-use super::setting::{CONFIG_VARIABLE, KEYS, Key, PREFIX, SERVER_VARIABLE, nearest};
-use super::{Error, Problem};
+use super::setting::{CONFIG_VARIABLE, PREFIX, SERVER_VARIABLE, SETTINGS, Setting, nearest};
+use super::{Error, SettingProblem};
 
 const DEFAULT: &str = include_str!("default.toml");
 
@@ -51,31 +51,35 @@ pub(super) struct Given {
 
 /// Puts the layers on top of each other. A layer with a problem still gives what is fine in it, so that everything
 /// wrong is found at once.
-pub(super) fn merge(layers: &Layers, problems: &mut Vec<Problem>) -> Settings {
+pub(super) fn merge(layers: &Layers, problems: &mut Vec<SettingProblem>) -> Settings {
     let mut settings = Settings::new();
     add_toml(DEFAULT, &Origin::Default, Path::new("default.toml"), &mut settings, problems);
     if let Some((path, named_by)) = file(layers) {
         match std::fs::read_to_string(&path) {
             Ok(text) => add_toml(&text, &Origin::File(path.clone()), &path, &mut settings, problems),
-            Err(error) => problems.push(Problem::File { path, origin: named_by, reason: error.to_string() }),
+            Err(error) => problems.push(SettingProblem::File { path, origin: named_by, reason: error.to_string() }),
         }
     }
     for (name, text) in layers.env.settings() {
         let origin = Origin::Env(name.to_owned());
-        match KEYS.iter().find(|key| key.variable() == name) {
+        match SETTINGS.iter().find(|key| key.variable() == name) {
             Some(key) => drop(settings.insert(key.name, Given { value: key.value_of(text), origin })),
-            None => problems.push(Problem::Unknown { name: name.to_owned(), origin, nearest: nearest_variable(name) }),
+            None => problems.push(SettingProblem::Unknown {
+                name: name.to_owned(),
+                origin,
+                nearest: nearest_variable(name),
+            }),
         }
     }
     for (name, text) in &layers.flags {
-        match Key::find(name) {
+        match Setting::find(name) {
             Some(key) => {
                 let given = Given { value: key.value_of(text), origin: Origin::Flag(key.flag()) };
                 settings.insert(key.name, given);
             }
             None => {
                 let origin = Origin::Flag((*name).to_owned());
-                problems.push(Problem::Unknown { name: (*name).to_owned(), origin, nearest: nearest_key(name) });
+                problems.push(SettingProblem::Unknown { name: (*name).to_owned(), origin, nearest: nearest_key(name) });
             }
         }
     }
@@ -89,51 +93,51 @@ fn file(layers: &Layers) -> Option<(PathBuf, Origin)> {
     }
 }
 
-fn add_toml(text: &str, origin: &Origin, path: &Path, settings: &mut Settings, problems: &mut Vec<Problem>) {
+fn add_toml(text: &str, origin: &Origin, path: &Path, settings: &mut Settings, problems: &mut Vec<SettingProblem>) {
     match text.parse::<Table>() {
         Ok(table) => add_table("", table, origin, settings, problems),
         Err(error) => {
             let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
             let line = before.matches('\n').count() + 1;
-            problems.push(Problem::Syntax { path: path.to_owned(), line, reason: error.message().to_owned() });
+            problems.push(SettingProblem::Syntax { path: path.to_owned(), line, reason: error.message().to_owned() });
         }
     }
 }
 
 /// Adds a table under its dotted name; a name that is no setting and no group of settings is a problem.
-fn add_table(group: &str, table: Table, origin: &Origin, settings: &mut Settings, problems: &mut Vec<Problem>) {
+fn add_table(group: &str, table: Table, origin: &Origin, settings: &mut Settings, problems: &mut Vec<SettingProblem>) {
     for (name, value) in table {
         let name = if group.is_empty() { name } else { format!("{group}.{name}") };
-        match (Key::find(&name).or_else(|| short(&name, &value)), value) {
+        match (Setting::find(&name).or_else(|| short(&name, &value)), value) {
             (Some(key), value) => drop(settings.insert(key.name, Given { value, origin: origin.clone() })),
             (None, Value::Table(table)) if !table.is_empty() || is_group(&name) => {
                 add_table(&name, table, origin, settings, problems);
             }
             (None, _) => {
                 let nearest = nearest_key(&name);
-                problems.push(Problem::Unknown { name, origin: origin.clone(), nearest });
+                problems.push(SettingProblem::Unknown { name, origin: origin.clone(), nearest });
             }
         }
     }
 }
 
 /// The setting that a group stands for when it is given as one value: `gate = "memory"`.
-fn short(name: &str, value: &Value) -> Option<&'static Key> {
-    KEYS.iter().find(|key| key.short() == name && !value.is_table())
+fn short(name: &str, value: &Value) -> Option<&'static Setting> {
+    SETTINGS.iter().find(|key| key.short() == name && !value.is_table())
 }
 
 fn is_group(name: &str) -> bool {
-    KEYS.iter().any(|key| key.name.strip_prefix(name).is_some_and(|rest| rest.starts_with('.')))
+    SETTINGS.iter().any(|key| key.name.strip_prefix(name).is_some_and(|rest| rest.starts_with('.')))
 }
 
 fn nearest_key(name: &str) -> Option<String> {
-    nearest(name, KEYS.iter().map(|key| key.name)).map(str::to_owned)
+    nearest(name, SETTINGS.iter().map(|key| key.name)).map(str::to_owned)
 }
 
 fn nearest_variable(name: &str) -> Option<String> {
     // Without the prefix, which would make all of them alike.
     let bare = |name: &str| name.trim_start_matches(PREFIX).to_owned();
-    let all: Vec<String> = KEYS.iter().map(|key| bare(&key.variable())).chain([bare(CONFIG_VARIABLE)]).collect();
+    let all: Vec<String> = SETTINGS.iter().map(|key| bare(&key.variable())).chain([bare(CONFIG_VARIABLE)]).collect();
     nearest(&bare(name), all.iter().map(String::as_str)).map(|found| format!("{PREFIX}{found}"))
 }
 
@@ -146,7 +150,7 @@ impl Env {
             let Some(name) = name.to_str().filter(|name| name.starts_with(PREFIX)) else { continue };
             match value.into_string() {
                 Ok(value) => variables.push((name.to_owned(), value)),
-                Err(_) => problems.push(Problem::NotUnicode { name: name.to_owned() }),
+                Err(_) => problems.push(SettingProblem::NotUnicode { name: name.to_owned() }),
             }
         }
         variables.sort();

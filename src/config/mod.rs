@@ -6,6 +6,7 @@
 mod auth;
 mod check;
 mod error;
+mod key_file;
 mod layers;
 mod payments;
 mod read;
@@ -13,11 +14,11 @@ mod secret;
 mod setting;
 
 pub use check::is_loopback;
-pub use error::{Error, Problem};
+pub use error::{Error, SettingProblem};
 pub use layers::{Env, Layers, Origin};
 pub use payments::{Payments, Unusable};
 pub use secret::Secret;
-pub use setting::{ADMIN_TOKEN_VARIABLE, CONFIG_VARIABLE, KEYS, Key, SERVER_VARIABLE};
+pub use setting::{ADMIN_TOKEN_VARIABLE, CONFIG_VARIABLE, SERVER_VARIABLE, SETTINGS, Setting};
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -26,6 +27,7 @@ use layers::Settings;
 use read::Reader;
 
 use crate::auth::{Algorithm, Proxies};
+use crate::engine::OnGateFailure;
 use crate::intake::Rates;
 use crate::limits;
 
@@ -42,21 +44,21 @@ pub struct Config {
     /// Directory of everything the process writes.
     pub data_dir: PathBuf,
     /// Where orders are recorded.
-    pub ledger: Ledger,
-    /// Where stock is held during the rush.
-    pub gate: Gate,
-    /// What becomes of orders whose gate cannot be used.
+    pub ledger: LedgerAddress,
+    /// Where stock is reserved during the rush.
+    pub gate: GateAddress,
+    /// What happens to orders whose gate cannot be used.
     pub on_gate_failure: OnGateFailure,
     /// Shards of a sale that names none, 1..=[`crate::limits::SHARDS_MAX`].
     pub shards: u16,
     /// How a buyer is recognised.
     pub auth: Auth,
-    /// How often one user or one address may come.
+    /// Rates of one user and of one address.
     pub rates: Rates,
     /// Purchase tokens.
     pub tokens: Tokens,
     /// What the admin listener asks for.
-    pub admin: Admin,
+    pub admin: AdminSettings,
     /// How the process leaves.
     pub drain: Drain,
     /// What is logged, and how.
@@ -67,16 +69,16 @@ pub struct Config {
 
 /// Where orders are recorded.
 #[derive(Clone, Debug)]
-pub enum Ledger {
+pub enum LedgerAddress {
     /// A SQLite file.
     Sqlite(PathBuf),
     /// A PostgreSQL address, password included.
     Postgres(Secret),
 }
 
-/// Where stock is held during the rush.
+/// Where stock is reserved during the rush.
 #[derive(Clone, Debug)]
-pub enum Gate {
+pub enum GateAddress {
     /// This process.
     Memory,
     /// One or more Redis addresses, separated by commas.
@@ -85,25 +87,16 @@ pub enum Gate {
     RedisCluster(Secret),
 }
 
-/// What becomes of orders whose gate cannot be used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OnGateFailure {
-    /// They go straight to the ledger.
-    Ledger,
-    /// They are refused.
-    Shed,
-}
-
 /// How a buyer is recognised.
 #[derive(Clone, Debug)]
 pub struct Auth {
-    /// Who says who is asking.
+    /// Where the user of a request comes from.
     pub mode: AuthMode,
     /// Whether mode `none` is allowed on an address that other machines reach.
     pub insecure_no_auth: bool,
     /// How tokens are signed.
     pub jwt: JwtAuth,
-    /// Whose word about users and addresses is taken.
+    /// Proxies whose word about users and addresses counts.
     pub trusted_proxies: Proxies,
 }
 
@@ -122,7 +115,7 @@ pub struct JwtAuth {
     pub audience: Option<String>,
 }
 
-/// Who says who is asking.
+/// Where the user of a request comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AuthMode {
     /// The request itself: development and load tests.
@@ -144,7 +137,7 @@ pub struct Tokens {
 
 /// What the admin listener asks for.
 #[derive(Clone, Debug)]
-pub struct Admin {
+pub struct AdminSettings {
     /// The bearer token; `None`: nothing, allowed on loopback only.
     pub token: Option<Secret>,
 }
@@ -186,7 +179,7 @@ pub struct Loaded {
 
 /// One line of `config print`.
 #[derive(Clone, Debug)]
-pub struct Line {
+pub struct SettingLine {
     /// The setting's dotted name.
     pub key: &'static str,
     /// Its value as TOML, hidden if it is a secret.
@@ -236,7 +229,7 @@ impl Config {
                 keys: reader.token_keys("auth.token_keys"),
                 ttl_s: reader.seconds("auth.token_ttl_s", limits::PURCHASE_TOKEN_TTL_S),
             },
-            admin: Admin { token: reader.token("admin.token") },
+            admin: AdminSettings { token: reader.token("admin.token") },
             drain: Drain {
                 delay_s: reader.seconds("drain.delay_s", 0..=limits::DRAIN_DELAY_S_MAX),
                 timeout_s: reader.seconds("drain.timeout_s", 1..=limits::DRAIN_TIMEOUT_S_MAX),
@@ -249,11 +242,11 @@ impl Config {
 }
 
 impl Loaded {
-    /// Every setting in the order of [`KEYS`], for `config print`.
-    pub fn lines(&self) -> impl Iterator<Item = Line> {
-        KEYS.iter().filter_map(|key| {
+    /// Every setting in the order of [`SETTINGS`], for `config print`.
+    pub fn lines(&self) -> impl Iterator<Item = SettingLine> {
+        SETTINGS.iter().filter_map(|key| {
             let given = self.settings.get(key.name)?;
-            Some(Line { key: key.name, value: key.shown(&given.value), origin: given.origin.clone() })
+            Some(SettingLine { key: key.name, value: key.shown(&given.value), origin: given.origin.clone() })
         })
     }
 }

@@ -2,13 +2,12 @@
 //! start. A command that takes no payments never looks at the files.
 
 use std::fmt;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use toml::Value;
 
-use super::Secret;
 use super::read::Reader;
+use super::{Secret, key_file};
 use crate::limits;
 use crate::order::NameRef;
 use crate::payment::{Alipay, Providers, PublicKey, Standard, Wechatpay};
@@ -16,7 +15,7 @@ use crate::payment::{Alipay, Providers, PublicKey, Standard, Wechatpay};
 const ALIPAY_KEYS: &str = "payments.alipay_public_key_file";
 const WECHATPAY_KEYS: &str = "payments.wechatpay_public_keys";
 
-/// How payment providers are recognised. A provider of which nothing is set does not exist.
+/// How the engine verifies payment providers. A provider without settings does not exist.
 #[derive(Clone, Debug, Default)]
 pub struct Payments {
     /// Active secrets of Standard Webhooks, separated by commas.
@@ -37,7 +36,7 @@ pub struct Payments {
     pub wechatpay_appid: Option<String>,
 }
 
-/// Settings that are fine one by one, but make no provider.
+/// Settings that are valid one by one, but make no provider.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unusable {
     /// The setting to look at.
@@ -118,36 +117,26 @@ fn incomplete(first: &'static str, given: [(&'static str, bool); 4]) -> Unusable
 }
 
 fn read_keys(key: &'static str, path: &Path) -> Result<Vec<PublicKey>, Unusable> {
-    let read = || {
-        let mut text = Vec::new();
-        // A device or a pipe that never ends is no key file.
-        std::fs::File::open(path)?.take(limits::KEY_FILE_BYTES_MAX + 1).read_to_end(&mut text).map(|_| text)
-    };
-    let text: Vec<u8> =
-        read().map_err(|error: std::io::Error| unusable(key, format!("{}: {error}", path.display())))?;
-    if u64::try_from(text.len()).is_ok_and(|bytes| bytes > limits::KEY_FILE_BYTES_MAX) {
-        // The rest may hold keys too, or the end of one.
-        let advice = format!(
-            "{} is larger than {} bytes; leave nothing but keys in it",
-            path.display(),
-            limits::KEY_FILE_BYTES_MAX
-        );
-        return Err(unusable(key, advice));
-    }
-    PublicKey::read_all(&text).map_err(|invalid| unusable(key, format!("{} {invalid}", path.display())))
+    let wrong = |reason: &dyn fmt::Display| unusable(key, format!("{} {reason}", path.display()));
+    let text = key_file::read(path, limits::KEY_FILE_BYTES_MAX).map_err(|error| wrong(&error))?;
+    PublicKey::read_all(&text).map_err(|invalid| wrong(&invalid))
 }
 
 impl Reader<'_> {
     pub(super) fn payments(&mut self) -> Payments {
-        let secrets = "empty, or 1 to 8 of whsec_ and the base64 of 24 to 64 bytes, separated by commas";
-        let api_keys = "empty, or 1 to 8 keys of 32 characters, separated by commas";
+        let secrets = format!("empty, or {}", Standard::expected());
+        let api_keys = format!("empty, or {}", Wechatpay::expected_api_keys());
         Payments {
-            standard_secrets: self.secrets("payments.standard_secrets", secrets, |text| Standard::new(text).is_ok()),
+            standard_secrets: self.secrets("payments.standard_secrets", &secrets, |text| Standard::new(text).is_ok()),
             alipay_public_key_file: self.optional(ALIPAY_KEYS, "empty, or a path", |text| Some(PathBuf::from(text))),
             alipay_app_id: self.id("payments.alipay_app_id"),
             alipay_seller_id: self.id("payments.alipay_seller_id"),
             wechatpay_public_keys: self.key_files(WECHATPAY_KEYS),
-            wechatpay_api_v3_keys: self.secrets("payments.wechatpay_api_v3_keys", api_keys, Wechatpay::is_api_key_list),
+            wechatpay_api_v3_keys: self.secrets(
+                "payments.wechatpay_api_v3_keys",
+                &api_keys,
+                Wechatpay::is_api_key_list,
+            ),
             wechatpay_mchid: self.id("payments.wechatpay_mchid"),
             wechatpay_appid: self.id("payments.wechatpay_appid"),
         }
@@ -166,8 +155,8 @@ impl Reader<'_> {
     }
 
     fn id(&mut self, key: &'static str) -> Option<String> {
-        let expected = "empty, or 1 to 64 of A-Z a-z 0-9 . _ - in quotes";
-        self.optional(key, expected, |text| NameRef::parse(text).is_ok().then(|| text.to_owned()))
+        let expected = format!("empty, or 1 to {} of A-Z a-z 0-9 . _ - in quotes", limits::NAME_CHARS_MAX);
+        self.optional(key, &expected, |text| NameRef::parse(text).is_ok().then(|| text.to_owned()))
     }
 
     fn key_files(&mut self, key: &'static str) -> Vec<(String, PathBuf)> {
@@ -175,8 +164,8 @@ impl Reader<'_> {
             let (serial, file) = pair.trim().split_once('=')?;
             (NameRef::parse(serial).is_ok() && !file.is_empty()).then(|| (serial.to_owned(), PathBuf::from(file)))
         };
-        let expected = "empty, or up to 16 of SERIAL=FILE, separated by commas";
-        let files = self.optional(key, expected, |text| {
+        let expected = format!("empty, or up to {} of SERIAL=FILE, separated by commas", limits::PUBLIC_KEYS_MAX);
+        let files = self.optional(key, &expected, |text| {
             let files: Option<Vec<_>> = text.split(',').map(one).collect();
             files.filter(|files| files.len() <= limits::PUBLIC_KEYS_MAX)
         });

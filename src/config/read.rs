@@ -8,19 +8,20 @@ use toml::Value;
 use tracing_subscriber::EnvFilter;
 
 use super::layers::Settings;
-use super::setting::Key;
-use super::{Gate, LEDGER_FILE, Ledger, LogFormat, OnGateFailure, Problem, Secret};
+use super::setting::Setting;
+use super::{GateAddress, LEDGER_FILE, LedgerAddress, LogFormat, Secret, SettingProblem};
+use crate::engine::OnGateFailure;
 use crate::limits;
 
-/// Reads settings one by one and gathers what is wrong. A wrong value gives a stand-in, which nobody sees: a
+/// Reads settings one by one and gathers what is wrong. A wrong value gives a stand-in that never shows: a
 /// configuration with problems is thrown away.
 pub(super) struct Reader<'a> {
     settings: &'a Settings,
-    problems: &'a mut Vec<Problem>,
+    problems: &'a mut Vec<SettingProblem>,
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(settings: &'a Settings, problems: &'a mut Vec<Problem>) -> Self {
+    pub(super) fn new(settings: &'a Settings, problems: &'a mut Vec<SettingProblem>) -> Self {
         Reader { settings, problems }
     }
 
@@ -32,10 +33,10 @@ impl<'a> Reader<'a> {
         parse: impl FnOnce(&Value) -> Option<T>,
     ) -> T {
         // Every key has a default (a test holds that), so a missing one is a key that does not exist.
-        let (Some(given), Some(known)) = (self.settings.get(key), Key::find(key)) else { return stand_in };
+        let (Some(given), Some(known)) = (self.settings.get(key), Setting::find(key)) else { return stand_in };
         parse(&given.value).unwrap_or_else(|| {
             let (value, origin) = (known.shown(&given.value), given.origin.clone());
-            self.problems.push(Problem::Value { key, value, origin, expected: expected.to_owned() });
+            self.problems.push(SettingProblem::Value { key, value, origin, expected: expected.to_owned() });
             stand_in
         })
     }
@@ -51,18 +52,18 @@ impl<'a> Reader<'a> {
         self.read(key, "a path", PathBuf::new(), path)
     }
 
-    pub(super) fn ledger(&mut self, key: &'static str, data_dir: &Path) -> Ledger {
+    pub(super) fn ledger(&mut self, key: &'static str, data_dir: &Path) -> LedgerAddress {
         let expected = "empty (SQLite in data_dir), sqlite:PATH_OF_FILE or postgres://...";
         let in_data_dir = data_dir.join(LEDGER_FILE);
-        self.read(key, expected, Ledger::Sqlite(in_data_dir.clone()), |value| match value.as_str()? {
-            "" => Some(Ledger::Sqlite(in_data_dir)),
+        self.read(key, expected, LedgerAddress::Sqlite(in_data_dir.clone()), |value| match value.as_str()? {
+            "" => Some(LedgerAddress::Sqlite(in_data_dir)),
             text => ledger(text),
         })
     }
 
-    pub(super) fn gate(&mut self, key: &'static str) -> Gate {
+    pub(super) fn gate(&mut self, key: &'static str) -> GateAddress {
         let expected = "memory, redis://...[,redis://...] or redis-cluster://...";
-        self.read(key, expected, Gate::Memory, |value| gate(value.as_str()?))
+        self.read(key, expected, GateAddress::Memory, |value| gate(value.as_str()?))
     }
 
     pub(super) fn on_gate_failure(&mut self, key: &'static str) -> OnGateFailure {
@@ -103,7 +104,7 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn token_keys(&mut self, key: &'static str) -> Vec<Secret> {
-        let ((least, most), count) = (limits::PURCHASE_TOKEN_KEY_CHARS.into_inner(), limits::PURCHASE_TOKEN_KEYS_MAX);
+        let ((least, most), count) = (limits::PURCHASE_TOKEN_KEY_CHARS.into_inner(), limits::ACTIVE_KEYS_MAX);
         let expected = format!(
             "empty, or up to {count} secrets of {least} to {most} visible ASCII characters, separated by commas"
         );
@@ -136,24 +137,24 @@ impl<'a> Reader<'a> {
     }
 }
 
-fn ledger(text: &str) -> Option<Ledger> {
+fn ledger(text: &str) -> Option<LedgerAddress> {
     if let Some(path) = text.strip_prefix("sqlite:") {
         // Not `sqlite://…`, which means different files to different programs, and nothing that vanishes on exit.
         let is_file = !path.is_empty() && !path.starts_with("//") && !path.contains(":memory:");
-        return is_file.then(|| Ledger::Sqlite(path.into()));
+        return is_file.then(|| LedgerAddress::Sqlite(path.into()));
     }
     let is_postgres = ["postgres://", "postgresql://"].iter().any(|scheme| text.starts_with(scheme));
-    is_postgres.then(|| Ledger::Postgres(Secret::new(text)))
+    is_postgres.then(|| LedgerAddress::Postgres(Secret::new(text)))
 }
 
-fn gate(text: &str) -> Option<Gate> {
+fn gate(text: &str) -> Option<GateAddress> {
     let has_host = |address: &str, scheme: &str| address.strip_prefix(scheme).is_some_and(|host| !host.is_empty());
     if text == "memory" {
-        Some(Gate::Memory)
+        Some(GateAddress::Memory)
     } else if has_host(text, "redis-cluster://") {
-        Some(Gate::RedisCluster(Secret::new(text)))
+        Some(GateAddress::RedisCluster(Secret::new(text)))
     } else if text.split(',').all(|node| has_host(node, "redis://") || has_host(node, "rediss://")) {
-        Some(Gate::Redis(Secret::new(text)))
+        Some(GateAddress::Redis(Secret::new(text)))
     } else {
         None
     }
@@ -185,8 +186,10 @@ mod tests {
 
     #[test]
     fn a_ledger_is_a_file_or_an_address() {
-        assert!(matches!(ledger("sqlite:/srv/x.db"), Some(Ledger::Sqlite(path)) if path == Path::new("/srv/x.db")));
-        assert!(matches!(ledger("postgres://db/x"), Some(Ledger::Postgres(_))));
+        assert!(
+            matches!(ledger("sqlite:/srv/x.db"), Some(LedgerAddress::Sqlite(path)) if path == Path::new("/srv/x.db"))
+        );
+        assert!(matches!(ledger("postgres://db/x"), Some(LedgerAddress::Postgres(_))));
         for bad in ["sqlite:", "sqlite://x.db", "sqlite::memory:", "x.db", "mysql://db"] {
             assert!(ledger(bad).is_none(), "{bad}");
         }
@@ -194,9 +197,9 @@ mod tests {
 
     #[test]
     fn a_gate_is_memory_or_addresses() {
-        assert!(matches!(gate("memory"), Some(Gate::Memory)));
-        assert!(matches!(gate("redis://a,redis://b:6380"), Some(Gate::Redis(_))));
-        assert!(matches!(gate("redis-cluster://a"), Some(Gate::RedisCluster(_))));
+        assert!(matches!(gate("memory"), Some(GateAddress::Memory)));
+        assert!(matches!(gate("redis://a,redis://b:6380"), Some(GateAddress::Redis(_))));
+        assert!(matches!(gate("redis-cluster://a"), Some(GateAddress::RedisCluster(_))));
         for bad in ["", "redis://", "redis://a,b", "redis", "Memory"] {
             assert!(gate(bad).is_none(), "{bad}");
         }

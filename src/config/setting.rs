@@ -9,58 +9,58 @@ pub const SERVER_VARIABLE: &str = "RUSHGATE_SERVER";
 /// The setting `admin.token`, which `sale`, `order` and `verify` read too.
 pub const ADMIN_TOKEN_VARIABLE: &str = "RUSHGATE_ADMIN_TOKEN";
 
-/// What every variable of ours starts with.
+/// The prefix of every variable of this program.
 pub(super) const PREFIX: &str = "RUSHGATE_";
 
 /// Every setting, in the order of `default.toml`.
-pub const KEYS: &[Key] = &[
-    Key { name: "listen", kind: Kind::Text },
-    Key { name: "admin_listen", kind: Kind::Text },
-    Key { name: "data_dir", kind: Kind::Text },
-    Key { name: "ledger", kind: Kind::Store },
-    Key { name: "shards", kind: Kind::Whole },
-    Key { name: "gate.address", kind: Kind::Store },
-    Key { name: "gate.on_failure", kind: Kind::Text },
-    Key { name: "auth.mode", kind: Kind::Text },
-    Key { name: "auth.insecure_no_auth", kind: Kind::Switch },
-    Key { name: "auth.jwt_algorithm", kind: Kind::Text },
-    Key { name: "auth.jwt_secrets", kind: Kind::Secret },
-    Key { name: "auth.jwt_public_keys_file", kind: Kind::Text },
-    Key { name: "auth.jwt_issuer", kind: Kind::Text },
-    Key { name: "auth.jwt_audience", kind: Kind::Text },
-    Key { name: "auth.trusted_proxies", kind: Kind::Text },
-    Key { name: "auth.token_keys", kind: Kind::Secret },
-    Key { name: "auth.token_ttl_s", kind: Kind::Whole },
-    Key { name: "limits.user_per_s", kind: Kind::Whole },
-    Key { name: "limits.user_burst", kind: Kind::Whole },
-    Key { name: "limits.address_per_s", kind: Kind::Whole },
-    Key { name: "limits.address_burst", kind: Kind::Whole },
-    Key { name: "admin.token", kind: Kind::Secret },
-    Key { name: "drain.delay_s", kind: Kind::Whole },
-    Key { name: "drain.timeout_s", kind: Kind::Whole },
-    Key { name: "log.level", kind: Kind::Text },
-    Key { name: "log.format", kind: Kind::Text },
-    Key { name: "payments.standard_secrets", kind: Kind::Secret },
-    Key { name: "payments.alipay_public_key_file", kind: Kind::Text },
-    Key { name: "payments.alipay_app_id", kind: Kind::Text },
-    Key { name: "payments.alipay_seller_id", kind: Kind::Text },
-    Key { name: "payments.wechatpay_public_keys", kind: Kind::Text },
-    Key { name: "payments.wechatpay_api_v3_keys", kind: Kind::Secret },
-    Key { name: "payments.wechatpay_mchid", kind: Kind::Text },
-    Key { name: "payments.wechatpay_appid", kind: Kind::Text },
+pub const SETTINGS: &[Setting] = &[
+    Setting { name: "listen", kind: ValueKind::Text },
+    Setting { name: "admin_listen", kind: ValueKind::Text },
+    Setting { name: "data_dir", kind: ValueKind::Text },
+    Setting { name: "ledger", kind: ValueKind::Store },
+    Setting { name: "shards", kind: ValueKind::Whole },
+    Setting { name: "gate.address", kind: ValueKind::Store },
+    Setting { name: "gate.on_failure", kind: ValueKind::Text },
+    Setting { name: "auth.mode", kind: ValueKind::Text },
+    Setting { name: "auth.insecure_no_auth", kind: ValueKind::Switch },
+    Setting { name: "auth.jwt_algorithm", kind: ValueKind::Text },
+    Setting { name: "auth.jwt_secrets", kind: ValueKind::Secret },
+    Setting { name: "auth.jwt_public_keys_file", kind: ValueKind::Text },
+    Setting { name: "auth.jwt_issuer", kind: ValueKind::Text },
+    Setting { name: "auth.jwt_audience", kind: ValueKind::Text },
+    Setting { name: "auth.trusted_proxies", kind: ValueKind::Text },
+    Setting { name: "auth.token_keys", kind: ValueKind::Secret },
+    Setting { name: "auth.token_ttl_s", kind: ValueKind::Whole },
+    Setting { name: "limits.user_per_s", kind: ValueKind::Whole },
+    Setting { name: "limits.user_burst", kind: ValueKind::Whole },
+    Setting { name: "limits.address_per_s", kind: ValueKind::Whole },
+    Setting { name: "limits.address_burst", kind: ValueKind::Whole },
+    Setting { name: "admin.token", kind: ValueKind::Secret },
+    Setting { name: "drain.delay_s", kind: ValueKind::Whole },
+    Setting { name: "drain.timeout_s", kind: ValueKind::Whole },
+    Setting { name: "log.level", kind: ValueKind::Text },
+    Setting { name: "log.format", kind: ValueKind::Text },
+    Setting { name: "payments.standard_secrets", kind: ValueKind::Secret },
+    Setting { name: "payments.alipay_public_key_file", kind: ValueKind::Text },
+    Setting { name: "payments.alipay_app_id", kind: ValueKind::Text },
+    Setting { name: "payments.alipay_seller_id", kind: ValueKind::Text },
+    Setting { name: "payments.wechatpay_public_keys", kind: ValueKind::Text },
+    Setting { name: "payments.wechatpay_api_v3_keys", kind: ValueKind::Secret },
+    Setting { name: "payments.wechatpay_mchid", kind: ValueKind::Text },
+    Setting { name: "payments.wechatpay_appid", kind: ValueKind::Text },
 ];
 
 /// A setting.
 #[derive(Clone, Copy, Debug)]
-pub struct Key {
+pub struct Setting {
     /// Its dotted name, as in the file.
     pub name: &'static str,
-    kind: Kind,
+    kind: ValueKind,
 }
 
 /// How a text becomes a value, and how much of the value may be shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+enum ValueKind {
     Text,
     /// The address of a store, which may hold a password.
     Store,
@@ -71,10 +71,10 @@ enum Kind {
     Switch,
 }
 
-impl Key {
+impl Setting {
     /// The setting with this dotted name.
-    pub(super) fn find(name: &str) -> Option<&'static Key> {
-        KEYS.iter().find(|key| key.name == name)
+    pub(super) fn find(name: &str) -> Option<&'static Setting> {
+        SETTINGS.iter().find(|key| key.name == name)
     }
 
     /// Its variable: `drain.delay_s` is `RUSHGATE_DRAIN_DELAY_S`.
@@ -91,7 +91,7 @@ impl Key {
         }
     }
 
-    /// Its name where no group stands around it: the gate's address is what everybody means by "the gate".
+    /// Its name where no group stands around it: "the gate" means its address.
     pub(super) fn short(&self) -> &'static str {
         match self.name {
             "gate.address" => "gate",
@@ -103,9 +103,9 @@ impl Key {
     /// refused together with its range.
     pub(super) fn value_of(&self, text: &str) -> Value {
         let typed = match self.kind {
-            Kind::Text | Kind::Store | Kind::Secret => None,
-            Kind::Whole => text.parse().ok().map(Value::Integer),
-            Kind::Switch => text.parse().ok().map(Value::Boolean),
+            ValueKind::Text | ValueKind::Store | ValueKind::Secret => None,
+            ValueKind::Whole => text.parse().ok().map(Value::Integer),
+            ValueKind::Switch => text.parse().ok().map(Value::Boolean),
         };
         typed.unwrap_or_else(|| Value::String(text.to_owned()))
     }
@@ -113,10 +113,12 @@ impl Key {
     /// The value as TOML, without what is secret in it.
     pub(super) fn shown(&self, value: &Value) -> String {
         let text = match (self.kind, value) {
-            (Kind::Secret, Value::String(text)) if text.is_empty() => String::new(),
-            (Kind::Secret, _) => "***".to_owned(),
-            (Kind::Store, Value::String(text)) => without_password(text),
-            (Kind::Text | Kind::Whole | Kind::Switch | Kind::Store, value) => return value.to_string(),
+            (ValueKind::Secret, Value::String(text)) if text.is_empty() => String::new(),
+            (ValueKind::Secret, _) => "***".to_owned(),
+            (ValueKind::Store, Value::String(text)) => without_password(text),
+            (ValueKind::Text | ValueKind::Whole | ValueKind::Switch | ValueKind::Store, value) => {
+                return value.to_string();
+            }
         };
         Value::String(text).to_string()
     }
@@ -148,13 +150,13 @@ mod tests {
 
     #[test]
     fn names_follow_one_rule() {
-        let key = Key::find("drain.delay_s").unwrap();
+        let key = Setting::find("drain.delay_s").unwrap();
         assert_eq!((key.variable().as_str(), key.flag().as_str()), ("RUSHGATE_DRAIN_DELAY_S", "--drain-delay-s"));
-        assert_eq!(Key::find("admin.token").unwrap().variable(), ADMIN_TOKEN_VARIABLE);
-        assert_eq!(Key::find("auth.insecure_no_auth").unwrap().flag(), "--insecure-no-auth");
-        let gate = Key::find("gate.address").unwrap();
+        assert_eq!(Setting::find("admin.token").unwrap().variable(), ADMIN_TOKEN_VARIABLE);
+        assert_eq!(Setting::find("auth.insecure_no_auth").unwrap().flag(), "--insecure-no-auth");
+        let gate = Setting::find("gate.address").unwrap();
         assert_eq!((gate.variable().as_str(), gate.flag().as_str()), ("RUSHGATE_GATE", "--gate"));
-        assert!(Key::find("drain").is_none());
+        assert!(Setting::find("drain").is_none());
     }
 
     #[test]
@@ -170,14 +172,14 @@ mod tests {
         ] {
             assert_eq!(without_password(address), shown);
         }
-        let token = Key::find("admin.token").unwrap();
+        let token = Setting::find("admin.token").unwrap();
         assert_eq!(token.shown(&Value::Integer(123_456)), r#""***""#);
         assert_eq!(token.shown(&Value::String(String::new())), r#""""#);
     }
 
     #[test]
     fn a_misspelt_name_finds_its_neighbour() {
-        let nearest_key = |name| nearest(name, KEYS.iter().map(|key| key.name));
+        let nearest_key = |name| nearest(name, SETTINGS.iter().map(|key| key.name));
         for (name, key) in [
             ("shard", "shards"),
             ("lisen", "listen"),

@@ -35,7 +35,7 @@ fn default_toml_holds_every_key_with_a_comment_and_no_other() {
         }
         commented = line.starts_with('#');
     }
-    assert_eq!(keys, KEYS.iter().map(|key| key.name).collect::<Vec<_>>());
+    assert_eq!(keys, SETTINGS.iter().map(|key| key.name).collect::<Vec<_>>());
 }
 
 #[test]
@@ -45,8 +45,8 @@ fn the_defaults_are_those_of_the_contract() {
     let config = &loaded.config;
     assert_eq!(config.listen.to_string(), "127.0.0.1:8080");
     assert_eq!(config.admin_listen.to_string(), "127.0.0.1:9090");
-    assert!(matches!(&config.ledger, Ledger::Sqlite(path) if *path == config.data_dir.join(LEDGER_FILE)));
-    assert!(matches!(config.gate, Gate::Memory));
+    assert!(matches!(&config.ledger, LedgerAddress::Sqlite(path) if *path == config.data_dir.join(LEDGER_FILE)));
+    assert!(matches!(config.gate, GateAddress::Memory));
     assert_eq!((config.shards, config.auth.mode, config.auth.insecure_no_auth), (1, AuthMode::None, false));
     assert!(config.admin.token.is_none());
     assert!(config.tokens.keys.is_empty());
@@ -70,7 +70,7 @@ fn flags_beat_variables_beat_the_file_beats_defaults() {
     assert_eq!(origin("data_dir"), Origin::Env("RUSHGATE_DATA_DIR".into()));
     assert!(matches!(origin("drain.timeout_s"), Origin::File(path) if path.ends_with("rushgate.toml")));
     assert_eq!(origin("log.format"), Origin::Default);
-    assert_eq!(loaded.lines().count(), KEYS.len());
+    assert_eq!(loaded.lines().count(), SETTINGS.len());
 }
 
 #[test]
@@ -176,7 +176,7 @@ fn secrets_are_never_shown() {
         ("auth.jwt_secrets", "hunter2-hunter2-hunter2-hunter2-hunter2,hunter2-hunter2-hunter2-hunter2-hunter3"),
     ];
     let loaded = load(&secrets, &[], None).unwrap();
-    let lines: Vec<Line> = loaded.lines().collect();
+    let lines: Vec<SettingLine> = loaded.lines().collect();
     let seen = format!("{loaded:?} {lines:?} {}", refusal(loaded.check()));
     assert!(!seen.contains("hunter2"), "{seen}");
     assert_eq!(loaded.config.admin.token.unwrap().expose(), "hunter2-hunter2-hunter2");
@@ -210,10 +210,10 @@ fn unsafe_listeners_are_refused() {
 fn a_gate_is_an_address_or_a_group() {
     for text in ["gate = \"redis://a\"", "[gate]\naddress = \"redis://a\""] {
         let loaded = load(&[], &[], Some(text)).unwrap();
-        assert!(matches!(&loaded.config.gate, Gate::Redis(nodes) if nodes.expose() == "redis://a"), "{text}");
+        assert!(matches!(&loaded.config.gate, GateAddress::Redis(nodes) if nodes.expose() == "redis://a"), "{text}");
         assert_eq!(loaded.config.on_gate_failure, OnGateFailure::Ledger);
     }
     let loaded = load(&[("gate.on_failure", "shed")], &[("RUSHGATE_GATE", "redis-cluster://a")], None).unwrap();
-    assert!(matches!(loaded.config.gate, Gate::RedisCluster(_)));
+    assert!(matches!(loaded.config.gate, GateAddress::RedisCluster(_)));
     assert_eq!(loaded.config.on_gate_failure, OnGateFailure::Shed);
 }

@@ -47,7 +47,7 @@ use crate::clock::Clock;
 use crate::command::{PlaceOrder, RestockSale, TakeStep};
 use crate::gate::Gate;
 use crate::ledger::{self, Check, Ledger};
-use crate::metrics::Metrics;
+use crate::metrics::{GateMetrics, Metrics};
 use crate::order::{
     HistoryView, Key, NewSale, OrderNo, OrderView, Outcome, Refusal, Report, Sale, SaleNo, SaleState, SaleView, Switch,
     UserId,
@@ -157,6 +157,11 @@ impl Engine {
     /// Shards that bypass their gate, over all sales.
     pub fn shards_bypassed(&self) -> usize {
         self.core.catalog.count_bypassed()
+    }
+
+    /// What the gate counts, if it has servers.
+    pub fn gate_metrics(&self) -> Option<&GateMetrics> {
+        self.core.gate.metrics()
     }
 
     /// Servers of the gate that cannot be used now.

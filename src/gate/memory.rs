@@ -22,7 +22,7 @@ pub struct MemoryGate {
     records_max: usize,
 }
 
-type Shards = [CachePadded<Mutex<Segment>>];
+type Shards = [CachePadded<Mutex<MemoryShard>>];
 
 impl Default for MemoryGate {
     fn default() -> Self {
@@ -37,10 +37,10 @@ impl MemoryGate {
     }
 
     /// Runs `work` on one shard; a shard that was never loaded is a stale epoch.
-    fn with<T>(&self, at: ShardEpoch, work: impl FnOnce(&mut Segment) -> T) -> Option<T> {
+    fn with<T>(&self, at: ShardEpoch, work: impl FnOnce(&mut MemoryShard) -> T) -> Option<T> {
         let shards = self.sales.read().get(&at.sale).cloned()?;
-        let segment = shards.get(usize::from(at.shard))?;
-        Some(work(&mut segment.lock()))
+        let shard = shards.get(usize::from(at.shard))?;
+        Some(work(&mut shard.lock()))
     }
 }
 
@@ -52,7 +52,7 @@ impl Gate for MemoryGate {
         available: &'a [i64],
         remembers_all: bool,
     ) -> BoxFuture<'a, Result<(), Error>> {
-        let segment = Segment {
+        let shard = MemoryShard {
             epoch: at.epoch,
             reserved: vec![0; available.len()],
             rules: sale.rules.clone(),
@@ -67,12 +67,12 @@ impl Gate for MemoryGate {
             .sales
             .write()
             .entry(at.sale)
-            .or_insert_with(|| (0..sale.rules.shards).map(|_| Segment::unloaded(sale)).collect())
+            .or_insert_with(|| (0..sale.rules.shards).map(|_| MemoryShard::unloaded(sale)).collect())
             .clone();
         if let Some(place) = shards.get(usize::from(at.shard)) {
             let mut place = place.lock();
             if place.epoch < at.epoch {
-                *place = segment;
+                *place = shard;
             }
         }
         ready(Ok(())).boxed()
@@ -84,38 +84,39 @@ impl Gate for MemoryGate {
         now_ms: UnixMs,
         requests: &'a [ReserveRequest],
     ) -> BoxFuture<'a, Result<Vec<ReserveOutcome>, Error>> {
-        let reserved = self.with(at, |segment| {
-            requests
-                .iter()
-                .map(|request| {
-                    if segment.epoch == at.epoch {
-                        segment.reserve(request, now_ms)
-                    } else {
-                        ReserveOutcome::StaleEpoch
-                    }
-                })
-                .collect()
-        });
+        let reserved =
+            self.with(at, |shard| {
+                requests
+                    .iter()
+                    .map(|request| {
+                        if shard.epoch == at.epoch {
+                            shard.reserve(request, now_ms)
+                        } else {
+                            ReserveOutcome::StaleEpoch
+                        }
+                    })
+                    .collect()
+            });
         ready(Ok(reserved.unwrap_or_else(|| vec![ReserveOutcome::StaleEpoch; requests.len()]))).boxed()
     }
 
     fn settle<'a>(&'a self, at: ShardEpoch, settlements: &'a [Settlement]) -> BoxFuture<'a, Result<(), Error>> {
-        self.with(at, |segment| {
-            if segment.epoch == at.epoch {
-                settlements.iter().for_each(|settlement| segment.settle(*settlement));
+        self.with(at, |shard| {
+            if shard.epoch == at.epoch {
+                settlements.iter().for_each(|settlement| shard.settle(*settlement));
             }
         });
         ready(Ok(())).boxed()
     }
 
     fn switch<'a>(&'a self, at: ShardEpoch, switch: Switch) -> BoxFuture<'a, Result<(), Error>> {
-        self.with(at, |segment| segment.switch = switch);
+        self.with(at, |shard| shard.switch = switch);
         ready(Ok(())).boxed()
     }
 
     fn adjust<'a>(&'a self, at: ShardEpoch, sku: u16, units: i64) -> BoxFuture<'a, Result<i64, Error>> {
-        let moved = self.with(at, |segment| match segment.available.get_mut(usize::from(sku)) {
-            Some(available) if segment.epoch == at.epoch => {
+        let moved = self.with(at, |shard| match shard.available.get_mut(usize::from(sku)) {
+            Some(available) if shard.epoch == at.epoch => {
                 let moved = units.max(-*available);
                 *available += moved;
                 moved.abs()
@@ -126,21 +127,21 @@ impl Gate for MemoryGate {
     }
 
     fn return_units<'a>(&'a self, at: ShardEpoch, returns: &'a [ReturnedUnits]) -> BoxFuture<'a, Result<(), Error>> {
-        self.with(at, |segment| {
-            if segment.epoch == at.epoch {
-                returns.iter().for_each(|back| segment.put_back(back.user, back.sku, back.units));
+        self.with(at, |shard| {
+            if shard.epoch == at.epoch {
+                returns.iter().for_each(|back| shard.put_back(back.user, back.sku, back.units));
             }
         });
         ready(Ok(())).boxed()
     }
 
     fn level<'a>(&'a self, at: ShardEpoch) -> BoxFuture<'a, Result<Level, Error>> {
-        let level = self.with(at, |segment| Level {
-            epoch: segment.epoch,
-            available: segment.available.clone(),
-            reserved: segment.reserved.clone(),
-            reservations: segment.reservations.len(),
-            switch: (segment.epoch > 0).then_some(segment.switch),
+        let level = self.with(at, |shard| Level {
+            epoch: shard.epoch,
+            available: shard.available.clone(),
+            reserved: shard.reserved.clone(),
+            reservations: shard.reservations.len(),
+            switch: (shard.epoch > 0).then_some(shard.switch),
         });
         ready(Ok(level.unwrap_or_default())).boxed()
     }
@@ -155,11 +156,11 @@ impl Gate for MemoryGate {
         now_ms: UnixMs,
         max: usize,
     ) -> BoxFuture<'a, Result<Vec<Reservation>, Error>> {
-        let reservations = self.with(at, |segment| {
-            if segment.epoch != at.epoch {
+        let reservations = self.with(at, |shard| {
+            if shard.epoch != at.epoch {
                 return Vec::new();
             }
-            let overdue = segment.reservations.values_mut().filter(|reserved| !reserved.is_leased(now_ms)).take(max);
+            let overdue = shard.reservations.values_mut().filter(|reserved| !reserved.is_leased(now_ms)).take(max);
             overdue.map(|reserved| reserved.renew(reserved.attempt_id, now_ms)).collect()
         });
         ready(Ok(reservations.unwrap_or_default())).boxed()
@@ -167,7 +168,7 @@ impl Gate for MemoryGate {
 }
 
 /// One shard of one sale.
-struct Segment {
+struct MemoryShard {
     epoch: i64,
     rules: Rules,
     switch: Switch,
@@ -184,7 +185,7 @@ struct Segment {
 /// A reservation under its lease.
 struct Leased {
     reservation: Reservation,
-    /// Who asked for it: see [`ReserveRequest::attempt_id`].
+    /// See [`ReserveRequest::attempt_id`].
     attempt_id: u64,
     until_ms: UnixMs,
 }
@@ -194,7 +195,7 @@ impl Leased {
         Leased { reservation, attempt_id, until_ms: now_ms.saturating_add(limits::LEASE_MS) }
     }
 
-    /// A lease that ends further off than leases last, even attempt_id the clock of an engine that is ahead, was given before the
+    /// A lease that ends further off than leases last, even by the clock of an engine that is ahead, is from before the
     /// clock was set back: it counts as over.
     fn is_leased(&self, now_ms: UnixMs) -> bool {
         let left_ms = self.until_ms.saturating_sub(now_ms);
@@ -207,9 +208,9 @@ impl Leased {
     }
 }
 
-impl Segment {
-    fn unloaded(sale: &Sale) -> CachePadded<Mutex<Segment>> {
-        CachePadded::new(Mutex::new(Segment {
+impl MemoryShard {
+    fn unloaded(sale: &Sale) -> CachePadded<Mutex<MemoryShard>> {
+        CachePadded::new(Mutex::new(MemoryShard {
             epoch: 0,
             reserved: Vec::new(),
             rules: sale.rules.clone(),
@@ -235,7 +236,7 @@ impl Segment {
             return if reserved.reservation.fingerprint != reservation.fingerprint {
                 ReserveOutcome::OtherContent
             } else if request.mode != ReserveMode::Look && reserved.attempt_id == request.attempt_id {
-                // Asked again, because the answer was lost on the way.
+                // The same attempt again: its answer was lost on the way.
                 ReserveOutcome::Reserved { created_at: reserved.reservation.created_at, resumed: false }
             } else if request.mode == ReserveMode::Look || reserved.is_leased(now_ms) {
                 ReserveOutcome::InFlight
@@ -275,7 +276,7 @@ impl Segment {
             }
             _ => return Err(Denial::SegmentEmpty),
         }
-        self.add_held(reservation, 1);
+        self.add_reserved(reservation, 1);
         if self.rules.user_limit.is_some() {
             self.user_units.insert(user, user_units);
         }
@@ -285,7 +286,7 @@ impl Segment {
     fn settle(&mut self, settlement: Settlement) {
         match settlement {
             Settlement::Commit { order_no, created_at } => {
-                if let Some(reserved) = self.end_hold(&order_no) {
+                if let Some(reserved) = self.end_reservation(&order_no) {
                     self.remember(order_no, Record { fingerprint: reserved.reservation.fingerprint, created_at });
                 }
             }
@@ -295,7 +296,7 @@ impl Segment {
             }
             Settlement::Release { order_no } => self.return_units(&order_no),
             Settlement::WriteOff { order_no } => {
-                if let Some(Leased { reservation, .. }) = self.end_hold(&order_no) {
+                if let Some(Leased { reservation, .. }) = self.end_reservation(&order_no) {
                     self.forget_user_units(reservation.user, reservation.sku, reservation.quantity);
                 }
             }
@@ -307,13 +308,13 @@ impl Segment {
         }
     }
 
-    fn end_hold(&mut self, order_no: &OrderNo) -> Option<Leased> {
+    fn end_reservation(&mut self, order_no: &OrderNo) -> Option<Leased> {
         let reserved = self.reservations.remove(order_no)?;
-        self.add_held(&reserved.reservation, -1);
+        self.add_reserved(&reserved.reservation, -1);
         Some(reserved)
     }
 
-    fn add_held(&mut self, reservation: &Reservation, sign: i64) {
+    fn add_reserved(&mut self, reservation: &Reservation, sign: i64) {
         if let Some(reserved) = self.reserved.get_mut(usize::from(reservation.sku)) {
             *reserved += sign * i64::from(reservation.quantity);
         }
@@ -327,7 +328,7 @@ impl Segment {
 
     /// Ends a reservation and puts its units back on sale.
     fn return_units(&mut self, order_no: &OrderNo) {
-        if let Some(Leased { reservation, .. }) = self.end_hold(order_no) {
+        if let Some(Leased { reservation, .. }) = self.end_reservation(order_no) {
             self.put_back(reservation.user, reservation.sku, reservation.quantity);
         }
     }

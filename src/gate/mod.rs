@@ -1,7 +1,7 @@
 //! The gate: a fast hint that decides reservations before the ledger sees them.
 //!
-//! It may forget everything at any moment and no promise breaks: the ledger decides again. What it must never do is
-//! confirm an order; only the ledger's commit does that. The engine calls it, nobody else.
+//! It may forget everything at any moment and no promise breaks: the ledger decides again. It must never confirm an order;
+//! only the ledger's commit does that. Only the engine calls it.
 
 mod memory;
 mod records;
@@ -13,6 +13,7 @@ pub use memory::MemoryGate;
 use futures_util::future::BoxFuture;
 
 use crate::clock::UnixMs;
+use crate::metrics::GateMetrics;
 use crate::order::{Fingerprint, OrderNo, Reservation, Sale, SaleNo, SaleState, Switch, UserId};
 
 /// One shard of one sale, as the ledger last numbered it.
@@ -26,18 +27,18 @@ pub struct ShardEpoch {
     pub epoch: i64,
 }
 
-/// A wish to hold units for an order.
+/// A request to reserve units for an order.
 #[derive(Clone, Copy, Debug)]
 pub struct ReserveRequest {
-    /// What to hold, and what completes it later.
+    /// The units, and what completes the order later.
     pub reservation: Reservation,
     /// How far the gate may go.
     pub mode: ReserveMode,
-    /// Drawn by whoever asks. Who asks again because the answer was lost is recognised by it, and gets the same answer.
+    /// Drawn by the caller for each attempt. A caller that repeats an attempt, because the answer was lost, gets the same answer.
     pub attempt_id: u64,
 }
 
-/// How far the gate may go for an [`ReserveRequest`].
+/// How far the gate may go for a [`ReserveRequest`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReserveMode {
     /// Make a new reservation.
@@ -48,10 +49,10 @@ pub enum ReserveMode {
     Look,
 }
 
-/// What the gate says to an [`ReserveRequest`]. Asking twice gives the same answer.
+/// The answer to a [`ReserveRequest`]. The same request gets the same answer again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReserveOutcome {
-    /// The units are held and the caller must get the order recorded.
+    /// The units are reserved and the caller must get the order recorded.
     Reserved {
         /// When the order was *first* reserved, which is earlier than now if its lease had run out.
         created_at: UnixMs,
@@ -63,7 +64,7 @@ pub enum ReserveOutcome {
         /// When it was first reserved.
         created_at: UnixMs,
     },
-    /// Somebody else is getting it recorded.
+    /// Another caller is getting it recorded.
     InFlight,
     /// The order is known with another fingerprint.
     OtherContent,
@@ -74,7 +75,7 @@ pub enum ReserveOutcome {
         /// Why not.
         why: Denial,
         /// Whether this shard remembers every order it ever recorded. If not, the ledger must be asked whether the
-        /// order exists before anyone is told `why`.
+        /// order exists before the client gets `why`.
         remembers_all: bool,
     },
     /// The caller's epoch is not the gate's.
@@ -92,7 +93,7 @@ pub enum Denial {
     NotOpen(SaleState),
 }
 
-/// What became of a reservation.
+/// How a reservation ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Settlement {
     /// The ledger recorded it: the units are gone, the record stays.
@@ -102,7 +103,7 @@ pub enum Settlement {
         /// When it was first reserved.
         created_at: UnixMs,
     },
-    /// The ledger had it from before this epoch, its units already counted: the held ones go back.
+    /// The ledger had it from before this epoch, its units already counted: the reserved units go back.
     CommitEarlier {
         /// The order.
         order_no: OrderNo,
@@ -121,14 +122,27 @@ pub enum Settlement {
         /// The order.
         order_no: OrderNo,
     },
-    /// The ledger could not say: the lease ends now, and whoever comes next completes it.
+    /// The ledger could not say: the lease ends now, and the next caller completes the reservation.
     Abandon {
         /// The order.
         order_no: OrderNo,
     },
 }
 
-/// Units of a recorded order that came back in the ledger.
+impl Settlement {
+    /// The order whose reservation it ends.
+    pub fn order_no(&self) -> OrderNo {
+        match self {
+            Settlement::Commit { order_no, .. }
+            | Settlement::CommitEarlier { order_no, .. }
+            | Settlement::Release { order_no }
+            | Settlement::WriteOff { order_no }
+            | Settlement::Abandon { order_no } => *order_no,
+        }
+    }
+}
+
+/// Units of a recorded order that the ledger took back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReturnedUnits {
     /// Whose order it was.
@@ -139,7 +153,7 @@ pub struct ReturnedUnits {
     pub units: u32,
 }
 
-/// What one shard holds.
+/// The units and reservations of one shard.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Level {
     /// The epoch it was loaded in; 0 if it never was, or has forgotten.
@@ -154,7 +168,7 @@ pub struct Level {
     pub switch: Option<Switch>,
 }
 
-/// Trouble with the gate; a "no" is not trouble.
+/// A failure of the gate; a "no" is not a failure.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// Surely not done.
@@ -182,7 +196,7 @@ pub trait Gate: Send + Sync {
     ) -> BoxFuture<'a, Result<(), Error>>;
 
     /// Decides each request, in order. Known orders are recognised before the window, the limits and the stock are looked
-    /// at. No two asks are for the same order.
+    /// at. No two requests are for the same order.
     fn reserve<'a>(
         &'a self,
         at: ShardEpoch,
@@ -190,7 +204,7 @@ pub trait Gate: Send + Sync {
         requests: &'a [ReserveRequest],
     ) -> BoxFuture<'a, Result<Vec<ReserveOutcome>, Error>>;
 
-    /// Says what became of reservations. A settlement of an unknown reservation or a stale epoch changes nothing.
+    /// Ends reservations. A settlement of an unknown reservation or a stale epoch changes nothing.
     fn settle<'a>(&'a self, at: ShardEpoch, settlements: &'a [Settlement]) -> BoxFuture<'a, Result<(), Error>>;
 
     /// Opens, pauses or ends one shard, whatever its epoch.
@@ -199,17 +213,22 @@ pub trait Gate: Send + Sync {
     /// Puts `units` of one sku on sale, or takes up to `-units` away; answers how many were moved (0..=|units|).
     fn adjust<'a>(&'a self, at: ShardEpoch, sku: u16, units: i64) -> BoxFuture<'a, Result<i64, Error>>;
 
-    /// Puts units on sale again that came back in the ledger, and takes them from what their users have, but no more
-    /// than this epoch counted. Does nothing in any other epoch, and nothing for a sku that is not there. To be called
-    /// once per return: what is lost on the way is found by reconciling.
+    /// Puts units on sale again that the ledger took back, and subtracts them from what their users have, but no more
+    /// than this epoch counted. Does nothing in any other epoch, and nothing for an unknown sku. The engine calls it once
+    /// per return and finds by reconciling what is lost on the way.
     fn return_units<'a>(&'a self, at: ShardEpoch, returns: &'a [ReturnedUnits]) -> BoxFuture<'a, Result<(), Error>>;
 
-    /// What the shard holds, in whatever epoch.
+    /// The units and reservations of a shard, in whatever epoch.
     fn level<'a>(&'a self, at: ShardEpoch) -> BoxFuture<'a, Result<Level, Error>>;
 
     /// Whether other engines may load and use it.
     fn is_shared(&self) -> bool {
         true
+    }
+
+    /// What the gate counts; `None` for a gate without servers.
+    fn metrics(&self) -> Option<&GateMetrics> {
+        None
     }
 
     /// Servers of the gate that cannot be used now.

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use crate::clock::UnixMs;
 use crate::order::{Fingerprint, OrderNo};
 
-/// What is kept of a recorded order: enough to answer a repeat.
+/// What the gate remembers of a recorded order: enough to answer a repeat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Record {
     pub(super) fingerprint: Fingerprint,
@@ -15,12 +15,12 @@ pub(super) struct Record {
 /// Small maps grow one at a time: a single map of millions would stall its shard while it rehashes.
 const STRIPES: usize = 64;
 
-type Stripe = HashMap<OrderNo, Record, foldhash::fast::RandomState>;
+type RecordStripe = HashMap<OrderNo, Record, foldhash::fast::RandomState>;
 
-/// Two generations: inserts go to the young one; when it holds half the bound, it becomes the old one.
+/// Two generations: inserts go to the young one; when it has half the bound, it becomes the old one.
 pub(super) struct Records {
-    young: Vec<Stripe>,
-    old: Vec<Stripe>,
+    young: Vec<RecordStripe>,
+    old: Vec<RecordStripe>,
     young_len: usize,
     half: usize,
 }
@@ -52,8 +52,8 @@ impl Records {
     }
 }
 
-fn stripes() -> Vec<Stripe> {
-    (0..STRIPES).map(|_| Stripe::default()).collect()
+fn stripes() -> Vec<RecordStripe> {
+    (0..STRIPES).map(|_| RecordStripe::default()).collect()
 }
 
 /// Order numbers are keyed hashes, so any byte of them spreads evenly and no client can aim at a stripe.

@@ -31,7 +31,7 @@ impl Fingerprint {
         for field in fields {
             input.field(field);
         }
-        // Compared within one key only, whose scope says whose it is: it needs no secret.
+        // Compared only within one key, whose scope names its owner: it needs no secret.
         Fingerprint(input.hash(&Salt::new([0; 32])))
     }
 

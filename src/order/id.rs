@@ -121,8 +121,8 @@ pub enum InvalidKey {
     /// Nothing between the quotes, or nothing at all.
     #[error("the key is empty")]
     Empty,
-    /// More than 255 characters.
-    #[error("the key is longer than 255 characters")]
+    /// More than [`limits::KEY_CHARS_MAX`].
+    #[error("the key is longer than {} characters", limits::KEY_CHARS_MAX)]
     TooLong,
     /// A blank, a control character, a comma or anything beyond ASCII.
     #[error("the key holds a character that is not visible ASCII, or a comma")]

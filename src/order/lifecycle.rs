@@ -11,7 +11,7 @@ pub enum State {
     Paid,
     /// Handed to the buyer.
     Shipped,
-    /// Given up by the buyer before payment.
+    /// Cancelled by the buyer before payment.
     Cancelled,
     /// Not paid in time.
     Expired,
@@ -26,7 +26,7 @@ pub enum State {
 pub enum Step {
     /// A payment succeeded.
     Pay,
-    /// The buyer gave up.
+    /// The buyer cancelled.
     Cancel,
     /// The time to pay ran out.
     Expire,

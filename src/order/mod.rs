@@ -27,7 +27,7 @@ pub use zone::Zone;
 
 use crate::clock::UnixMs;
 
-/// What a reservation holds and what completes it: everything the ledger needs to record the order.
+/// A reservation with what completes it: everything the ledger needs to record the order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reservation {
     /// The order's derived number.
@@ -61,11 +61,11 @@ pub struct Order {
     pub user: UserId,
     /// Units.
     pub quantity: u32,
-    /// Where it stands in its life.
+    /// Its state.
     pub state: State,
     /// Number of state changes so far, from 1.
     pub state_version: u32,
-    /// The gate epoch under which its units were taken.
+    /// The gate epoch in which its units were reserved.
     pub epoch: i64,
     /// When it was first reserved.
     pub created_at: UnixMs,
@@ -125,12 +125,12 @@ impl Actor {
     }
 }
 
-/// A report of a payment provider as it was kept.
+/// A report of a payment provider, as the ledger stores it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredReport {
     /// The report.
     pub report: Report,
-    /// What became of it.
+    /// The note on it.
     pub note: Note,
     /// When it came.
     pub at: UnixMs,
@@ -141,6 +141,6 @@ pub struct StoredReport {
 pub struct History {
     /// Its steps, oldest first.
     pub steps: Vec<StepRecord>,
-    /// What payment providers reported of it, oldest first.
+    /// Reports of payment providers about it, oldest first.
     pub reports: Vec<StoredReport>,
 }

@@ -1,4 +1,4 @@
-//! What payment providers report, and what becomes of each report. What it does to its order is decided in `judge.rs`.
+//! Reports of payment providers, and the note on each. `judge.rs` decides what a report does to its order.
 
 mod judge;
 
@@ -12,7 +12,7 @@ use crate::limits;
 /// A payment provider.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Provider {
-    /// Whoever signs as Standard Webhooks do.
+    /// Any sender that signs as Standard Webhooks do.
     Standard,
     /// Alipay's asynchronous notifications.
     Alipay,
@@ -47,17 +47,17 @@ impl fmt::Display for ProviderId {
 /// A verified report of a payment provider.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
-    /// Who reports.
+    /// The provider that reports.
     pub provider: Provider,
     /// The provider's id of this report; the same over its retries.
     pub event_id: ProviderId,
-    /// What it calls the event, such as `payment.succeeded`.
+    /// The provider's name of the event, such as `payment.succeeded`.
     pub event_type: ProviderId,
-    /// What it says.
+    /// The event itself.
     pub fact: PaymentEvent,
 }
 
-/// What a report says.
+/// The event that a report is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PaymentEvent {
     /// The order was paid.
@@ -68,9 +68,9 @@ pub enum PaymentEvent {
     Refunded(Money),
     /// A refund failed: the money is not with the buyer.
     RefundFailed(OrderNo),
-    /// The trade is closed, and nothing is said of money that went back: it was not paid in time, or should not be closed.
+    /// The trade is closed, and the report names no refund: it was not paid in time, or should not be closed.
     Closed(OrderNo),
-    /// An event that we do not know: kept for the operator.
+    /// An unknown event: the ledger stores it for the operator.
     Unknown,
 }
 
@@ -85,9 +85,9 @@ pub struct Money {
     pub amount: i64,
     /// Its currency.
     pub currency: Currency,
-    /// Of a refund: whether `amount` is all that went back so far, and not this time.
+    /// Of a refund: whether `amount` is the total refunded so far, and not this refund alone.
     pub is_total: bool,
-    /// Whether it went to the merchant that the settings name, in a currency whose amounts are read here.
+    /// Whether it went to the merchant that the settings name, in a currency whose amounts this code reads.
     pub is_ours: bool,
 }
 
@@ -97,8 +97,8 @@ impl Report {
         self.fact.order_no()
     }
 
-    /// The id that it is kept under when its own was used before by a report that says something else: `evt_1#0123abcd`,
-    /// by what this one says, so that it is known when it comes again. A long id is cut.
+    /// The id that the ledger stores it under when another report with other content used its own id before:
+    /// `evt_1#0123abcd`, derived from its content, so that a repeat is recognised. A long id is cut.
     pub fn reused_id(&self) -> ProviderId {
         let fact = self.fact.as_str();
         let order_no = self.order_no().map(|order_no| *order_no.as_bytes()).unwrap_or_default();
@@ -118,7 +118,7 @@ impl Report {
     }
 }
 
-/// What became of a report. The words stand in the ledger and in the operator's view of an order.
+/// What the engine did with a report. The words stand in the ledger and in the operator's view of an order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Note {
     /// It moved the order along.
@@ -129,30 +129,30 @@ pub enum Note {
     Counted,
     /// Its effect was reported before, as another event.
     Repeat,
-    /// The order was paid before, by another payment: somebody should look at it.
+    /// The order was paid before, by another payment: an operator should look at it.
     SecondPayment,
-    /// Amount, currency or merchant are not the order's: somebody should look at it.
+    /// Amount, currency or merchant are not the order's: an operator should look at it.
     Mismatch,
-    /// The order's state allows no such step: somebody should look at it.
+    /// The order's state allows no such step: an operator should look at it.
     Impossible,
     /// It says nothing that changes an order.
     NoEffect,
-    /// With this refund, more went back than was paid: somebody should look at it. It counts like the others.
+    /// With this refund, more went back than was paid: an operator should look at it. It counts like the others.
     OverRefunded,
-    /// A refund failed: somebody should look at it.
+    /// A refund failed: an operator should look at it.
     RefundFailed,
-    /// Its id was used before by a report that says something else: somebody should look at it.
+    /// A report with other content used its id before: an operator should look at it.
     IdReused,
 }
 
-/// A report of an order that was heard before.
+/// An earlier report of the same order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PriorReport {
-    /// Who reported it.
+    /// The provider that reported it.
     pub provider: Provider,
-    /// What it said.
+    /// Its event.
     pub fact: PaymentEvent,
-    /// What became of it.
+    /// Its note.
     pub note: Note,
 }
 
@@ -172,8 +172,8 @@ text_enum!(Note {
 });
 
 impl PaymentEvent {
-    /// Whether another report says the same of the same money. What the provider calls it is left out, and so is whose
-    /// merchant it went to, which the settings say.
+    /// Whether another report says the same of the same money. It leaves out the provider's name of the event, and the
+    /// merchant, which the settings name.
     pub fn says_the_same(&self, other: &PaymentEvent) -> bool {
         (self.as_str(), self.order_no(), self.sum()) == (other.as_str(), other.order_no(), other.sum())
     }

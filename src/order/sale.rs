@@ -30,7 +30,7 @@ pub struct Sale {
     pub skus: Vec<Sku>,
     /// Grows, over all sales of the ledger, with every change of a sale or of its stock by an operator.
     pub revision: i64,
-    /// Whether orders ever went past its gate: then no gate knows every order of it.
+    /// Whether orders of it ever bypassed the gate: then no gate knows every order of it.
     pub bypassed: bool,
 }
 
@@ -60,7 +60,7 @@ pub struct Rules {
     pub user_limit: Option<u32>,
     /// Time to pay, in seconds; `None`: no payment step.
     pub payment_timeout_s: Option<u32>,
-    /// What a repeat is told.
+    /// The answer to a repeat.
     pub on_duplicate: OnDuplicate,
     /// Whether a purchase token is the only way in.
     pub require_token: bool,
@@ -101,7 +101,7 @@ pub enum Boundary {
     UserSkuDay,
 }
 
-/// What a repeat is told.
+/// The answer to a repeat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum OnDuplicate {
     /// The first answer again.
@@ -150,7 +150,7 @@ pub struct NewSale {
 }
 
 impl NewSale {
-    /// Whether this asks for a sale that exists; `stock` is what each of its skus was created with. The order of the skus
+    /// Whether this describes an existing sale; `stock` is what each of its skus was created with. The order of the skus
     /// does not matter, and shards that are not named now are not compared: the settings fill them in.
     pub fn asks_for(&self, sale: &Sale, stock: &[i64]) -> bool {
         let shards = if self.shards_named { self.rules.shards } else { sale.rules.shards };
@@ -190,8 +190,8 @@ pub struct SkuLevel {
     pub held: i64,
     /// Units of orders that are confirmed, paid or beyond.
     pub sold: i64,
-    /// Units that ever came back from orders. It only grows: who compares gate and ledger sees by it that units are on
-    /// their way, for they come back in the ledger first.
+    /// Units that ever came back from orders. It only grows: units come back in the ledger first, so a growth shows the
+    /// engine, when it compares gate and ledger, that units are on their way to the gate.
     pub returned: i64,
 }
 

@@ -40,7 +40,7 @@ pub struct SaleView {
 pub struct SkuView {
     /// The sku.
     pub sku: Sku,
-    /// `held` counts the units of unpaid orders and of those being ordered.
+    /// `held` counts the units of unpaid orders and of reservations.
     pub shards: Vec<SkuLevel>,
 }
 

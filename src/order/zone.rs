@@ -36,7 +36,7 @@ impl Zone {
 
     /// The day at `now_ms` in this zone, in days since 1970-01-01.
     pub fn day(&self, now_ms: UnixMs) -> i64 {
-        // A time beyond the years that a calendar has is a clock gone mad; its day is then that of UTC.
+        // A broken clock may read a time beyond the calendar; its day is then that of UTC.
         let offset_s = Timestamp::from_millisecond(now_ms).map_or(0, |at| i64::from(self.0.to_offset(at).seconds()));
         now_ms.saturating_add(offset_s * 1000).div_euclid(24 * 3600 * 1000)
     }

@@ -19,7 +19,7 @@ pub struct Alipay {
     pub keys: Vec<PublicKey>,
     /// The app that payments must be of.
     pub app_id: String,
-    /// The seller that payments must go to, if that is to be looked at.
+    /// The seller that payments must go to; `None`: any.
     pub seller_id: Option<String>,
 }
 
@@ -149,7 +149,7 @@ impl Form {
         self.get(name).map(minor).transpose()
     }
 
-    /// The digits behind the point that the currency has (ISO 4217). Amounts are told in major units.
+    /// The digits behind the point that the currency has (ISO 4217). Alipay sends amounts in major units.
     fn digits(&self) -> u32 {
         match self.get("trans_currency").unwrap_or("CNY") {
             "BIF" | "CLP" | "DJF" | "GNF" | "ISK" | "JPY" | "KMF" | "KRW" | "PYG" | "RWF" | "UGX" | "UYI" | "VND"

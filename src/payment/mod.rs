@@ -1,8 +1,8 @@
-//! Callbacks of payment providers: raw bytes and headers to a verified [`Report`], or why not. It does no I/O, keeps nothing,
-//! and believes nothing before the signature over the raw bytes is good. Called by the callback route; the settings make
-//! the [`Providers`].
+//! Callbacks of payment providers: raw bytes and headers to a verified [`Report`], or why not. The room does no I/O, stores
+//! nothing, and parses nothing before it has verified the signature over the raw bytes. The callback route calls it; the
+//! settings make the [`Providers`].
 //!
-//! No type here shows a key or a secret, and no reason says anything of what was sent.
+//! No type here shows a key or a secret, and no reason repeats content of the callback.
 
 mod alipay;
 mod rsa_key;
@@ -10,7 +10,7 @@ mod standard;
 mod wechatpay;
 
 pub use alipay::Alipay;
-pub use rsa_key::{InvalidKey, PublicKey};
+pub use rsa_key::{InvalidPublicKey, PublicKey};
 pub use standard::{InvalidSecret, Standard};
 pub use wechatpay::{InvalidApiKey, Wechatpay};
 
@@ -21,10 +21,10 @@ use crate::http::single;
 use crate::limits;
 use crate::order::{Money, OrderNo, Provider, ProviderId, Report};
 
-/// The providers that are set up; those that are not do not exist to the outside.
+/// The configured providers; the others do not exist to the outside.
 #[derive(Default)]
 pub struct Providers {
-    /// Whoever signs as Standard Webhooks do.
+    /// Any sender that signs as Standard Webhooks do.
     pub standard: Option<Standard>,
     /// Alipay's asynchronous notifications.
     pub alipay: Option<Alipay>,
@@ -32,23 +32,23 @@ pub struct Providers {
     pub wechatpay: Option<Wechatpay>,
 }
 
-/// Why a callback is not taken in. The texts are for whoever sets a provider up.
+/// Why a callback is refused. The texts are for the operator who sets a provider up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotVerified {
-    /// The provider is not set up.
+    /// The provider is not configured.
     NotSetUp,
-    /// It is not proven that the provider sent this, and now.
+    /// The signature or its time stamp does not verify.
     Unproven(&'static str),
-    /// The provider sent it, but it is sealed with a key that we do not have.
+    /// The provider sent it, but no configured key opens its envelope.
     Sealed(&'static str),
-    /// The provider sent it, but it is not what its events look like.
+    /// The provider sent it, but it does not have the form of its events.
     Malformed(&'static str),
-    /// It is about an order whose number cannot be one of ours.
+    /// It is about an order of another system: this engine makes no such number.
     OtherOrder,
 }
 
 impl Providers {
-    /// Whether `provider` is set up.
+    /// Whether `provider` is configured.
     pub fn has(&self, provider: Provider) -> bool {
         match provider {
             Provider::Standard => self.standard.is_some(),
@@ -87,13 +87,14 @@ fn is_fresh(timestamp: &str, now_ms: UnixMs) -> bool {
     sent_ms.is_some_and(|sent_ms| now_ms.abs_diff(sent_ms) <= limits::CALLBACK_SKEW_MS)
 }
 
-/// A provider's id, which must be one that can be kept.
+/// A provider's id, which the ledger must be able to store.
 fn reference(text: &str) -> Result<ProviderId, NotVerified> {
+    const { assert!(limits::REFERENCE_BYTES_MAX == 128, "the text below names it") };
     let detail = "an id or the name of the event is empty, longer than 128 bytes or holds a control character";
     ProviderId::parse(text).map_err(|_| NotVerified::Malformed(detail))
 }
 
-/// A number of ours. One that cannot be ours is an order of somebody else's, who may share the provider's account.
+/// An order number of this engine. Any other is an order of another system that shares the provider's account.
 fn order_no(text: &str) -> Result<OrderNo, NotVerified> {
     OrderNo::parse(text).ok_or(NotVerified::OtherOrder)
 }

@@ -20,12 +20,19 @@ pub struct Standard {
     keys: Vec<hmac::Key>,
 }
 
-/// A list of secrets that cannot be used; it does not say what stands there.
+/// A list of secrets that cannot be used; the text does not repeat it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not 1 to 8 secrets, each whsec_ and the base64 of 24 to 64 bytes, separated by commas")]
+#[error("not {expected}", expected = Standard::expected())]
 pub struct InvalidSecret;
 
 impl Standard {
+    /// What [`Standard::new`] takes, in words.
+    pub fn expected() -> String {
+        let (least, most) = limits::WEBHOOK_SECRET_BYTES.into_inner();
+        let count = limits::ACTIVE_KEYS_MAX;
+        format!("1 to {count} secrets, each whsec_ and the base64 of {least} to {most} bytes, separated by commas")
+    }
+
     /// Takes the active secrets, separated by commas: a callback signed with any of them is good.
     pub fn new(secrets: &str) -> Result<Self, InvalidSecret> {
         let key = |secret: &str| {
@@ -33,7 +40,7 @@ impl Standard {
             limits::WEBHOOK_SECRET_BYTES.contains(&bytes.len()).then(|| hmac::Key::new(hmac::HMAC_SHA256, &bytes))
         };
         let keys: Option<Vec<hmac::Key>> = secrets.split(',').map(key).collect();
-        let keys = keys.filter(|keys| keys.len() <= limits::PAYMENT_SECRETS_MAX);
+        let keys = keys.filter(|keys| keys.len() <= limits::ACTIVE_KEYS_MAX);
         keys.map(|keys| Standard { keys }).ok_or(InvalidSecret)
     }
 
@@ -51,8 +58,8 @@ impl Standard {
         read(id, body)
     }
 
-    /// Whether one of the listed signatures is that of an active secret. Every signature is held against every secret,
-    /// so that the time it takes tells nothing of them.
+    /// Whether one of the listed signatures is that of an active secret. Compares every signature with every secret, so
+    /// that the time it takes reveals nothing about them.
     fn has_signed(&self, id: &str, timestamp: &str, body: &[u8], signatures: &str) -> bool {
         let listed = signatures.split(' ').filter_map(|one| STANDARD.decode(one.strip_prefix("v1,")?).ok());
         let listed: Vec<Vec<u8>> = listed.take(limits::WEBHOOK_SIGNATURES_MAX).collect();
@@ -73,7 +80,7 @@ impl Standard {
 
 /// What every event has.
 #[derive(Deserialize)]
-struct Event<'a> {
+struct StandardEvent<'a> {
     #[serde(borrow)]
     r#type: Cow<'a, str>,
 }
@@ -108,9 +115,9 @@ struct FailedData<'a> {
 }
 
 /// Reads a body whose signature is good. Members that we do not know are ignored; one that we know and that stands
-/// twice is not, as nobody can say which of the two was meant.
+/// twice is not, because it would be unclear which of the two counts.
 fn read(id: &str, body: &[u8]) -> Result<Report, NotVerified> {
-    let event: Event<'_> = parse(body)?;
+    let event: StandardEvent<'_> = parse(body)?;
     let fact = match event.r#type.as_ref() {
         "payment.succeeded" => PaymentEvent::Succeeded(money(body)?),
         "payment.refunded" => PaymentEvent::Refunded(money(body)?),

@@ -23,14 +23,14 @@ pub struct Wechatpay {
     appid: Option<String>,
 }
 
-/// A list of APIv3 keys that cannot be used; it does not say what stands there.
+/// A list of APIv3 keys that cannot be used; the text does not repeat it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not 1 to 8 APIv3 keys of 32 characters, separated by commas")]
+#[error("not {expected}", expected = Wechatpay::expected_api_keys())]
 pub struct InvalidApiKey;
 
 impl Wechatpay {
     /// Takes WeChat Pay's public keys by their serial numbers, the active APIv3 keys separated by commas, and the
-    /// merchant and, if that is to be looked at, the app that payments must be of.
+    /// merchant and, if it matters, the app that payments must be of.
     pub fn new(
         keys: Vec<(String, PublicKey)>,
         api_keys: &str,
@@ -39,6 +39,12 @@ impl Wechatpay {
     ) -> Result<Self, InvalidApiKey> {
         let api_keys = read_api_keys(api_keys)?;
         Ok(Wechatpay { keys, api_keys, mchid, appid })
+    }
+
+    /// What [`Wechatpay::new`] takes as APIv3 keys, in words.
+    pub fn expected_api_keys() -> String {
+        let (count, bytes) = (limits::ACTIVE_KEYS_MAX, AES_256_GCM.key_len());
+        format!("1 to {count} APIv3 keys of {bytes} characters, separated by commas")
     }
 
     /// Whether [`Wechatpay::new`] would take these APIv3 keys.
@@ -54,7 +60,7 @@ impl Wechatpay {
         let serial = need("wechatpay-serial", "Wechatpay-Serial must be sent, once")?;
         let signature = need("wechatpay-signature", "Wechatpay-Signature must be sent, once")?;
         if signature.starts_with("WECHATPAY/SIGNTEST/") {
-            // WeChat Pay sends wrong signatures now and then, to see whether they are looked at.
+            // WeChat Pay sends wrong signatures now and then, to check that the receiver verifies them.
             return Err(unproven("Wechatpay-Signature is a probe, which must fail"));
         }
         if !is_fresh(timestamp, now_ms) {
@@ -74,7 +80,7 @@ impl Wechatpay {
     }
 
     fn read(&self, body: &[u8]) -> Result<Report, NotVerified> {
-        let event: Event<'_> = parse(body)?;
+        let event: WechatpayEvent<'_> = parse(body)?;
         let fact = match event.event_type.as_ref() {
             "TRANSACTION.SUCCESS" => self.payment(&self.open(body)?)?,
             "REFUND.SUCCESS" => self.refund(&self.open(body)?)?,
@@ -149,7 +155,7 @@ impl Wechatpay {
     }
 }
 
-/// The money of a refund did not reach the buyer, or was never sent: somebody has to see to it.
+/// The money of a refund did not reach the buyer, or was never sent: an operator has to act.
 fn refund_failed(plain: &[u8]) -> Result<PaymentEvent, NotVerified> {
     let back: RefundFailed<'_> = parse(plain)?;
     order_no(&back.out_trade_no).map(PaymentEvent::RefundFailed)
@@ -157,7 +163,7 @@ fn refund_failed(plain: &[u8]) -> Result<PaymentEvent, NotVerified> {
 
 /// What every event has.
 #[derive(Deserialize)]
-struct Event<'a> {
+struct WechatpayEvent<'a> {
     #[serde(borrow)]
     id: Cow<'a, str>,
     #[serde(borrow)]
@@ -240,7 +246,7 @@ fn read_api_keys(list: &str) -> Result<Vec<LessSafeKey>, InvalidApiKey> {
         Some(LessSafeKey::new(key))
     };
     let keys: Option<Vec<LessSafeKey>> = list.split(',').map(key).collect();
-    keys.filter(|keys| keys.len() <= limits::PAYMENT_SECRETS_MAX).ok_or(InvalidApiKey)
+    keys.filter(|keys| keys.len() <= limits::ACTIVE_KEYS_MAX).ok_or(InvalidApiKey)
 }
 
 /// Refunds do not say their currency: it is the merchant's.

@@ -61,7 +61,7 @@ impl PurchaseTokens {
 
     /// What `text` says, if it is a token that was issued to this user for this sale, expired or not.
     pub fn verify(&self, text: &str, sale: &Sale, user: UserId) -> Option<VerifiedToken> {
-        // Before any work: who sends nonsense costs next to nothing.
+        // Before any work: a client that sends nonsense costs next to nothing.
         if text.len() > limits::PURCHASE_TOKEN_CHARS_MAX {
             return None;
         }

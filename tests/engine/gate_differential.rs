@@ -144,8 +144,8 @@ impl Program<'_> {
         let memory = self.memory.reserve(at, self.now_ms, &asks).await.unwrap();
         let redis = self.redis.reserve(at, self.now_ms, &asks).await.unwrap();
         assert_eq!(memory, redis, "after {:#?}", self.log);
-        for (ask, held) in asks.iter().zip(memory) {
-            if let ReserveOutcome::Reserved { created_at, .. } = held {
+        for (ask, outcome) in asks.iter().zip(memory) {
+            if let ReserveOutcome::Reserved { created_at, .. } = outcome {
                 self.created_at.insert((shard, ask.reservation.order_no), created_at);
             }
         }
@@ -238,8 +238,8 @@ impl Program<'_> {
         for shard in 0..SHARDS {
             let at = self.at(shard);
             let asks = [ReserveRequest { reservation: self.reservation(), mode: ReserveMode::Create, attempt_id: 1 }];
-            let held = self.redis.reserve(at, self.now_ms, &asks).await.unwrap();
-            assert_eq!(held, [ReserveOutcome::StaleEpoch]);
+            let outcomes = self.redis.reserve(at, self.now_ms, &asks).await.unwrap();
+            assert_eq!(outcomes, [ReserveOutcome::StaleEpoch]);
             self.load(shard, at.epoch).await;
         }
     }

@@ -34,7 +34,7 @@ impl Redis {
     }
 
     async fn ask(&self, ask: ReserveRequest) -> Result<ReserveOutcome, Error> {
-        self.gate.reserve(AT, NOON, &[ask]).await.map(|held| held[0])
+        self.gate.reserve(AT, NOON, &[ask]).await.map(|outcomes| outcomes[0])
     }
 
     /// Waits until as many nodes are down as said.
@@ -86,11 +86,11 @@ async fn scripts_that_were_flushed_are_loaded_again_on_the_spot() {
     redis.server.run::<()>("SCRIPT FLUSH");
     redis.gate.settle(AT, &[recorded(&mine)]).await.unwrap();
     assert_eq!(redis.ask(mine).await, Ok(ReserveOutcome::Recorded { created_at: NOON }));
-    assert_eq!(redis.gate.connections(), 1);
+    assert_eq!(redis.gate.metrics().connections.get(), 1);
 }
 
 #[tokio::test]
-async fn full_memory_refuses_before_any_write_and_lets_what_is_held_settle() {
+async fn full_memory_refuses_before_any_write_and_lets_reservations_settle() {
     let redis = Redis::new().await;
     let mine = new("a");
     assert_eq!(redis.ask(mine).await, Ok(RESERVED));
@@ -139,7 +139,7 @@ async fn no_answer_is_an_unknown_outcome_that_asking_again_settles() {
     assert_eq!(redis.ask(mine).await, Ok(RESERVED));
     assert_eq!(redis.ask(new("a")).await, Ok(ReserveOutcome::InFlight));
     assert_eq!(redis.available().await, 99_999);
-    assert_eq!(redis.gate.connections(), 1);
+    assert_eq!(redis.gate.metrics().connections.get(), 1);
 }
 
 /// As many calls in flight on one connection as there are shards.
@@ -151,9 +151,9 @@ async fn one_stall_keeps_the_connection_however_many_calls_meet_it() {
     redis.server.run::<()>(&format!("CLIENT PAUSE {} ALL", GATE_REPLY_MS + 300));
     redis.all_unanswered().await;
     tokio::time::sleep(Duration::from_millis(400)).await;
-    assert_eq!((redis.gate.nodes_down(), redis.gate.connections()), (0, 1));
+    assert_eq!((redis.gate.nodes_down(), redis.gate.metrics().connections.get()), (0, 1));
     assert_eq!(redis.ask(new("a")).await, Ok(RESERVED));
-    assert_eq!(redis.gate.connections(), 1);
+    assert_eq!(redis.gate.metrics().connections.get(), 1);
 }
 
 #[tokio::test]
@@ -168,7 +168,7 @@ async fn a_connection_that_stays_silent_is_replaced() {
     assert!(matches!(redis.ask(new("a")).await, Err(Error::Unavailable(_))));
     redis.server.signal("CONT");
     redis.until_down(0).await;
-    assert_eq!(redis.gate.connections(), 2);
+    assert_eq!(redis.gate.metrics().connections.get(), 2);
     assert_eq!(redis.ask(new("a")).await, Ok(RESERVED));
 }
 
@@ -262,14 +262,14 @@ async fn those_who_ask_together_are_decided_together() {
     let redis = Redis::new().await;
     let asks: Vec<ReserveRequest> = (0..2_000).map(|n| new(&format!("k{n}"))).collect();
     let each = asks.iter().map(async |ask| {
-        let held = redis.ask(*ask).await;
+        let outcome = redis.ask(*ask).await;
         redis.gate.settle(AT, &[recorded(ask)]).await.unwrap();
-        held
+        outcome
     });
-    assert!(join_all(each).await.into_iter().all(|held| held == Ok(RESERVED)));
+    assert!(join_all(each).await.into_iter().all(|outcome| outcome == Ok(RESERVED)));
     let calls = redis.server.info("commandstats", "cmdstat_evalsha:calls=");
     assert!(calls <= 20, "{calls} calls for 2000 orders");
-    assert_eq!(redis.gate.calls(), calls);
+    assert_eq!(redis.gate.metrics().calls.get(), calls);
     let level = redis.gate.level(AT).await.unwrap();
     assert_eq!((level.available[0], level.reserved[0], level.reservations), (98_000, 0, 0));
 }
@@ -279,12 +279,12 @@ async fn many_asks_for_one_order_are_answered_one_after_the_other() {
     let redis = Redis::new().await;
     let (mine, other) = (new_hold("same"), new_hold("other"));
     let asks: Vec<ReserveRequest> = (0..50).map(|_| asked(mine, ReserveMode::Create)).collect();
-    let (held, others) =
+    let (reserved, others) =
         tokio::join!(redis.gate.reserve(AT, NOON, &asks), redis.ask(asked(other, ReserveMode::Create)));
-    let held = held.unwrap();
+    let outcomes = reserved.unwrap();
     assert_eq!(others, Ok(RESERVED));
-    assert_eq!(held.iter().filter(|held| **held == RESERVED).count(), 1);
-    assert_eq!(held.iter().filter(|held| **held == ReserveOutcome::InFlight).count(), 49);
+    assert_eq!(outcomes.iter().filter(|outcome| **outcome == RESERVED).count(), 1);
+    assert_eq!(outcomes.iter().filter(|outcome| **outcome == ReserveOutcome::InFlight).count(), 49);
     assert_eq!(redis.available().await, 99_998);
 }
 
@@ -342,8 +342,8 @@ async fn orders_of_a_limited_sale_count_when_asked_for_together() {
     let limited = Rules { user_limit: Some(3), ..rules(1) };
     redis.gate.load(ShardEpoch { epoch: 2, ..AT }, &sale(limited), &[10, 0], true).await.unwrap();
     let asks: Vec<ReserveRequest> = (0..5).map(|n| new(&format!("k{n}"))).collect();
-    let held = redis.gate.reserve(ShardEpoch { epoch: 2, ..AT }, NOON, &asks).await.unwrap();
-    assert_eq!(held.iter().filter(|held| **held == RESERVED).count(), 3);
+    let outcomes = redis.gate.reserve(ShardEpoch { epoch: 2, ..AT }, NOON, &asks).await.unwrap();
+    assert_eq!(outcomes.iter().filter(|outcome| **outcome == RESERVED).count(), 3);
 }
 
 #[tokio::test]

@@ -99,6 +99,10 @@ fn the_store_is_audited_where_it_is_and_never_made_up() {
     server.sigterm();
     assert!(server.wait().success());
     assert!(run(&["verify", "--data-dir", data_dir], 0).contains("books balance"));
+    for flags in [&["--gate", "memory"][..], &["--gate", "memory", "--data-dir", data_dir]] {
+        let refusal = run(&[&["verify"], flags].concat(), 2);
+        assert!(refusal.contains("--server"), "a gate is compared by its server: {refusal}");
+    }
     assert!(run(&["migrate", "--data-dir", data_dir], 0).contains("newest"));
 
     let nowhere = launch.home().join("typo");
@@ -149,7 +153,7 @@ fn a_token_that_loopback_does_not_ask_for_is_told_of() {
     let server = Launch::new().args(&["--admin-token", "0123456789abcdef"]).start();
     assert_eq!(server.operator().send(get("/admin/v1/sales")).status, 200);
     // The log is written in the background.
-    let log = eventually(|| Some(server.log()).filter(|log| log.contains("admin.token is set but not asked for")));
+    let log = eventually(|| Some(server.log()).filter(|log| log.contains("admin.token is set but not required")));
     assert!(!log.contains("0123456789abcdef"), "{log}");
     server.finish();
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::json;
 
 use crate::book::Plan;
+use crate::client::get;
 use crate::contract::{assert_refused, code};
 use crate::random::Random;
 use crate::redis::Reply;
@@ -57,6 +58,12 @@ fn three_units_on_64_shards() {
     }
     assert_eq!(sold.len(), 3, "three units, three orders");
     for engine in &world.engines {
+        let metrics = String::from_utf8(engine.server().operator().send(get("/metrics")).body).unwrap();
+        let value = |name: &str| metrics.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<f64>().ok());
+        let gate =
+            ["calls_total", "batch_requests_sum", "connections_total"].map(|name| format!("rushgate_gate_{name}"));
+        assert!(gate.iter().all(|name| value(name).is_some_and(|count| count > 0.0)), "the gate is counted: {metrics}");
+        assert_eq!(value("rushgate_gate_failed_calls_total"), Some(0.0));
         assert_eq!(engine.server().level(SALE, "sku-1"), Level { total: 3, available: 0, held: 0, sold: 3 });
         engine.server().assert_balanced();
     }

@@ -1,5 +1,6 @@
-//! The scripts and the Rust that calls them say the same: each header is compared with the body below it, and with the
-//! tables in `src/gate/redis/`. What is passed in ARGV is compared where it is packed, in `src/gate/redis/tests.rs`.
+//! The scripts and the Rust that calls them say the same: each header is compared with the body below it, and both with
+//! the tables in `src/gate/redis/`: keys, codes, and the bytes of a reservation. The values in ARGV are compared where they
+//! are packed, in `src/gate/redis/tests.rs`.
 
 use std::fs::read_to_string;
 
@@ -8,8 +9,8 @@ use crate::root;
 /// The parts of a header, in order.
 const PARTS: [&str; 5] = ["KEYS", "ARGV", "RETURNS", "KEEPS", "COST"];
 
-/// What is wrong with a script, given the lines of Rust that list its keys and codes.
-fn findings(name: &str, text: &str, scripts: &str, codes: &str) -> Vec<String> {
+/// What is wrong with a script, given the Rust that lists the keys of scripts, and the Rust that packs and reads their values.
+fn findings(name: &str, text: &str, scripts: &str, wire: &str) -> Vec<String> {
     let mut findings = Vec::new();
     let mut find = |is_bad: bool, rule: &str| {
         if is_bad {
@@ -39,9 +40,24 @@ fn findings(name: &str, text: &str, scripts: &str, codes: &str) -> Vec<String> {
     if name == "reserve" {
         let returns = part(&header, "RETURNS");
         let told = numbered(returns.split_once("codes:").map_or("", |(_, codes)| codes));
-        let known = enumerated(codes);
+        let known = enumerated(wire);
         find(told != known, &format!("the codes are {told:?}, but wire.rs has {known:?}"));
+        let named = |(number, code): (usize, &String)| constant(text, &code.to_uppercase()) == Some(number);
+        find(!known.iter().enumerate().all(named), "each code is a local with its number");
     }
+
+    // `BUYER_…` counts from the field in front of it: a buyer is the bytes from the user to the sku.
+    let user = field(wire, "USER").map_or(0, |(begin, _)| begin - 1);
+    for (local, number) in constants(text) {
+        let (local, before) = local.strip_prefix("BUYER_").map_or((local, 0), |local| (local, user));
+        let wanted = match local.strip_suffix("_END") {
+            Some(name) => field(wire, name).map(|(_, end)| end - before),
+            None => field(wire, local).map(|(begin, _)| begin - before),
+        };
+        let is_byte = wanted.is_some() || local.ends_with("_END");
+        find(is_byte && wanted != Some(number), &format!("{local} is {number}, but wire.rs says {wanted:?}"));
+    }
+    find(has_bare_offset(&body), "the bytes of a reservation are named, not counted");
     findings
 }
 
@@ -95,11 +111,40 @@ fn listed(text: &str, begin: &str) -> Vec<String> {
 
 /// `InFlight = 4,`: the names as Lua spells them, in the order of their numbers.
 fn enumerated(text: &str) -> Vec<String> {
-    let Some((_, rest)) = text.split_once("enum Code {") else { return Vec::new() };
+    let Some((_, rest)) = text.split_once("enum ReserveCode {") else { return Vec::new() };
     let lines = rest.split('}').next().unwrap_or("").lines().filter_map(|line| line.trim().strip_suffix(','));
     let all: Vec<(&str, &str)> = lines.filter_map(|line| line.split_once(" = ")).collect();
     let in_order = all.iter().enumerate().all(|(at, (_, number))| *number == at.to_string());
     if in_order { all.iter().map(|(name, _)| snake(name)).collect() } else { Vec::new() }
+}
+
+/// `local FIRST, SECOND = 1, 8`: the names of numbers in capitals.
+fn constants(text: &str) -> Vec<(&str, usize)> {
+    let locals = text.lines().filter_map(|line| line.strip_prefix("local ")?.split_once(" = "));
+    let pairs = locals.flat_map(|(names, values)| names.split(", ").zip(values.split(", ")));
+    let is_capital = |name: &str| name.chars().all(|c| c.is_ascii_uppercase() || c == '_');
+    let numbers = pairs.filter_map(|(name, value)| Some((name, value.parse().ok()?)));
+    numbers.filter(|(name, _)| is_capital(name)).collect()
+}
+
+fn constant(text: &str, name: &str) -> Option<usize> {
+    constants(text).into_iter().find(|(local, _)| *local == name).map(|(_, number)| number)
+}
+
+/// `const CREATED_AT: Range<usize> = 8..14;`: its first and last byte as Lua counts them, from 1.
+fn field(wire: &str, name: &str) -> Option<(usize, usize)> {
+    let (_, rest) = wire.split_once(&format!("const {name}: Range<usize> = "))?;
+    let (begin, end) = rest.split(';').next()?.split_once("..")?;
+    Some((begin.parse::<usize>().ok()? + 1, end.parse().ok()?))
+}
+
+/// Whether `sub` or `unpack` gets a number above 1 for a position.
+fn has_bare_offset(body: &str) -> bool {
+    let calls = ["sub(", "number('>", "struct.unpack('>"].map(|call| body.match_indices(call));
+    calls.into_iter().flatten().any(|(at, _)| {
+        let args = body[at..].split(')').next().unwrap_or("").split(", ").skip(1);
+        args.filter_map(|arg| arg.trim().parse::<usize>().ok()).any(|number| number > 1)
+    })
 }
 
 fn snake(name: &str) -> String {
@@ -120,16 +165,16 @@ fn capital(name: &str) -> String {
 #[test]
 fn scripts_say_what_they_take_and_give() {
     let rust = |file: &str| read_to_string(root().join("src/gate/redis").join(file)).unwrap();
-    let (scripts, codes) = (rust("script.rs"), rust("wire.rs"));
+    let (scripts, wire) = (rust("script.rs"), rust("wire.rs"));
     let mut names: Vec<String> = std::fs::read_dir(root().join("lua"))
         .unwrap()
         .map(|entry| entry.unwrap().path())
         .map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned())
         .collect();
     names.sort();
-    assert_eq!(names, ["adjust", "return_units", "level", "load", "overdue", "reserve", "settle", "switch"]);
+    assert_eq!(names, ["adjust", "level", "load", "overdue", "reserve", "return_units", "settle", "switch"]);
     let text = |name: &str| read_to_string(root().join("lua").join(name).with_extension("lua")).unwrap();
-    let all: Vec<String> = names.iter().flat_map(|name| findings(name, &text(name), &scripts, &codes)).collect();
+    let all: Vec<String> = names.iter().flat_map(|name| findings(name, &text(name), &scripts, &wire)).collect();
     assert!(all.is_empty(), "\n{}\n", all.join("\n"));
 
     // Each rule finds what it is for.
@@ -146,9 +191,15 @@ fn scripts_say_what_they_take_and_give() {
         ("3 recorded · 4 in_flight", "3 in_flight · 4 recorded"),
         (" · 9 not_open", ""),
         ("9 not_open", "9 not_open · 10 closed"),
+        ("USER_LIMIT, NOT_OPEN = 7, 8, 9", "NOT_OPEN, USER_LIMIT = 7, 8, 9"),
+        ("CREATED_AT, CREATED_AT_END = 9, 14", "CREATED_AT, CREATED_AT_END = 9, 15"),
+        ("USER, SKU, SKU_END, QUANTITY_END = 23", "USER, SKU, SKU_END, QUANTITY_END = 22"),
+        ("local USER, SKU, SKU_END", "local USER, SKU, NOVELTY_END"),
+        ("sub(known, CREATED_AT, ", "sub(known, 9, "),
+        ("number('>I6', known, UNTIL)", "number('>I6', known, 45)"),
     ];
     for (from, to) in bad {
-        let findings = findings("reserve", &good.replace(from, to), &scripts, &codes);
+        let findings = findings("reserve", &good.replace(from, to), &scripts, &wire);
         assert!(good.contains(from) && !findings.is_empty(), "{from:?} → {to:?} is not found");
     }
 }

@@ -41,12 +41,12 @@ fn is_whole(heard: &[u8]) -> bool {
     body.len() >= length.map_or(0, |length| length.parse().unwrap())
 }
 
-fn text_of<T>(result: Result<T, Failure>) -> (u8, String) {
+fn text_of<T>(result: Result<T, CommandError>) -> (u8, String) {
     match result.err().unwrap() {
-        Failure::NotDone(text) => (1, text),
-        Failure::Unbalanced => (1, String::new()),
-        Failure::Usage(text) => (2, text),
-        Failure::Unreachable(text) => (3, text),
+        CommandError::NotDone(text) => (1, text),
+        CommandError::Unbalanced => (1, String::new()),
+        CommandError::Usage(text) => (2, text),
+        CommandError::Unreachable(text) => (3, text),
     }
 }
 

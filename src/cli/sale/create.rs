@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use super::{Ask, created, name};
-use crate::cli::Failure;
+use crate::cli::CommandError;
 use crate::limits;
 use crate::order::{Currency, Zone};
 
@@ -36,7 +36,7 @@ pub(in crate::cli) struct Create {
     file: Option<PathBuf>,
     /// An item: id, units, price of one unit in minor units, currency; repeat for more
     #[arg(long, value_name = "ID:STOCK:PRICE:CURRENCY", value_parser = sku, required_unless_present = "file")]
-    sku: Vec<Sku>,
+    sku: Vec<SkuArg>,
     /// Opens then, such as 2026-11-27T00:00:00+08:00
     #[arg(long, value_name = "TIME", value_parser = time)]
     starts_at: Option<Timestamp>,
@@ -55,10 +55,10 @@ pub(in crate::cli) struct Create {
     /// Seconds to pay, or none: no payment step
     #[arg(long, value_name = "N|none", value_parser = payment_timeout)]
     payment_timeout_s: Option<PaymentTimeout>,
-    /// What a repeat is told: replay (the first answer again) or conflict
+    /// Answer to a repeat: replay (the first answer again) or conflict
     #[arg(long, value_parser = ["replay", "conflict"])]
     on_duplicate: Option<String>,
-    /// Let in only who has a purchase token
+    /// Take orders only with a purchase token
     #[arg(long)]
     require_token: bool,
     /// Virtual shards, 1 to 1024
@@ -69,7 +69,7 @@ pub(in crate::cli) struct Create {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Sku {
+pub(super) struct SkuArg {
     id: String,
     stock: i64,
     unit_price: i64,
@@ -83,7 +83,7 @@ pub(super) enum PaymentTimeout {
 }
 
 impl Create {
-    pub(super) fn run(&self) -> Result<(), Failure> {
+    pub(super) fn run(&self) -> Result<(), CommandError> {
         let body = match &self.file {
             Some(path) => read(path)?,
             None => self.body().to_string(),
@@ -128,7 +128,7 @@ impl PaymentTimeout {
 }
 
 /// Reads a sale, and no more of a file than a request may carry.
-fn read(path: &Path) -> Result<String, Failure> {
+fn read(path: &Path) -> Result<String, CommandError> {
     let max = limits::BODY_BYTES_MAX;
     let mut text = String::new();
     let most = u64::try_from(max).unwrap_or(u64::MAX).saturating_add(1);
@@ -139,12 +139,12 @@ fn read(path: &Path) -> Result<String, Failure> {
     };
     match n {
         Ok(n) if n <= max => Ok(text),
-        Ok(_) => Err(Failure::Usage(format!("{}: longer than {max} bytes", path.display()))),
-        Err(error) => Err(Failure::Usage(format!("{}: {error}", path.display()))),
+        Ok(_) => Err(CommandError::Usage(format!("{}: longer than {max} bytes", path.display()))),
+        Err(error) => Err(CommandError::Usage(format!("{}: {error}", path.display()))),
     }
 }
 
-pub(super) fn sku(text: &str) -> Result<Sku, String> {
+pub(super) fn sku(text: &str) -> Result<SkuArg, String> {
     let parts: Vec<&str> = text.split(':').collect();
     let [id, stock, price, currency] = parts.as_slice() else {
         return Err("must be ID:STOCK:PRICE:CURRENCY, such as sku-1:10000:1999:CNY".to_owned());
@@ -153,7 +153,7 @@ pub(super) fn sku(text: &str) -> Result<Sku, String> {
         let number = text.parse().ok().filter(|n| (0..=max).contains(n));
         number.ok_or_else(|| format!("{what} must be a whole number, 0 to {max}"))
     };
-    Ok(Sku {
+    Ok(SkuArg {
         id: name(id)?,
         stock: number("STOCK", stock, limits::STOCK_UNITS_MAX)?,
         unit_price: number("PRICE (in minor units)", price, limits::UNIT_PRICE_MAX)?,

@@ -7,10 +7,10 @@ use clap::{Args, Subcommand};
 use http::StatusCode;
 use serde_json::json;
 
-use super::client::{Answer, ServerFlags};
-use super::{Failure, screen};
+use super::client::{ServerAnswer, ServerFlags};
+use super::{CommandError, screen};
 use crate::order::NameRef;
-use show::{Sale as Shown, Sales};
+use show::{SaleList, SaleView};
 
 /// Make, list, show, restock, pause, resume or end a sale
 #[derive(Subcommand)]
@@ -19,7 +19,7 @@ EXAMPLES
   rushgate sale create demo --sku sku-1:10000:1999:CNY
   rushgate sale list
   rushgate sale pause demo")]
-pub(super) enum Sale {
+pub(super) enum SaleCommand {
     Create(create::Create),
     List(List),
     Show(Show),
@@ -122,36 +122,36 @@ struct OneSale {
     ask: Ask,
 }
 
-impl Sale {
-    pub(super) fn run(&self) -> Result<(), Failure> {
+impl SaleCommand {
+    pub(super) fn run(&self) -> Result<(), CommandError> {
         match self {
-            Sale::Create(create) => create.run(),
-            Sale::List(list) => list.run(),
-            Sale::Show(Show { sale }) => {
+            SaleCommand::Create(create) => create.run(),
+            SaleCommand::List(list) => list.run(),
+            SaleCommand::Show(Show { sale }) => {
                 let answer = sale.ask.server.client()?.get(&sale.path(""))?;
-                sale.ask.print(&answer, |answer| Ok(answer.read::<Shown>()?.in_full()))
+                sale.ask.print(&answer, |answer| Ok(answer.read::<SaleView>()?.in_full()))
             }
-            Sale::Restock(restock) => restock.run(),
-            Sale::Pause(Pause { sale }) => sale.steer("/pause"),
-            Sale::Resume(Resume { sale }) => sale.steer("/resume"),
-            Sale::End(End { sale }) => sale.steer("/end"),
+            SaleCommand::Restock(restock) => restock.run(),
+            SaleCommand::Pause(Pause { sale }) => sale.steer("/pause"),
+            SaleCommand::Resume(Resume { sale }) => sale.steer("/resume"),
+            SaleCommand::End(End { sale }) => sale.steer("/end"),
         }
     }
 }
 
 impl List {
-    fn run(&self) -> Result<(), Failure> {
+    fn run(&self) -> Result<(), CommandError> {
         let answer = self.ask.server.client()?.get("/admin/v1/sales")?;
-        self.ask.print(&answer, |answer| Ok(answer.read::<Sales>()?.as_table()))
+        self.ask.print(&answer, |answer| Ok(answer.read::<SaleList>()?.as_table()))
     }
 }
 
 impl Restock {
-    fn run(&self) -> Result<(), Failure> {
+    fn run(&self) -> Result<(), CommandError> {
         let body = json!({"change_id": self.change_id, "sku_id": self.sku, "quantity": self.quantity});
         let ask = &self.sale.ask;
         let answer = ask.server.client()?.post(&self.sale.path("/restock"), body.to_string())?;
-        ask.print(&answer, |answer| Ok(answer.read::<Shown>()?.levels()))
+        ask.print(&answer, |answer| Ok(answer.read::<SaleView>()?.levels()))
     }
 }
 
@@ -160,21 +160,25 @@ impl OneSale {
         format!("/admin/v1/sales/{}{operation}", self.sale_id)
     }
 
-    fn steer(&self, operation: &str) -> Result<(), Failure> {
+    fn steer(&self, operation: &str) -> Result<(), CommandError> {
         let answer = self.ask.server.client()?.post(&self.path(operation), "{}")?;
-        self.ask.print(&answer, |answer| Ok(answer.read::<Shown>()?.in_brief()))
+        self.ask.print(&answer, |answer| Ok(answer.read::<SaleView>()?.in_brief()))
     }
 }
 
 impl Ask {
-    fn print(&self, answer: &Answer, words: impl FnOnce(&Answer) -> Result<String, Failure>) -> Result<(), Failure> {
+    fn print(
+        &self,
+        answer: &ServerAnswer,
+        words: impl FnOnce(&ServerAnswer) -> Result<String, CommandError>,
+    ) -> Result<(), CommandError> {
         screen::out(&if self.json { answer.text() } else { words(answer)? })
     }
 }
 
 /// What a creation did: 201 is new, 200 was there before.
-fn created(answer: &Answer) -> Result<String, Failure> {
-    let sale: Shown = answer.read()?;
+fn created(answer: &ServerAnswer) -> Result<String, CommandError> {
+    let sale: SaleView = answer.read()?;
     let verdict = if answer.status == StatusCode::CREATED { "created" } else { "there already, with the same content" };
     Ok(format!("{verdict}\n{}", sale.in_brief()))
 }

@@ -7,13 +7,13 @@ use crate::cli::table::{cell, table};
 
 /// Every sale.
 #[derive(Deserialize)]
-pub(super) struct Sales {
-    sales: Vec<Sale>,
+pub(super) struct SaleList {
+    sales: Vec<SaleView>,
 }
 
 /// One sale: its rules as created, its state, its units. Members that are not shown are passed over.
 #[derive(Deserialize)]
-pub(super) struct Sale {
+pub(super) struct SaleView {
     sale_id: String,
     state: String,
     #[serde(default)]
@@ -35,32 +35,32 @@ pub(super) struct Sale {
     #[serde(default)]
     shards: Option<u16>,
     #[serde(default)]
-    skus: Vec<Sku>,
+    skus: Vec<SkuView>,
 }
 
 #[derive(Deserialize)]
-struct Sku {
+struct SkuView {
     sku_id: String,
     unit_price: i64,
     currency: String,
     #[serde(flatten)]
-    level: Level,
+    level: LevelView,
 }
 
 /// Units of a sku in all shards: `total = available + held + sold`.
 #[derive(Clone, Copy, Default, Deserialize)]
-struct Level {
+struct LevelView {
     total: i64,
     available: i64,
     held: i64,
     sold: i64,
 }
 
-impl Sales {
+impl SaleList {
     /// One line per sale.
     pub(super) fn as_table(&self) -> String {
         let header = ["sale_id", "state", "starts_at", "ends_at", "skus", "total", "available", "held", "sold"];
-        let row = |sale: &Sale| {
+        let row = |sale: &SaleView| {
             let start = vec![
                 sale.sale_id.clone(),
                 sale.state.clone(),
@@ -74,7 +74,7 @@ impl Sales {
     }
 }
 
-impl Sale {
+impl SaleView {
     /// Rules, then units.
     pub(super) fn in_full(&self) -> String {
         // Told only where it means something.
@@ -98,7 +98,7 @@ impl Sale {
     /// Units by sku; prices are in minor units.
     pub(super) fn levels(&self) -> String {
         let header = ["sku_id", "unit_price", "currency", "total", "available", "held", "sold"];
-        let row = |sku: &Sku| {
+        let row = |sku: &SkuView| {
             let start = vec![sku.sku_id.clone(), sku.unit_price.to_string(), sku.currency.clone()];
             [start, sku.level.cells()].concat()
         };
@@ -107,13 +107,13 @@ impl Sale {
 
     /// Id, state and units in one line.
     pub(super) fn in_brief(&self) -> String {
-        let Level { total, available, held, sold } = self.level();
+        let LevelView { total, available, held, sold } = self.level();
         let (id, state) = (&self.sale_id, &self.state);
         plain(&format!("{id} is {state}: {available} of {total} units left, {held} held, {sold} sold"))
     }
 
-    fn level(&self) -> Level {
-        self.skus.iter().fold(Level::default(), |sum, sku| Level {
+    fn level(&self) -> LevelView {
+        self.skus.iter().fold(LevelView::default(), |sum, sku| LevelView {
             total: sum.total.saturating_add(sku.level.total),
             available: sum.available.saturating_add(sku.level.available),
             held: sum.held.saturating_add(sku.level.held),
@@ -122,7 +122,7 @@ impl Sale {
     }
 }
 
-impl Level {
+impl LevelView {
     fn cells(self) -> Vec<String> {
         [self.total, self.available, self.held, self.sold].iter().map(i64::to_string).collect()
     }

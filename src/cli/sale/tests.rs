@@ -14,7 +14,7 @@ const DEMO: &str = r#"{"sale_id": "demo", "starts_at": null, "ends_at": "2026-11
      "shards": [{"shard": 0, "total": 10, "available": 7, "held": 2, "sold": 1}]},
     {"sku_id": "b", "unit_price": 5, "currency": "CNY", "total": 4, "available": 4, "held": 0, "sold": 0, "shards": []}]}"#;
 
-fn sale(line: &str) -> Sale {
+fn sale(line: &str) -> SaleCommand {
     match Cli::try_parse_from(line.split_whitespace()).map(|cli| cli.command) {
         Ok(Command::Sale(sale)) => *sale,
         Ok(_) => panic!("{line} is no sale command"),
@@ -35,11 +35,11 @@ fn heard(line: &str, said: &str) -> String {
 
 #[test]
 fn a_sale_is_made_of_what_was_said_and_nothing_else() {
-    let Sale::Create(create) = sale("rushgate sale create demo --sku a:10:1999:CNY") else { panic!() };
+    let SaleCommand::Create(create) = sale("rushgate sale create demo --sku a:10:1999:CNY") else { panic!() };
     let skus = json!([{"sku_id": "a", "stock": 10, "unit_price": 1999, "currency": "CNY"}]);
     assert_eq!(create.body(), json!({"sale_id": "demo", "skus": skus}));
 
-    let Sale::Create(create) = sale(
+    let SaleCommand::Create(create) = sale(
         "rushgate sale create demo --sku a:10:1999:CNY --starts-at 2026-11-27T00:00:00+08:00 \
          --ends-at 2026-11-27T00:00:00.25Z --boundary user_sku_day --time-zone Asia/Shanghai --user-limit 2 --payment-timeout-s none \
          --on-duplicate conflict --require-token --shards 64",
@@ -112,14 +112,14 @@ fn a_file_is_sent_as_it_is_and_has_a_bound() {
     assert!(heard(&line, &answer("201 Created", DEMO)).ends_with(r#"{"sale_id":  "demo"}"#));
 
     std::fs::write(&path, " ".repeat(crate::limits::BODY_BYTES_MAX + 1)).unwrap();
-    assert!(matches!(sale(&line).run(), Err(Failure::Usage(text)) if text.contains("longer than 65536 bytes")));
+    assert!(matches!(sale(&line).run(), Err(CommandError::Usage(text)) if text.contains("longer than 65536 bytes")));
     std::fs::remove_file(&path).unwrap();
-    assert!(matches!(sale(&line).run(), Err(Failure::Usage(text)) if text.contains("sale.json: No such file")));
+    assert!(matches!(sale(&line).run(), Err(CommandError::Usage(text)) if text.contains("sale.json: No such file")));
 }
 
 #[test]
 fn a_sale_is_shown_with_its_rules_and_units() {
-    let shown: Shown = serde_json::from_str(DEMO).unwrap();
+    let shown: SaleView = serde_json::from_str(DEMO).unwrap();
     assert_eq!(shown.in_brief(), "demo is open: 11 of 14 units left, 2 held, 1 sold");
     let text = shown.in_full();
     for part in ["payment_timeout_s  none", "user_limit         2", "starts_at          -", "a             1999  CNY"] {
@@ -127,8 +127,8 @@ fn a_sale_is_shown_with_its_rules_and_units() {
     }
     assert!(!text.contains("time_zone"), "{text}");
     let daily = DEMO.replace("\"request\"", "\"user_sku_day\", \"time_zone\": \"Asia/Shanghai\"");
-    let daily: Shown = serde_json::from_str(&daily).unwrap();
+    let daily: SaleView = serde_json::from_str(&daily).unwrap();
     assert!(daily.in_full().contains("time_zone          Asia/Shanghai"), "{}", daily.in_full());
-    let sales: Sales = serde_json::from_str(&format!(r#"{{"sales": [{DEMO}]}}"#)).unwrap();
+    let sales: SaleList = serde_json::from_str(&format!(r#"{{"sales": [{DEMO}]}}"#)).unwrap();
     assert_eq!(sales.as_table().lines().count(), 2);
 }

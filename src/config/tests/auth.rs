@@ -45,7 +45,7 @@ fn a_mode_without_what_it_needs_is_refused_with_what_to_do() {
         (&[(ALGORITHM, "RS256")], "RS256 needs a PEM file"),
         (&[(FILE, good), (ALGORITHM, "RS256")], "a key is of another kind"),
         (&[(FILE, empty), (ALGORITHM, "EdDSA")], "there is no key"),
-        (&[(FILE, large), (ALGORITHM, "EdDSA")], "too large for a file of public keys"),
+        (&[(FILE, large), (ALGORITHM, "EdDSA")], "is larger than 65536 bytes; leave nothing but keys in it"),
         (&[(FILE, missing), (ALGORITHM, "EdDSA")], "cannot be read: No such file"),
         (&[(FILE, "/"), (ALGORITHM, "EdDSA")], "cannot be read"),
     ] {

@@ -1,7 +1,6 @@
 //! Which node has which shard: by its number where the nodes are fixed, else as the Redis Cluster says.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -10,26 +9,26 @@ use redis::{Cmd, Value};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::address::Address;
+use super::address::NodeAddress;
 use super::key::tag;
 use super::link::{self, NoLink};
-use super::node::{Node, Shared};
+use super::node::{Node, NodeContext};
 use super::{ConnectError, Error, Nodes};
 use crate::limits;
 
 /// Hash slots of a Redis Cluster.
 const SLOTS: u16 = 16_384;
 
-/// The nodes, and who has what.
-pub(super) struct Map {
+/// The nodes, and which of them has each shard.
+pub(super) struct NodeMap {
     layout: RwLock<Arc<Layout>>,
-    seeds: Vec<Address>,
-    shared: Arc<Shared>,
+    seeds: Vec<NodeAddress>,
+    context: Arc<NodeContext>,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
 
-/// What was true at one time: the slots count these very nodes, so both are replaced and read together.
+/// Nodes and slots of one moment: the slots are indices of these very nodes, so both are replaced and read together.
 #[derive(Default)]
 struct Layout {
     /// In the order they were listed if fixed.
@@ -38,16 +37,16 @@ struct Layout {
     slots: Vec<u16>,
 }
 
-impl Map {
-    /// Connects to everything that is there, and sees to it from then on.
+impl NodeMap {
+    /// Connects to every node that answers, and maintains the connections from then on.
     pub(super) async fn connect(
-        seeds: Vec<Address>,
-        shared: Arc<Shared>,
+        seeds: Vec<NodeAddress>,
+        context: Arc<NodeContext>,
         tasks: TaskTracker,
         stop: CancellationToken,
-    ) -> Result<Arc<Map>, ConnectError> {
-        let map = Arc::new(Map { layout: RwLock::default(), seeds, shared, tasks, stop });
-        match map.shared.nodes {
+    ) -> Result<Arc<NodeMap>, ConnectError> {
+        let map = Arc::new(NodeMap { layout: RwLock::default(), seeds, context, tasks, stop });
+        match map.context.nodes {
             Nodes::Fixed => {
                 map.join(&map.seeds, Vec::new(), true).await?;
             }
@@ -67,7 +66,7 @@ impl Map {
     pub(super) fn node(&self, shard: u16) -> Result<Arc<Node>, Error> {
         let layout = self.layout();
         let Layout { nodes, slots } = &*layout;
-        let node = match self.shared.nodes {
+        let node = match self.context.nodes {
             Nodes::Fixed => nodes.get(usize::from(shard) % nodes.len().max(1)),
             Nodes::Cluster => {
                 let node = slots.get(usize::from(slot(tag(shard).as_bytes()))).copied();
@@ -86,15 +85,15 @@ impl Map {
         }
     }
 
-    /// Uses exactly the nodes at these places, whose slots are these: those that are new are connected to, those that are gone are let go.
-    async fn join(&self, places: &[Address], slots: Vec<u16>, is_start: bool) -> Result<(), ConnectError> {
+    /// Uses exactly the nodes at these places, with these slots: connects to new ones and drops those that are gone.
+    async fn join(&self, addresses: &[NodeAddress], slots: Vec<u16>, is_start: bool) -> Result<(), ConnectError> {
         let old = self.layout();
         let mut fresh = Vec::new();
-        let mut nodes: Vec<Arc<Node>> = Vec::with_capacity(places.len());
-        for place in places {
-            let known = old.nodes.iter().find(|node| node.address.place == place.place);
+        let mut nodes: Vec<Arc<Node>> = Vec::with_capacity(addresses.len());
+        for endpoint in addresses {
+            let known = old.nodes.iter().find(|node| node.address.endpoint == endpoint.endpoint);
             nodes.push(known.cloned().unwrap_or_else(|| {
-                let node = Node::new(place.clone(), self.shared.clone(), self.stop.child_token());
+                let node = Node::new(endpoint.clone(), self.context.clone(), self.stop.child_token());
                 fresh.push(node.clone());
                 node
             }));
@@ -103,9 +102,9 @@ impl Map {
         for (node, opened) in fresh.into_iter().zip(opened) {
             let opened = match opened {
                 Err(error) if is_start => return Err(error),
-                // It joined a running cluster, which is no reason to stop: it is tried again like one that is lost.
+                // It joined a running cluster, which is no reason to stop: its task tries again as for a lost node.
                 Err(error) => {
-                    tracing::error!(%error, "a new node of the redis cluster cannot be used");
+                    tracing::error!(%error, "could not use a new node of the redis cluster: {error}");
                     None
                 }
                 Ok(opened) => opened,
@@ -114,29 +113,29 @@ impl Map {
         }
         let layout = Arc::new(Layout { nodes, slots });
         *self.layout.write() = layout.clone();
-        // Only now, so that no call is sent to a node that was let go.
+        // Only now, so that no call goes to a dropped node.
         for gone in old.nodes.iter().filter(|node| !layout.nodes.iter().any(|other| Arc::ptr_eq(node, other))) {
             gone.stop.cancel();
         }
         Ok(())
     }
 
-    /// Asks the cluster again whenever keys may have moved, and from time to time while something is missing.
-    async fn keep(self: Arc<Map>) {
+    /// Reads the slots again whenever keys may have moved, and from time to time while a node or slot is missing.
+    async fn keep(self: Arc<NodeMap>) {
         let mut pause_ms = *limits::GATE_BACKOFF_MS.start();
         loop {
             let pause = tokio::time::sleep(Duration::from_millis(pause_ms));
             tokio::select! {
                 () = self.stop.cancelled() => return,
-                () = self.shared.moved.notified() => {}
+                () = self.context.moved.notified() => {}
                 () = pause, if !self.is_whole() => {}
             }
             pause_ms = if self.is_whole() { *limits::GATE_BACKOFF_MS.start() } else { 2 * pause_ms };
             pause_ms = pause_ms.min(*limits::GATE_BACKOFF_MS.end());
             if let Err(error) = self.refresh(false).await {
-                tracing::error!(%error, "ask the redis cluster for its slots");
+                tracing::error!(%error, "could not read the slots of the redis cluster: {error}");
             }
-            // A crowd of calls finds out at once that keys have moved; one look serves them all.
+            // Many calls notice at once that keys have moved; one refresh serves them all.
             tokio::time::sleep(Duration::from_millis(*limits::GATE_BACKOFF_MS.start())).await;
         }
     }
@@ -145,19 +144,19 @@ impl Map {
         self.count().1 == 0 && self.layout().slots.iter().all(|node| *node != u16::MAX)
     }
 
-    /// Learns who has what, from the first node or seed that tells.
+    /// Learns the node of each slot from the first node or seed that answers.
     async fn refresh(&self, is_start: bool) -> Result<(), ConnectError> {
         let layout = self.layout();
         let known = layout.nodes.iter().filter(|node| node.is_up()).map(|node| &node.address);
         for asked in known.chain(&self.seeds) {
             let mut question = Cmd::new();
             question.arg("CLUSTER").arg("SLOTS");
-            match link::ask(asked, &self.shared.tls, &question).await {
+            match link::ask(asked, &self.context.tls, &question).await {
                 Ok(answer) => {
-                    let (places, slots) = read(&answer, asked);
-                    // A node that has lost its memory knows no slots; others know better.
-                    if !places.is_empty() {
-                        return self.join(&places, slots, is_start).await;
+                    let (addresses, slots) = read(&answer, asked);
+                    // A node that has lost its memory knows no slots: the next one is asked.
+                    if !addresses.is_empty() {
+                        return self.join(&addresses, slots, is_start).await;
                     }
                 }
                 Err(NoLink::Unfit(why)) if is_start => {
@@ -167,7 +166,7 @@ impl Map {
                     });
                 }
                 Err(NoLink::Unfit(reason) | NoLink::Unreachable(reason)) if is_start => {
-                    tracing::error!(node = %asked, reason, "redis cluster seed cannot be reached; going on without it");
+                    tracing::error!(node = %asked, reason, "could not reach redis cluster seed {asked}: {reason}");
                 }
                 Err(_) => {}
             }
@@ -175,21 +174,17 @@ impl Map {
         Ok(())
     }
 
-    /// Tells that a node answered MOVED or the like.
-    pub(super) fn look_again(&self) {
-        self.shared.moved.notify_one();
-    }
-
-    pub(super) fn connections(&self) -> u64 {
-        self.shared.connections.load(Ordering::Relaxed)
+    /// To be called when a node answered MOVED or the like.
+    pub(super) fn refresh_soon(&self) {
+        self.context.moved.notify_one();
     }
 }
 
-/// The masters and the slots that `CLUSTER SLOTS` told: `[first, last, [host, port, …], replicas…]` for each range.
-fn read(answer: &Value, asked: &Address) -> (Vec<Address>, Vec<u16>) {
-    let mut places: Vec<Address> = Vec::new();
+/// The masters and the slots in an answer to `CLUSTER SLOTS`: `[first, last, [host, port, …], replicas…]` for each range.
+fn read(answer: &Value, asked: &NodeAddress) -> (Vec<NodeAddress>, Vec<u16>) {
+    let mut addresses: Vec<NodeAddress> = Vec::new();
     let mut slots = vec![u16::MAX; usize::from(SLOTS)];
-    let Value::Array(ranges) = answer else { return (places, slots) };
+    let Value::Array(ranges) = answer else { return (addresses, slots) };
     for range in ranges {
         let Value::Array(range) = range else { continue };
         let [Value::Int(first), Value::Int(last), Value::Array(master), ..] = range.as_slice() else { continue };
@@ -203,17 +198,17 @@ fn read(answer: &Value, asked: &Address) -> (Vec<Address>, Vec<u16>) {
             continue;
         };
         let address = asked.beside(&host, port);
-        let known = places.iter().position(|place| place.place == address.place);
+        let known = addresses.iter().position(|endpoint| endpoint.endpoint == address.endpoint);
         let node = known.unwrap_or_else(|| {
-            places.push(address);
-            places.len() - 1
+            addresses.push(address);
+            addresses.len() - 1
         });
         if let (Some(range), Ok(node)) = (slots.get_mut(first..=last), u16::try_from(node)) {
             range.fill(node);
         }
     }
-    places.truncate(limits::GATE_NODES_MAX);
-    (places, slots)
+    addresses.truncate(limits::GATE_NODES_MAX);
+    (addresses, slots)
 }
 
 /// The slot of a key's hash tag: CRC-16 with the polynomial 0x1021, as the cluster's specification says.

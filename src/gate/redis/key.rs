@@ -2,13 +2,13 @@
 
 use super::ShardEpoch;
 
-/// What is kept of one shard of one sale, each part under a key of its own.
+/// What Redis stores of one shard of one sale, each part under a key of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Part {
     /// Epoch, lineage, rules, and the units per sku.
     State,
     /// The reservations that are not settled.
-    Holds,
+    Reservations,
     /// The recorded orders.
     Records,
     /// Units per user and sku, where the sale has a limit.
@@ -19,14 +19,15 @@ impl Part {
     fn name(self) -> &'static str {
         match self {
             Part::State => "state",
-            Part::Holds => "holds",
+            // As version 0.1 called it: two versions may share a Redis during an update.
+            Part::Reservations => "holds",
             Part::Records => "records",
             Part::Units => "units",
         }
     }
 }
 
-/// What all keys of a shard stand under, on whatever sale: a Redis Cluster puts them on one node.
+/// The hash tag of a shard, whatever the sale: a Redis Cluster puts all its keys on one node.
 pub(super) fn tag(shard: u16) -> String {
     format!("rg:{shard}")
 }
@@ -44,6 +45,6 @@ mod tests {
     #[test]
     fn a_key_names_shard_ledger_sale_and_part() {
         let at = ShardEpoch { sale: SaleNo(7), shard: 63, epoch: 1 };
-        assert_eq!(key(0xab, at, Part::Holds), "{rg:63}:00000000000000ab:7:holds");
+        assert_eq!(key(0xab, at, Part::Reservations), "{rg:63}:00000000000000ab:7:holds");
     }
 }

@@ -1,5 +1,5 @@
-//! Group decisions: the asks and settlements that arrive for a shard while one call of it is under way make up the
-//! next one. Nobody sleeps to fill a batch. A shard with nothing to do has no task and takes no memory.
+//! Group decisions: the reserve requests and settlements that arrive for a shard while one call of it is under way make up
+//! the next one. No task sleeps to fill a batch. A shard with nothing to do has no task and takes no memory.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::{BuildHasher, Hash};
@@ -13,54 +13,54 @@ use crate::clock::UnixMs;
 use crate::limits;
 use crate::order::{OrderNo, Reservation};
 
-/// Locks that the lanes are spread over; each is held for a push or for making up one batch.
+/// Locks that the lanes are spread over; a task takes one for a push or to make up one batch.
 const STRIPES: usize = 64;
 
-type Map<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
-type Orders = HashSet<OrderNo, foldhash::fast::RandomState>;
+type FastMap<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
+type OrderSet = HashSet<OrderNo, foldhash::fast::RandomState>;
 
-type Stripe = Mutex<Map<ShardEpoch, Lane>>;
+type LaneStripe = Mutex<FastMap<ShardEpoch, Lane>>;
 
 /// The lanes of all shards with something to do.
 pub(super) struct Lanes {
-    stripes: Box<[CachePadded<Stripe>]>,
+    stripes: Box<[CachePadded<LaneStripe>]>,
     hasher: foldhash::fast::RandomState,
 }
 
 /// What waits for one shard.
 #[derive(Default)]
 struct Lane {
-    settlements: VecDeque<Told>,
+    settlements: VecDeque<QueuedSettlements>,
     settlements_len: usize,
-    requests: VecDeque<Waiting>,
-    asks_len: usize,
-    /// Asks for orders that an earlier ask of the same batch was for, by order: somebody who sends the same order a
-    /// thousand times waits a thousand turns, and holds up nobody else.
-    parked: Map<OrderNo, VecDeque<Waiting>>,
+    requests: VecDeque<QueuedRequest>,
+    requests_len: usize,
+    /// Requests whose order an earlier request of the same batch was for, by order: a client that sends one order a
+    /// thousand times waits a thousand turns and delays no other client.
+    parked: FastMap<OrderNo, VecDeque<QueuedRequest>>,
 }
 
-/// An ask and who waits for its answer.
-struct Waiting {
+/// A reserve request and where its answer goes.
+struct QueuedRequest {
     request: ReserveRequest,
     now_ms: UnixMs,
     answer: oneshot::Sender<Result<ReserveOutcome, Error>>,
 }
 
-/// Settlements of different orders and who waits for them.
-struct Told {
+/// Settlements of different orders and where their answer goes.
+struct QueuedSettlements {
     settlements: Vec<Settlement>,
     answer: oneshot::Sender<Result<(), Error>>,
 }
 
-/// What one round trip carries: settlements first, so that what they give back can be had at once. No order stands
-/// twice among the asks, nor among the settlements.
+/// What one round trip carries: settlements first, so that the requests can have the units they release. No order stands
+/// twice among the requests, nor among the settlements.
 #[derive(Default)]
 pub(super) struct Turn {
-    told: Vec<Told>,
-    waiting: Vec<Waiting>,
+    settlements: Vec<QueuedSettlements>,
+    requests: Vec<QueuedRequest>,
 }
 
-/// Answers that are on their way, and whether the shard needs somebody to work for it.
+/// Answers that are on their way, and whether the shard needs a worker.
 pub(super) struct Queued<T> {
     pub(super) answers: Vec<oneshot::Receiver<Result<T, Error>>>,
     pub(super) is_idle: bool,
@@ -73,7 +73,7 @@ impl Default for Lanes {
 }
 
 impl Lanes {
-    /// Runs `work` on the lane of a shard, which is made if need be; tells whether it was.
+    /// Runs `work` on the lane of a shard, which it makes if there is none; answers whether it did.
     fn with<T>(&self, at: ShardEpoch, work: impl FnOnce(&mut Lane) -> Result<T, Error>) -> Result<(T, bool), Error> {
         let mut lanes = self.stripe(at).lock();
         let before = lanes.len();
@@ -86,27 +86,27 @@ impl Lanes {
     }
 
     #[allow(clippy::indexing_slicing, reason = "the remainder is below the number of stripes")]
-    fn stripe(&self, at: ShardEpoch) -> &Stripe {
+    fn stripe(&self, at: ShardEpoch) -> &LaneStripe {
         let mut key = self.hasher.build_hasher();
         at.hash(&mut key);
         &self.stripes[usize::try_from(std::hash::Hasher::finish(&key) % STRIPES as u64).unwrap_or(0)]
     }
 
-    /// Queues asks, all or none.
-    pub(super) fn ask(
+    /// Queues reserve requests, all or none.
+    pub(super) fn reserve(
         &self,
         at: ShardEpoch,
         now_ms: UnixMs,
         requests: &[ReserveRequest],
     ) -> Result<Queued<ReserveOutcome>, Error> {
         let queue = |lane: &mut Lane| {
-            if lane.asks_len + requests.len() > limits::GATE_QUEUE_MAX {
+            if lane.requests_len + requests.len() > limits::GATE_QUEUE_MAX {
                 return Err(Error::Busy);
             }
-            lane.asks_len += requests.len();
+            lane.requests_len += requests.len();
             let queue = requests.iter().map(|request| {
                 let (answer, answered) = oneshot::channel();
-                lane.requests.push_back(Waiting { request: *request, now_ms, answer });
+                lane.requests.push_back(QueuedRequest { request: *request, now_ms, answer });
                 answered
             });
             Ok(queue.collect())
@@ -124,7 +124,7 @@ impl Lanes {
             lane.settlements_len += settlements.len();
             let queue = one_of_each(settlements).into_iter().map(|settlements| {
                 let (answer, answered) = oneshot::channel();
-                lane.settlements.push_back(Told { settlements, answer });
+                lane.settlements.push_back(QueuedSettlements { settlements, answer });
                 answered
             });
             Ok(queue.collect())
@@ -143,8 +143,8 @@ impl Lanes {
         turn
     }
 
-    /// Gives the answers of a batch to whoever waits with the same request, where they cannot have changed since: a recorded
-    /// order stays recorded. A thousand repeats of one order are answered at once and not in a thousand turns.
+    /// Gives the answers of a batch also to requests that wait with the same content, where they cannot have changed since: a
+    /// recorded order stays recorded. A thousand repeats of one order get their answer at once and not in a thousand turns.
     pub(super) fn share(&self, at: ShardEpoch, requests: &[&ReserveRequest], reserved: &[ReserveOutcome]) {
         let mut lanes = self.stripe(at).lock();
         let Some(lane) = lanes.get_mut(&at) else { return };
@@ -155,12 +155,12 @@ impl Lanes {
         }
     }
 
-    /// Lets a shard go whose worker is no more.
+    /// Frees the lane of a shard whose worker is gone.
     pub(super) fn forget(&self, at: ShardEpoch) {
         self.stripe(at).lock().remove(&at);
     }
 
-    /// Shards that somebody works for.
+    /// Shards that have a worker.
     #[cfg(test)]
     fn active(&self) -> usize {
         self.stripes.iter().map(|stripe| stripe.lock().len()).sum()
@@ -170,77 +170,56 @@ impl Lanes {
 /// Splits settlements into lists of bounded length in which no order stands twice.
 fn one_of_each(settlements: &[Settlement]) -> Vec<Vec<Settlement>> {
     let mut lists: Vec<Vec<Settlement>> = Vec::with_capacity(1);
-    let mut seen = Orders::default();
+    let mut seen = OrderSet::default();
     for settlement in settlements {
         let fits = |list: &&mut Vec<Settlement>| list.len() < limits::GATE_BATCH_MAX;
-        let is_new = seen.insert(order_of(settlement));
+        let is_new = seen.insert(settlement.order_no());
         match lists.last_mut().filter(fits).filter(|_| is_new) {
             Some(list) => list.push(*settlement),
             None => {
                 lists.push(vec![*settlement]);
                 seen.clear();
-                seen.insert(order_of(settlement));
+                seen.insert(settlement.order_no());
             }
         }
     }
     lists
 }
 
-fn order_of(settlement: &Settlement) -> OrderNo {
-    match settlement {
-        Settlement::Commit { order_no, .. }
-        | Settlement::CommitEarlier { order_no, .. }
-        | Settlement::Release { order_no }
-        | Settlement::WriteOff { order_no }
-        | Settlement::Abandon { order_no } => *order_no,
-    }
-}
-
 impl Lane {
+    /// Makes up the next turn, as full as bounds and "no order twice" allow.
     fn turn(&mut self) -> Turn {
-        let mut turn = Turn::default();
-        self.add_settlements(&mut turn);
-        let mut seen = Orders::default();
-        self.add_parked(&mut turn, &mut seen);
-        while turn.waiting.len() < limits::GATE_BATCH_MAX
-            && let Some(waiting) = self.requests.pop_front()
-        {
-            let order_no = waiting.request.reservation.order_no;
-            // Behind those that came before it.
-            if self.parked.contains_key(&order_no) || !seen.insert(order_no) {
-                self.parked.entry(order_no).or_default().push_back(waiting);
-            } else {
-                turn.waiting.push(waiting);
-            }
-        }
-        self.asks_len -= turn.waiting.len();
-        turn
+        let settlements = self.take_settlements();
+        let mut seen = OrderSet::default();
+        let mut requests = self.take_parked(&mut seen);
+        self.take_requests(&mut requests, &mut seen);
+        self.requests_len -= requests.len();
+        Turn { settlements, requests }
     }
 
-    fn add_settlements(&mut self, turn: &mut Turn) {
-        let mut seen = Orders::default();
-        let mut len = 0;
-        while let Some(told) = self.settlements.front() {
-            len += told.settlements.len();
-            let is_first = turn.told.is_empty();
-            let is_fit = len <= limits::GATE_BATCH_MAX
-                && told.settlements.iter().all(|settlement| seen.insert(order_of(settlement)));
-            if !is_fit && !is_first {
-                return;
+    /// The first queued settlements that fit into one call together.
+    fn take_settlements(&mut self) -> Vec<QueuedSettlements> {
+        let (mut seen, mut len, mut taken) = (OrderSet::default(), 0, Vec::new());
+        while let Some(next) = self.settlements.front() {
+            len += next.settlements.len();
+            let fits = len <= limits::GATE_BATCH_MAX
+                && next.settlements.iter().all(|settlement| seen.insert(settlement.order_no()));
+            // The first always goes: alone it is within the bound, and no order stands twice in it.
+            if !fits && !taken.is_empty() {
+                break;
             }
-            if let Some(told) = self.settlements.pop_front() {
-                self.settlements_len -= told.settlements.len();
-                turn.told.push(told);
-            }
+            taken.extend(self.settlements.pop_front());
         }
+        self.settlements_len -= taken.iter().map(|queued| queued.settlements.len()).sum::<usize>();
+        taken
     }
 
-    /// Answers everyone who waits to ask for this very order.
+    /// Answers every parked request for this very order.
     fn share(&mut self, reservation: &Reservation, reserved: ReserveOutcome) {
         let Some(parked) = self.parked.remove(&reservation.order_no) else { return };
         let (same, others): (VecDeque<_>, VecDeque<_>) =
             parked.into_iter().partition(|waiting| waiting.request.reservation.fingerprint == reservation.fingerprint);
-        self.asks_len -= same.len();
+        self.requests_len -= same.len();
         for waiting in same {
             drop(waiting.answer.send(Ok(reserved)));
         }
@@ -249,52 +228,68 @@ impl Lane {
         }
     }
 
-    /// The first of each order that waits for its turn.
-    fn add_parked(&mut self, turn: &mut Turn, seen: &mut Orders) {
+    /// The first parked request of each order.
+    fn take_parked(&mut self, seen: &mut OrderSet) -> Vec<QueuedRequest> {
+        let mut taken = Vec::new();
         self.parked.retain(|order_no, parked| {
-            if turn.waiting.len() < limits::GATE_BATCH_MAX
-                && let Some(waiting) = parked.pop_front()
+            if taken.len() < limits::GATE_BATCH_MAX
+                && let Some(next) = parked.pop_front()
             {
                 seen.insert(*order_no);
-                turn.waiting.push(waiting);
+                taken.push(next);
             }
             !parked.is_empty()
         });
+        taken
+    }
+
+    /// Fills a batch up with queued requests; parks those whose order is in it, or is parked already.
+    fn take_requests(&mut self, taken: &mut Vec<QueuedRequest>, seen: &mut OrderSet) {
+        while taken.len() < limits::GATE_BATCH_MAX
+            && let Some(next) = self.requests.pop_front()
+        {
+            let order_no = next.request.reservation.order_no;
+            if self.parked.contains_key(&order_no) || !seen.insert(order_no) {
+                self.parked.entry(order_no).or_default().push_back(next);
+            } else {
+                taken.push(next);
+            }
+        }
     }
 }
 
 impl Turn {
     fn is_empty(&self) -> bool {
-        self.told.is_empty() && self.waiting.is_empty()
+        self.settlements.is_empty() && self.requests.is_empty()
     }
 
     pub(super) fn settlements(&self) -> Vec<Settlement> {
-        self.told.iter().flat_map(|told| &told.settlements).copied().collect()
+        self.settlements.iter().flat_map(|queued| &queued.settlements).copied().collect()
     }
 
     pub(super) fn requests(&self) -> Vec<&ReserveRequest> {
-        self.waiting.iter().map(|waiting| &waiting.request).collect()
+        self.requests.iter().map(|queued| &queued.request).collect()
     }
 
     /// The time of the last request.
     pub(super) fn now_ms(&self) -> UnixMs {
-        self.waiting.last().map_or(0, |waiting| waiting.now_ms)
+        self.requests.last().map_or(0, |queued| queued.now_ms)
     }
 
-    /// Answers everyone. Some may have gone; what they asked for was done all the same.
+    /// Answers every caller. Some may be gone; their calls were carried out all the same.
     pub(super) fn answer(self, settled: Result<(), Error>, reserved: Result<Vec<ReserveOutcome>, Error>) {
-        for told in self.told {
-            drop(told.answer.send(settled.clone()));
+        for queued in self.settlements {
+            drop(queued.answer.send(settled.clone()));
         }
         match reserved {
-            Ok(reserved) => {
-                for (waiting, reserved) in self.waiting.into_iter().zip(reserved) {
-                    drop(waiting.answer.send(Ok(reserved)));
+            Ok(outcomes) => {
+                for (queued, outcome) in self.requests.into_iter().zip(outcomes) {
+                    drop(queued.answer.send(Ok(outcome)));
                 }
             }
             Err(error) => {
-                for waiting in self.waiting {
-                    drop(waiting.answer.send(Err(error.clone())));
+                for queued in self.requests {
+                    drop(queued.answer.send(Err(error.clone())));
                 }
             }
         }
@@ -332,11 +327,11 @@ mod tests {
     }
 
     #[test]
-    fn an_order_stands_once_in_a_turn_and_holds_up_nobody_else() {
+    fn an_order_stands_once_in_a_turn_and_delays_no_other() {
         let lanes = Lanes::default();
         let requests = [ask(7, 1), ask(7, 2), ask(8, 3), ask(7, 4), ask(9, 5), ask(8, 6)];
-        assert!(lanes.ask(AT, 0, &requests).unwrap().is_idle);
-        assert!(!lanes.ask(AT, 0, &[ask(7, 7)]).unwrap().is_idle);
+        assert!(lanes.reserve(AT, 0, &requests).unwrap().is_idle);
+        assert!(!lanes.reserve(AT, 0, &[ask(7, 7)]).unwrap().is_idle);
         let mut turns = turns(&lanes);
         turns.iter_mut().skip(1).for_each(|turn| turn.sort_unstable());
         assert_eq!(turns, [vec![(7, 1), (8, 3), (9, 5)], vec![(7, 2), (8, 6)], vec![(7, 4)], vec![(7, 7)]]);
@@ -344,13 +339,13 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_change_is_answered_to_everyone_who_waits_with_the_same_ask() {
+    fn what_cannot_change_answers_every_request_with_the_same_content() {
         let lanes = Lanes::default();
         let other = ReserveRequest {
             reservation: Reservation { fingerprint: Fingerprint::from_bytes([1; 16]), ..ask(7, 0).reservation },
             ..ask(7, 4)
         };
-        let mut queued = lanes.ask(AT, 0, &[ask(7, 1), ask(7, 2), ask(7, 3), other, ask(8, 5)]).unwrap().answers;
+        let mut queued = lanes.reserve(AT, 0, &[ask(7, 1), ask(7, 2), ask(7, 3), other, ask(8, 5)]).unwrap().answers;
         let turn = lanes.next(AT).unwrap();
         lanes.share(AT, &turn.requests(), &[ReserveOutcome::Recorded { created_at: 9 }, ReserveOutcome::InFlight]);
         for answer in &mut queued[1..3] {
@@ -360,7 +355,7 @@ mod tests {
         assert_eq!(
             next.requests().iter().map(|request| request.attempt_id).collect::<Vec<_>>(),
             [4],
-            "another content asks for itself"
+            "other content gets a turn of its own"
         );
         assert!(lanes.next(AT).is_none());
         assert_eq!(lanes.active(), 0);
@@ -370,14 +365,14 @@ mod tests {
     fn a_turn_and_a_queue_are_bounded() {
         let lanes = Lanes::default();
         let requests: Vec<ReserveRequest> = (0..limits::GATE_QUEUE_MAX as u128).map(|order| ask(order, 0)).collect();
-        let _answers = lanes.ask(AT, 0, &requests).unwrap();
-        assert_eq!(lanes.ask(AT, 0, &[ask(0, 0)]).err(), Some(Error::Busy));
+        let _answers = lanes.reserve(AT, 0, &requests).unwrap();
+        assert_eq!(lanes.reserve(AT, 0, &[ask(0, 0)]).err(), Some(Error::Busy));
         let first = lanes.next(AT).unwrap();
         assert_eq!(first.requests().len(), limits::GATE_BATCH_MAX);
-        assert!(lanes.ask(AT, 0, &[ask(0, 0)]).is_ok());
+        assert!(lanes.reserve(AT, 0, &[ask(0, 0)]).is_ok());
         let full = vec![ask(0, 0); limits::GATE_QUEUE_MAX + 1];
         let other = ShardEpoch { shard: 1, ..AT };
-        assert_eq!(lanes.ask(other, 0, &full).err(), Some(Error::Busy));
+        assert_eq!(lanes.reserve(other, 0, &full).err(), Some(Error::Busy));
         assert!(lanes.next(other).is_none(), "what was refused left nothing");
     }
 

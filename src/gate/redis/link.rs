@@ -1,4 +1,4 @@
-//! One connection to a node that was looked at: what it may be told, and what its errors mean.
+//! One connection to a node that passed the preflight: its calls, and what its errors mean.
 //!
 //! The client library's own reconnecting and retrying are not used: see `docs/decisions/0008-redis-client.md`.
 
@@ -17,7 +17,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::ServerName;
 
-use super::address::{Address, Endpoint};
+use super::address::{Endpoint, NodeAddress};
 use super::preflight::{self, Fit};
 use super::script::Script;
 use super::{Error, Nodes};
@@ -29,7 +29,7 @@ pub(super) struct Link {
     pub(super) peer: Peer,
     stalls: Mutex<Stalls>,
     /// Why it has to be replaced.
-    verdict: Mutex<Option<String>>,
+    fault: Mutex<Option<String>>,
     condemned: Notify,
 }
 
@@ -55,7 +55,7 @@ impl Stalls {
 pub(super) struct Peer {
     /// Its run id.
     pub(super) lineage: String,
-    /// What it calls the scripts, in the order of [`Script::ALL`].
+    /// The hashes of the scripts, in the order of [`Script::ALL`].
     pub(super) hashes: [String; Script::ALL.len()],
 }
 
@@ -66,14 +66,14 @@ pub(super) type Opened = (Arc<Link>, BoxFuture<'static, ()>);
 /// Why there is no connection.
 #[derive(Debug)]
 pub(super) enum NoLink {
-    /// Nobody there; it may come back.
+    /// No answer; the node may come back.
     Unreachable(String),
-    /// Somebody, but not what a gate needs.
+    /// An answer, but of a node that is not fit for a gate.
     Unfit(String),
 }
 
 /// Connects, logs in, looks, and loads the scripts.
-pub(super) async fn open(address: &Address, tls: &TlsConnector, nodes: Nodes) -> Result<(Opened, Fit), NoLink> {
+pub(super) async fn open(address: &NodeAddress, tls: &TlsConnector, nodes: Nodes) -> Result<(Opened, Fit), NoLink> {
     within(async {
         let (connection, mut driver) = dial(address, tls).await?;
         let looked = async {
@@ -89,7 +89,7 @@ pub(super) async fn open(address: &Address, tls: &TlsConnector, nodes: Nodes) ->
             connection,
             peer: Peer { lineage: fit.lineage.clone(), hashes },
             stalls: Mutex::default(),
-            verdict: Mutex::new(None),
+            fault: Mutex::new(None),
             condemned: Notify::new(),
         };
         Ok(((Arc::new(link), driver), fit))
@@ -97,8 +97,8 @@ pub(super) async fn open(address: &Address, tls: &TlsConnector, nodes: Nodes) ->
     .await
 }
 
-/// Asks one question over a connection of its own, whatever the node is.
-pub(super) async fn ask(address: &Address, tls: &TlsConnector, question: &Cmd) -> Result<Value, NoLink> {
+/// Sends one command over a connection of its own, without a preflight.
+pub(super) async fn ask(address: &NodeAddress, tls: &TlsConnector, question: &Cmd) -> Result<Value, NoLink> {
     within(async {
         let (mut connection, mut driver) = dial(address, tls).await?;
         tokio::select! {
@@ -118,11 +118,11 @@ async fn within<T>(work: impl Future<Output = Result<T, NoLink>>) -> Result<T, N
 }
 
 async fn dial(
-    address: &Address,
+    address: &NodeAddress,
     tls: &TlsConnector,
 ) -> Result<(MultiplexedConnection, BoxFuture<'static, ()>), NoLink> {
     let unreachable = |error: std::io::Error| NoLink::Unreachable(error.to_string());
-    let (host, port, is_tls) = match &address.place {
+    let (host, port, is_tls) = match &address.endpoint {
         Endpoint::Unix(path) => return set_up(address, UnixStream::connect(path).await.map_err(unreachable)?).await,
         Endpoint::Tcp { host, port, tls } => (host, *port, *tls),
     };
@@ -132,7 +132,7 @@ async fn dial(
         return set_up(address, stream).await;
     }
     let name = ServerName::try_from(host.clone()).map_err(|error| NoLink::Unfit(error.to_string()))?;
-    // A certificate that does not hold is no passing trouble, and somebody has to look at it.
+    // A bad certificate does not pass by itself: an operator has to look at it.
     let stream = tls.connect(name, stream).await.map_err(|error| match error.get_ref() {
         Some(refused) => NoLink::Unfit(format!("TLS (promise: only the entitled buy): {refused}")),
         None => unreachable(error),
@@ -140,7 +140,7 @@ async fn dial(
     set_up(address, stream).await
 }
 
-/// Small packets leave at once, and a peer that is gone is noticed.
+/// Small packets leave at once, and the kernel notices a peer that is gone.
 fn tune(stream: &TcpStream) -> std::io::Result<()> {
     let socket = SockRef::from(stream);
     let idle = Duration::from_secs(limits::GATE_KEEPALIVE_S);
@@ -151,7 +151,7 @@ fn tune(stream: &TcpStream) -> std::io::Result<()> {
     Ok(())
 }
 
-async fn set_up<S>(address: &Address, stream: S) -> Result<(MultiplexedConnection, BoxFuture<'static, ()>), NoLink>
+async fn set_up<S>(address: &NodeAddress, stream: S) -> Result<(MultiplexedConnection, BoxFuture<'static, ()>), NoLink>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -224,8 +224,8 @@ impl Link {
                 again.add_command(call.clone());
             }
             let places = answers.iter_mut().filter(|answer| is_forgotten(answer));
-            for (place, answer) in places.zip(self.transmit(&again).await) {
-                *place = answer;
+            for (endpoint, answer) in places.zip(self.transmit(&again).await) {
+                *endpoint = answer;
             }
         }
         answers
@@ -266,9 +266,9 @@ impl Link {
         }
         let text = error.to_string();
         match error.code() {
-            // Said by a command inside a script, which may have written before.
+            // From a command inside a script, which may have written before.
             Some(_) if text.contains("user_script") => Error::Unknown(text),
-            // It stopped being the master; whatever it says next is no longer ours to hear.
+            // It stopped being the master: its next answers no longer count.
             Some("READONLY" | "MASTERDOWN" | "NOAUTH") => {
                 self.condemn(text.clone());
                 Error::Unavailable(text)
@@ -282,14 +282,14 @@ impl Link {
     }
 
     fn condemn(&self, why: String) {
-        self.verdict.lock().get_or_insert(why);
+        self.fault.lock().get_or_insert(why);
         self.condemned.notify_one();
     }
 
     /// Waits until the connection has to be replaced, and says why.
     pub(super) async fn condemned(&self) -> String {
         loop {
-            if let Some(why) = self.verdict.lock().take() {
+            if let Some(why) = self.fault.lock().take() {
                 return why;
             }
             self.condemned.notified().await;

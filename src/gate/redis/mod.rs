@@ -1,9 +1,8 @@
 //! The gate in Redis: eight scripts, and a client that sends them in batches.
 //!
-//! It may forget, and is asked about that in every call: the epoch and the *lineage* – the run id of the process that
-//! the shard was loaded on – are compared first, so that a node which came back with old data is as good as empty.
-//! Nothing is retried unless it surely did not run, and a node without a connection fails its calls at once. The
-//! engine calls it, nobody else.
+//! A node may forget, so every call first compares the epoch and the *lineage*, the run id of the process that the shard
+//! was loaded on: a node that came back with old data is as good as empty. The gate retries only what surely did not run,
+//! and a node without a connection fails its calls at once.
 
 mod address;
 mod cluster;
@@ -19,7 +18,6 @@ mod wire;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use ::redis::{Cmd, RedisError, Value};
 use futures_util::future::{BoxFuture, FutureExt};
@@ -31,17 +29,18 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
-use self::address::{Address, Endpoint};
-use self::cluster::Map;
+use self::address::{Endpoint, NodeAddress};
+use self::cluster::NodeMap;
 use self::lane::{Lanes, Queued, Turn};
 use self::link::Link;
-use self::node::Shared;
-use self::wire::To;
+use self::node::NodeContext;
+use self::wire::Target;
 use super::{
     Denial, Error, Gate, Level, ReserveMode, ReserveOutcome, ReserveRequest, ReturnedUnits, Settlement, ShardEpoch,
 };
 use crate::clock::UnixMs;
 use crate::limits;
+use crate::metrics::GateMetrics;
 use crate::order::{Reservation, Sale, SaleNo, Switch};
 
 /// How shards find their node.
@@ -79,15 +78,13 @@ pub struct RedisGate {
 }
 
 struct Inner {
-    map: Arc<Map>,
+    map: Arc<NodeMap>,
     ledger_id: u64,
     lanes: Lanes,
     tasks: TaskTracker,
-    /// Where the next look for overdue reservations goes on, for shards in which the last one did not reach the end.
+    /// Where the next search for overdue reservations goes on, for shards in which the last one did not reach the end.
     cursors: Mutex<HashMap<(SaleNo, u16), u64>>,
-    calls: AtomicU64,
-    failed_calls: AtomicU64,
-    requests: AtomicU64,
+    metrics: Arc<GateMetrics>,
 }
 
 impl RedisGate {
@@ -101,28 +98,20 @@ impl RedisGate {
         nodes: Nodes,
         ledger_id: u64,
     ) -> Result<RedisGate, ConnectError> {
-        let mut places = Vec::with_capacity(addresses.len());
+        let mut seeds = Vec::with_capacity(addresses.len());
         for address in addresses {
-            places.extend(Address::parse(address.as_ref())?);
+            seeds.extend(NodeAddress::parse(address.as_ref())?);
         }
-        if places.is_empty() || places.len() > limits::GATE_NODES_MAX {
-            return Err(ConnectError::Address(format!("{} are listed", places.len())));
+        if seeds.is_empty() || seeds.len() > limits::GATE_NODES_MAX {
+            return Err(ConnectError::Address(format!("{} are listed", seeds.len())));
         }
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let guard = stop.clone().drop_guard();
-        let tls = tls(&places)?;
-        let shared = Arc::new(Shared { nodes, tls, moved: Notify::new(), connections: AtomicU64::new(0) });
-        let map = Map::connect(places, shared, tasks.clone(), stop).await?;
-        let inner = Inner {
-            map,
-            ledger_id,
-            lanes: Lanes::default(),
-            tasks,
-            cursors: Mutex::default(),
-            calls: AtomicU64::new(0),
-            failed_calls: AtomicU64::new(0),
-            requests: AtomicU64::new(0),
-        };
+        let tls = tls(&seeds)?;
+        let metrics = Arc::new(GateMetrics::default());
+        let context = Arc::new(NodeContext { nodes, tls, moved: Notify::new(), metrics: metrics.clone() });
+        let map = NodeMap::connect(seeds, context, tasks.clone(), stop).await?;
+        let inner = Inner { map, ledger_id, lanes: Lanes::default(), tasks, cursors: Mutex::default(), metrics };
         Ok(RedisGate { inner: Arc::new(inner), _stop: guard })
     }
 
@@ -136,32 +125,16 @@ impl RedisGate {
         self.inner.map.count().1
     }
 
-    /// Connections made so far, the first of each node included.
-    pub fn connections(&self) -> u64 {
-        self.inner.map.connections()
-    }
-
-    /// Script calls made so far.
-    pub fn calls(&self) -> u64 {
-        self.inner.calls.load(Ordering::Relaxed)
-    }
-
-    /// Script calls so far that failed or were not answered.
-    pub fn failed_calls(&self) -> u64 {
-        self.inner.failed_calls.load(Ordering::Relaxed)
-    }
-
-    /// Asks carried by those calls.
-    pub fn requests(&self) -> u64 {
-        self.inner.requests.load(Ordering::Relaxed)
+    /// What the gate counted so far.
+    pub fn metrics(&self) -> &GateMetrics {
+        &self.inner.metrics
     }
 }
 
-/// The system's certificates, if any node wants TLS. `ring` is named, so that nothing depends on what other crates
-/// make the default.
-fn tls(places: &[Address]) -> Result<TlsConnector, ConnectError> {
+/// The system's certificates, if any node wants TLS. Names `ring`, so that nothing depends on the default of other crates.
+fn tls(addresses: &[NodeAddress]) -> Result<TlsConnector, ConnectError> {
     let mut roots = RootCertStore::empty();
-    if places.iter().any(|address| matches!(address.place, Endpoint::Tcp { tls: true, .. })) {
+    if addresses.iter().any(|address| matches!(address.endpoint, Endpoint::Tcp { tls: true, .. })) {
         let found = rustls_native_certs::load_native_certs();
         let (added, _) = roots.add_parsable_certificates(found.certs);
         if added == 0 {
@@ -199,7 +172,7 @@ impl Gate for RedisGate {
         requests: &'a [ReserveRequest],
     ) -> BoxFuture<'a, Result<Vec<ReserveOutcome>, Error>> {
         let reserve = async move {
-            let queued = self.inner.lanes.ask(at, now_ms, requests)?;
+            let queued = self.inner.lanes.reserve(at, now_ms, requests)?;
             self.inner.answers(at, queued).await
         };
         reserve.boxed()
@@ -229,8 +202,8 @@ impl Gate for RedisGate {
                 return Ok(());
             }
             let link = self.inner.link(at)?;
-            let to = To { peer: &link.peer, ledger_id: self.inner.ledger_id, at };
-            // All in one write: who stops waiting does not cut it into halves.
+            let to = Target { peer: &link.peer, ledger_id: self.inner.ledger_id, at };
+            // All in one write: a caller that stops waiting does not cut it into halves.
             let calls = returns.chunks(limits::GATE_BATCH_MAX).map(|some| to.return_units(some)).collect();
             let answers = self.inner.send(&link, calls).await.into_iter();
             let (done, failed): (Vec<_>, Vec<_>) =
@@ -249,6 +222,10 @@ impl Gate for RedisGate {
         level.boxed()
     }
 
+    fn metrics(&self) -> Option<&GateMetrics> {
+        Some(self.metrics())
+    }
+
     fn servers_down(&self) -> usize {
         self.nodes_down()
     }
@@ -261,19 +238,19 @@ impl Gate for RedisGate {
     ) -> BoxFuture<'a, Result<Vec<Reservation>, Error>> {
         let inner = self.inner.clone();
         let overdue = async move {
-            // In a task of its own: what the first pages handed out must not be lost with the caller.
-            let look = inner.clone().overdue(at, now_ms, max);
-            inner.tasks.spawn(look).await.unwrap_or_else(|_| Err(no_answer()))
+            // In a task of its own: the reservations of the first pages must not be lost with the caller.
+            let search = inner.clone().overdue(at, now_ms, max);
+            inner.tasks.spawn(search).await.unwrap_or_else(|_| Err(no_answer()))
         };
         overdue.boxed()
     }
 }
 
 impl Inner {
-    /// Sees to it that somebody works for the shard, and waits for the answers.
+    /// Starts the worker of the shard if it has none, and waits for the answers.
     async fn answers<T>(self: &Arc<Self>, at: ShardEpoch, queued: Queued<T>) -> Result<Vec<T>, Error> {
         if queued.is_idle {
-            // From here on nothing depends on who waits.
+            // From here on nothing depends on the caller.
             self.tasks.spawn(self.clone().work(at));
         }
         let mut all = Vec::with_capacity(queued.answers.len());
@@ -288,17 +265,17 @@ impl Inner {
     async fn work(self: Arc<Self>, at: ShardEpoch) {
         let _worker = Worker { lanes: &self.lanes, at };
         while let Some(turn) = self.lanes.next(at) {
-            self.carry_out(at, turn).await;
+            self.run_turn(at, turn).await;
         }
     }
 
-    /// One round trip: settlements, then asks.
-    async fn carry_out(&self, at: ShardEpoch, turn: Turn) {
+    /// One round trip: settlements, then reserve requests.
+    async fn run_turn(&self, at: ShardEpoch, turn: Turn) {
         let link = match self.link(at) {
             Ok(link) => link,
             Err(error) => return turn.answer(Err(error.clone()), Err(error)),
         };
-        let to = To { peer: &link.peer, ledger_id: self.ledger_id, at };
+        let to = Target { peer: &link.peer, ledger_id: self.ledger_id, at };
         let (settlements, requests) = (turn.settlements(), turn.requests());
         let mut calls = Vec::with_capacity(2);
         if !settlements.is_empty() {
@@ -306,7 +283,8 @@ impl Inner {
         }
         if !requests.is_empty() {
             calls.push(to.reserve(turn.now_ms(), &requests));
-            self.requests.fetch_add(u64::try_from(requests.len()).unwrap_or(0), Ordering::Relaxed);
+            #[allow(clippy::cast_precision_loss, reason = "a batch has at most some hundred requests")]
+            self.metrics.batch_requests.observe(requests.len() as f64);
         }
         let mut answers = self.send(&link, calls).await.into_iter();
         let mut next = || answers.next().unwrap_or_else(|| Err(no_answer()));
@@ -323,9 +301,9 @@ impl Inner {
     }
 
     /// One call of a script.
-    async fn call(&self, at: ShardEpoch, call: impl FnOnce(To<'_>) -> Cmd) -> Result<Value, Error> {
+    async fn call(&self, at: ShardEpoch, call: impl FnOnce(Target<'_>) -> Cmd) -> Result<Value, Error> {
         let link = self.link(at)?;
-        let call = call(To { peer: &link.peer, ledger_id: self.ledger_id, at });
+        let call = call(Target { peer: &link.peer, ledger_id: self.ledger_id, at });
         let answer = self.send(&link, vec![call]).await.pop();
         answer.unwrap_or_else(|| Err(no_answer()))
     }
@@ -335,22 +313,22 @@ impl Inner {
     }
 
     async fn send(&self, link: &Link, calls: Vec<Cmd>) -> Vec<Result<Value, Error>> {
-        self.calls.fetch_add(u64::try_from(calls.len()).unwrap_or(0), Ordering::Relaxed);
+        self.metrics.calls.add(u64::try_from(calls.len()).unwrap_or(0));
         let answers = link.send(calls).await.into_iter();
-        answers.map(|answer| answer.map_err(|error| self.trouble(link, &error))).collect()
+        answers.map(|answer| answer.map_err(|error| self.failure(link, &error))).collect()
     }
 
-    fn trouble(&self, link: &Link, error: &RedisError) -> Error {
-        self.failed_calls.fetch_add(1, Ordering::Relaxed);
+    fn failure(&self, link: &Link, error: &RedisError) -> Error {
+        self.metrics.failed_calls.add(1);
         if matches!(error.code(), Some("MOVED" | "ASK" | "CLUSTERDOWN" | "READONLY")) {
-            self.map.look_again();
+            self.map.refresh_soon();
         }
         link.meaning(error)
     }
 
     async fn overdue(self: Arc<Self>, at: ShardEpoch, now_ms: UnixMs, max: usize) -> Result<Vec<Reservation>, Error> {
-        let place = (at.sale, at.shard);
-        let mut cursor = self.cursors.lock().remove(&place).unwrap_or(0);
+        let shard = (at.sale, at.shard);
+        let mut cursor = self.cursors.lock().remove(&shard).unwrap_or(0);
         let mut is_second_pass = cursor == 0;
         let mut reservations = Vec::new();
         for _ in 0..limits::GATE_PAGES_MAX {
@@ -359,7 +337,7 @@ impl Inner {
                 break;
             }
             let page = self.call(at, |to| to.overdue(now_ms, left, cursor)).await;
-            // What earlier pages handed out has its lease renewed: it is given, whatever became of this one.
+            // Reservations of earlier pages have a new lease: the caller gets them even if this page failed.
             let page = page.and_then(|answer| wire::overdue(&answer));
             let Ok((next, found)) = page else {
                 return if reservations.is_empty() { page.map(|(_, found)| found) } else { Ok(reservations) };
@@ -367,7 +345,7 @@ impl Inner {
             reservations.extend(found);
             cursor = next;
             if cursor == 0 {
-                // A look that began in the middle goes on at the beginning.
+                // A search that began in the middle goes on at the beginning.
                 if is_second_pass {
                     break;
                 }
@@ -375,13 +353,13 @@ impl Inner {
             }
         }
         if cursor != 0 {
-            self.cursors.lock().insert(place, cursor);
+            self.cursors.lock().insert(shard, cursor);
         }
         Ok(reservations)
     }
 }
 
-/// Lets the shard go if its worker panics: without this it would be taken for busy for ever.
+/// Frees the lane if its worker panics: it would count as busy for ever.
 struct Worker<'a> {
     lanes: &'a Lanes,
     at: ShardEpoch,
@@ -396,5 +374,5 @@ impl Drop for Worker<'_> {
 }
 
 fn no_answer() -> Error {
-    Error::Unknown("whoever was to answer is gone".to_owned())
+    Error::Unknown("the worker of the shard is gone".to_owned())
 }

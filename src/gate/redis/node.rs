@@ -1,8 +1,7 @@
-//! One Redis node: it has a connection or it has none, and a task that sees to it. Without a connection every call
+//! One Redis node: it has a connection or none, and a task that maintains it. Without a connection every call
 //! fails at once, so that orders go on without the gate.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::RwLock;
@@ -10,32 +9,32 @@ use tokio::sync::Notify;
 use tokio_rustls::TlsConnector;
 use tokio_util::sync::CancellationToken;
 
-use super::address::Address;
+use super::address::NodeAddress;
 use super::link::{self, Link, NoLink, Opened};
 use super::{ConnectError, Error, Nodes};
 use crate::limits;
+use crate::metrics::GateMetrics;
 
 /// What all nodes share.
-pub(super) struct Shared {
+pub(super) struct NodeContext {
     pub(super) nodes: Nodes,
     pub(super) tls: TlsConnector,
-    /// Rung when keys may have moved to other nodes.
+    /// Notified when keys may have moved to other nodes.
     pub(super) moved: Notify,
-    /// Connections made, the first of each node included.
-    pub(super) connections: AtomicU64,
+    pub(super) metrics: Arc<GateMetrics>,
 }
 
 pub(super) struct Node {
-    pub(super) address: Address,
-    shared: Arc<Shared>,
+    pub(super) address: NodeAddress,
+    context: Arc<NodeContext>,
     link: RwLock<Option<Arc<Link>>>,
     /// Ends the task: the node is no longer used.
     pub(super) stop: CancellationToken,
 }
 
 impl Node {
-    pub(super) fn new(address: Address, shared: Arc<Shared>, stop: CancellationToken) -> Arc<Node> {
-        Arc::new(Node { address, shared, link: RwLock::new(None), stop })
+    pub(super) fn new(address: NodeAddress, context: Arc<NodeContext>, stop: CancellationToken) -> Arc<Node> {
+        Arc::new(Node { address, context, link: RwLock::new(None), stop })
     }
 
     /// The connection, if there is one now.
@@ -48,7 +47,7 @@ impl Node {
         self.link.read().is_some()
     }
 
-    /// The first try. A node that is unfit refuses the start; one that is not there is waited for.
+    /// The first try. An unfit node refuses the start; for one that does not answer, the task goes on trying.
     pub(super) async fn first(&self) -> Result<Option<Opened>, ConnectError> {
         match self.open().await {
             Ok((link, driver)) => {
@@ -57,7 +56,7 @@ impl Node {
             }
             Err(NoLink::Unfit(why)) => Err(ConnectError::Unfit { node: self.address.to_string(), why }),
             Err(NoLink::Unreachable(reason)) => {
-                tracing::error!(node = %self.address, reason, "redis node cannot be reached; going on without it");
+                tracing::error!(node = %self.address, reason, "could not reach redis node {}: {reason}; going on without it", self.address);
                 Ok(None)
             }
         }
@@ -76,8 +75,8 @@ impl Node {
             };
             *self.link.write() = Some(link.clone());
             if !is_first {
-                tracing::info!(node = %self.address, "redis node is back");
-                self.shared.moved.notify_one();
+                tracing::info!(node = %self.address, "redis node {} is back", self.address);
+                self.context.moved.notify_one();
             }
             is_first = false;
             let reason = tokio::select! {
@@ -86,8 +85,8 @@ impl Node {
                 () = self.stop.cancelled() => return,
             };
             *self.link.write() = None;
-            tracing::error!(node = %self.address, reason, "redis node lost; going on without it");
-            self.shared.moved.notify_one();
+            tracing::error!(node = %self.address, reason, "lost redis node {}: {reason}; going on without it", self.address);
+            self.context.moved.notify_one();
         }
     }
 
@@ -101,7 +100,7 @@ impl Node {
             match self.open().await {
                 Ok(opened) => return opened,
                 Err(NoLink::Unfit(why)) if why != last => {
-                    tracing::error!(node = %self.address, reason = why, "redis node is not fit to be used");
+                    tracing::error!(node = %self.address, reason = why, "redis node {} is not fit for the gate: {why}", self.address);
                     last = why;
                 }
                 Err(NoLink::Unfit(_) | NoLink::Unreachable(_)) => {}
@@ -111,11 +110,12 @@ impl Node {
     }
 
     async fn open(&self) -> Result<Opened, NoLink> {
-        let (opened, fit) = link::open(&self.address, &self.shared.tls, self.shared.nodes).await?;
-        let is_first = self.shared.connections.fetch_add(1, Ordering::Relaxed) == 0;
+        let (opened, fit) = link::open(&self.address, &self.context.tls, self.context.nodes).await?;
+        let is_first = self.context.metrics.connections.get() == 0;
+        self.context.metrics.connections.add(1);
         // Once: nodes are set up alike, and a reconnection changes nothing about it.
         if let Some(advice) = fit.advice.filter(|_| is_first) {
-            tracing::warn!(node = %self.address, advice, "redis node could be set up better");
+            tracing::warn!(node = %self.address, advice, "redis node {} could be set up better: {advice}", self.address);
         }
         Ok(opened)
     }

@@ -1,5 +1,5 @@
-//! What a node must be before it is trusted with reservations. Every refusal names the promise it protects and what to
-//! do about it. Read from `INFO` alone, which restricted users may run, but for one warning.
+//! What a node must be before the gate trusts it with reservations. Every refusal names the promise it protects and what to
+//! do about it. All but one warning comes from `INFO` alone, which restricted users may run.
 
 use super::Nodes;
 
@@ -11,11 +11,11 @@ const VERSION_MIN: (u32, u32) = (7, 0);
 pub(super) struct Fit {
     /// The run id: another one is another process, which may have come back with old data.
     pub(super) lineage: String,
-    /// What is worth a line in the log, though it breaks no promise.
+    /// Advice for the log; no promise depends on it.
     pub(super) advice: Option<String>,
 }
 
-/// Looks at the answers to `INFO` and, if the node gave it, to `CONFIG GET save`.
+/// Examines the answers to `INFO` and, if the node gave it, to `CONFIG GET save`.
 pub(super) fn examine(info: &str, save: Option<&str>, nodes: Nodes) -> Result<Fit, String> {
     let of = |name: &str| {
         let found = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
@@ -24,8 +24,8 @@ pub(super) fn examine(info: &str, save: Option<&str>, nodes: Nodes) -> Result<Fi
     let version = of("redis_version");
     if !is_recent(version) {
         return Err(format!(
-            "it is version {version:?}: before {}.{} a script that runs out of memory stops half way, and units would be \
-             held that nobody ordered (promise: everything sells); install 7.0 or later, patched against the known flaws \
+            "it is version {version:?}: before {}.{} a script that runs out of memory stops half way, and units would \
+             stay reserved without an order (promise: everything sells); install 7.0 or later, patched against the known flaws \
              of Lua (7.2.11, 7.4.6, 8.0.4, 8.2.2 or what your distribution maintains; 8.6.3 has all fixes)",
             VERSION_MIN.0, VERSION_MIN.1
         ));
@@ -56,7 +56,7 @@ pub(super) fn examine(info: &str, save: Option<&str>, nodes: Nodes) -> Result<Fi
             .to_owned()),
         (Nodes::Fixed, false) | (Nodes::Cluster, true) => match of("run_id") {
             "" => Err(
-                "it does not tell its run id, so that a restart with old data could not be told (promise: the gate \
+                "it does not show its run id, so that a restart with old data would go unnoticed (promise: the gate \
                  is disposable); let the user run INFO"
                     .to_owned(),
             ),
@@ -92,7 +92,7 @@ mod tests {
         maxmemory:1000\r\nmaxmemory_policy:noeviction\r\naof_enabled:0\r\nrole:master\r\ncluster_enabled:0\r\n";
 
     #[test]
-    fn a_fit_node_is_taken_and_others_are_told_why_not() {
+    fn a_fit_node_is_taken_and_others_are_refused_with_a_reason() {
         assert_eq!(examine(GOOD, Some(""), Nodes::Fixed), Ok(Fit { lineage: "abc".to_owned(), advice: None }));
         let table = [
             ("7.0.15", "6.2.14", "version"),

@@ -45,14 +45,14 @@ impl Script {
     /// Its KEYS, in order.
     pub(super) fn keys(self) -> &'static [Part] {
         match self {
-            Script::Load => &[Part::State, Part::Holds, Part::Records, Part::Units],
-            Script::Reserve => &[Part::State, Part::Holds, Part::Records, Part::Units],
-            Script::Settle => &[Part::State, Part::Holds, Part::Records, Part::Units],
+            Script::Load => &[Part::State, Part::Reservations, Part::Records, Part::Units],
+            Script::Reserve => &[Part::State, Part::Reservations, Part::Records, Part::Units],
+            Script::Settle => &[Part::State, Part::Reservations, Part::Records, Part::Units],
             Script::Switch => &[Part::State],
             Script::Adjust => &[Part::State],
             Script::ReturnUnits => &[Part::State, Part::Units],
-            Script::Level => &[Part::State, Part::Holds],
-            Script::Overdue => &[Part::State, Part::Holds],
+            Script::Level => &[Part::State, Part::Reservations],
+            Script::Overdue => &[Part::State, Part::Reservations],
         }
     }
 }

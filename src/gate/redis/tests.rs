@@ -4,7 +4,7 @@ use ::redis::{Arg, Cmd};
 
 use super::link::Peer;
 use super::script::Script;
-use super::wire::To;
+use super::wire::Target;
 use super::{ReserveMode, ReserveRequest, ReturnedUnits, Settlement, ShardEpoch};
 use crate::order::{
     Currency, Fingerprint, Name, OrderNo, Reservation, Rules, Sale, SaleNo, Salt, Sku, SkuNo, Switch, UserId,
@@ -63,8 +63,8 @@ fn args(call: &Cmd) -> Vec<Vec<u8>> {
 /// How many ARGV a header asks for: the numbered ones, then so many `times` of each group in braces.
 fn expected(script: Script, times: &[usize]) -> usize {
     let text = script.text();
-    let line = text.lines().find(|line| line.starts_with("-- ARGV ")).unwrap();
-    let mut parts = line.split(" then ");
+    let header = text.split_once("-- ARGV ").unwrap().1.split_once("-- RETURNS ").unwrap().0;
+    let mut parts = header.split(" then ");
     let numbered = parts.next().unwrap().split_whitespace().filter(|word| word.parse::<u8>().is_ok()).count();
     let groups = parts.map(|group| group.matches(',').count() + 1);
     let groups: Vec<usize> = groups.collect();
@@ -75,7 +75,7 @@ fn expected(script: Script, times: &[usize]) -> usize {
 #[test]
 fn each_script_gets_the_arguments_of_its_header() {
     let peer = peer();
-    let to = To { peer: &peer, ledger_id: 1, at: ShardEpoch { sale: SaleNo(1), shard: 3, epoch: 4 } };
+    let to = Target { peer: &peer, ledger_id: 1, at: ShardEpoch { sale: SaleNo(1), shard: 3, epoch: 4 } };
     let requests = [ask(0, ReserveMode::Create), ask(1, ReserveMode::Look), ask(0, ReserveMode::Resume)];
     let settlements = [
         Settlement::Commit { order_no: no(), created_at: 7 },

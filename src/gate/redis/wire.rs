@@ -1,4 +1,6 @@
-//! What goes to the scripts and what comes back, byte by byte. The headers in `lua/` say the same, and tests compare.
+//! The arguments and answers of the scripts, byte by byte. The headers in `lua/` say the same, and tests compare.
+
+use std::ops::Range;
 
 use redis::{Cmd, Value};
 
@@ -10,18 +12,26 @@ use crate::clock::UnixMs;
 use crate::limits;
 use crate::order::{Fingerprint, OrderNo, Reservation, Sale, SaleState, Switch, UserId};
 
-/// A hold as the scripts keep it: fingerprint 8, created_at 6 | fingerprint 8 | user 8, sku 2, quantity 4 | by 8,
-/// until_ms 6. Its first two parts are the record that is kept when the order is recorded: half a fingerprint tells
-/// another content as surely as an operation needs, and 14 bytes are the most that fit a 16-byte allocation.
-const HOLD_BYTES: usize = 50;
-const RECORD_BYTES: usize = 14;
+// The bytes of a reservation as Redis stores it; the scripts name them alike. The first two fields are the record that
+// stays when the order is recorded: half a fingerprint tells other content as surely as an operation needs, and 14 bytes
+// are the most that fit a 16-byte allocation.
+const FINGERPRINT: Range<usize> = 0..8;
+const CREATED_AT: Range<usize> = 8..14;
+const FINGERPRINT_REST: Range<usize> = 14..22;
+const USER: Range<usize> = 22..30;
+const SKU: Range<usize> = 30..32;
+const QUANTITY: Range<usize> = 32..36;
+const ATTEMPT_ID: Range<usize> = 36..44;
+const UNTIL: Range<usize> = 44..50;
+const RESERVATION_BYTES: usize = UNTIL.end;
+const RECORD_BYTES: usize = CREATED_AT.end;
 
-/// Longest time that may be left of a lease, given by an engine whose clock is ahead.
+/// Longest time that may be left of a lease that an engine gave whose clock is ahead.
 const LEASE_MS_MAX: i64 = limits::LEASE_MS + limits::CLOCKS_APART_MS;
 
-/// What `reserve` says of an request, as in the header of `lua/reserve.lua`.
+/// The answer of `lua/reserve.lua` to one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Code {
+enum ReserveCode {
     Reserved = 0,
     ReservedAgain = 1,
     Resumed = 2,
@@ -34,30 +44,30 @@ enum Code {
     NotOpen = 9,
 }
 
-impl Code {
-    const ALL: [Code; 10] = [
-        Code::Reserved,
-        Code::ReservedAgain,
-        Code::Resumed,
-        Code::Recorded,
-        Code::InFlight,
-        Code::OtherContent,
-        Code::NotFound,
-        Code::SegmentEmpty,
-        Code::UserLimit,
-        Code::NotOpen,
+impl ReserveCode {
+    const ALL: [ReserveCode; 10] = [
+        ReserveCode::Reserved,
+        ReserveCode::ReservedAgain,
+        ReserveCode::Resumed,
+        ReserveCode::Recorded,
+        ReserveCode::InFlight,
+        ReserveCode::OtherContent,
+        ReserveCode::NotFound,
+        ReserveCode::SegmentEmpty,
+        ReserveCode::UserLimit,
+        ReserveCode::NotOpen,
     ];
 }
 
-/// Which shard of which ledger, in which process.
+/// Where a call goes: which shard of which ledger, in which Redis process.
 #[derive(Clone, Copy)]
-pub(super) struct To<'a> {
+pub(super) struct Target<'a> {
     pub(super) peer: &'a Peer,
     pub(super) ledger_id: u64,
     pub(super) at: ShardEpoch,
 }
 
-impl To<'_> {
+impl Target<'_> {
     /// A call with its keys.
     fn call(&self, script: Script, args: usize, bytes: usize) -> Cmd {
         let mut call = self.peer.command(script, args, bytes);
@@ -77,7 +87,7 @@ impl To<'_> {
     pub(super) fn load(&self, sale: &Sale, available: &[i64], remembers_all: bool) -> Cmd {
         let mut call = self.call_in_epoch(Script::Load, available.len(), 16 * available.len());
         call.arg(switch_number(sale.switch));
-        // None is an empty text: an absent argument would move the others.
+        // `None` is an empty text: an absent argument would move the others.
         call.arg(optional(sale.rules.starts_at)).arg(optional(sale.rules.ends_at));
         call.arg(optional(sale.rules.user_limit)).arg(u8::from(remembers_all)).arg(available.len());
         for units in available {
@@ -89,7 +99,7 @@ impl To<'_> {
     pub(super) fn reserve(&self, now_ms: UnixMs, requests: &[&ReserveRequest]) -> Cmd {
         let mut call = self.call_in_epoch(Script::Reserve, 2 * requests.len(), 96 * requests.len());
         let skus = units_by_sku(requests);
-        call.arg(now_ms).arg(LEASE_MS_MAX).arg(letters(requests)).arg(requests.len()).arg(skus.len());
+        call.arg(now_ms).arg(LEASE_MS_MAX).arg(modes(requests)).arg(requests.len()).arg(skus.len());
         for (sku, units) in &skus {
             call.arg(*sku).arg(*units);
         }
@@ -101,27 +111,25 @@ impl To<'_> {
     }
 
     pub(super) fn settle(&self, settlements: &[Settlement]) -> Cmd {
-        let recorded = settlements.iter().filter_map(|settlement| match settlement {
-            Settlement::Commit { order_no, .. } => Some(order_no),
-            _ => None,
-        });
-        let count = recorded.clone().count();
+        let is_commit = |settlement: &&Settlement| matches!(settlement, Settlement::Commit { .. });
+        let commits = settlements.iter().filter(is_commit).count();
         let mut call = self.call_in_epoch(Script::Settle, 3 * settlements.len(), 32 * settlements.len());
-        call.arg(count).arg(settlements.len() - count);
-        for order_no in recorded {
-            call.arg(order_no.as_bytes().as_slice());
+        call.arg(commits).arg(settlements.len() - commits);
+        for commit in settlements.iter().filter(is_commit) {
+            call.arg(commit.order_no().as_bytes().as_slice());
         }
         for settlement in settlements {
-            let (what, order_no, record) = match settlement {
+            let (letter, record) = match settlement {
                 Settlement::Commit { .. } => continue,
-                Settlement::CommitEarlier { order_no, fingerprint, created_at } => {
-                    ("k", order_no, pack_record(fingerprint, *created_at).to_vec())
+                Settlement::CommitEarlier { fingerprint, created_at, .. } => {
+                    ("e", Some(pack_record(fingerprint, *created_at)))
                 }
-                Settlement::Release { order_no } => ("r", order_no, Vec::new()),
-                Settlement::WriteOff { order_no } => ("v", order_no, Vec::new()),
-                Settlement::Abandon { order_no } => ("a", order_no, Vec::new()),
+                Settlement::Release { .. } => ("r", None),
+                Settlement::WriteOff { .. } => ("w", None),
+                Settlement::Abandon { .. } => ("a", None),
             };
-            call.arg(what).arg(order_no.as_bytes().as_slice()).arg(record.as_slice());
+            let record = record.as_ref().map_or(&[][..], <[u8; RECORD_BYTES]>::as_slice);
+            call.arg(letter).arg(settlement.order_no().as_bytes().as_slice()).arg(record);
         }
         call
     }
@@ -142,7 +150,7 @@ impl To<'_> {
         let mut call = self.call_in_epoch(Script::ReturnUnits, 2 * returns.len(), 24 * returns.len());
         call.arg(returns.len());
         for back in returns {
-            // As it stands in a hold: user 8, sku 2.
+            // The bytes from `USER` to `SKU` of a reservation.
             let buyer = [back.user.get().to_be_bytes().as_slice(), back.sku.to_be_bytes().as_slice()].concat();
             call.arg(buyer.as_slice()).arg(back.units);
         }
@@ -179,8 +187,8 @@ fn optional(number: Option<impl ToString>) -> String {
     number.map_or_else(String::new, |number| number.to_string())
 }
 
-/// Nothing if every ask may create, else a letter for each.
-fn letters(requests: &[&ReserveRequest]) -> String {
+/// Nothing if every request may create, else a letter for each.
+fn modes(requests: &[&ReserveRequest]) -> String {
     if requests.iter().all(|request| request.mode == ReserveMode::Create) {
         return String::new();
     }
@@ -192,7 +200,7 @@ fn letters(requests: &[&ReserveRequest]) -> String {
     requests.iter().map(letter).collect()
 }
 
-/// What all asks together want of each sku. Batches have few skus, so a list is searched faster than a map.
+/// The units that all requests together want of each sku. Batches have few skus, so a list is searched faster than a map.
 fn units_by_sku(requests: &[&ReserveRequest]) -> Vec<(u16, u64)> {
     let mut skus: Vec<(u16, u64)> = Vec::with_capacity(1);
     for request in requests {
@@ -212,41 +220,37 @@ fn six_bytes(ms: UnixMs) -> [u8; 6] {
     bytes
 }
 
-fn pack(request: &ReserveRequest, until_ms: UnixMs) -> [u8; HOLD_BYTES] {
+fn pack(request: &ReserveRequest, until_ms: UnixMs) -> [u8; RESERVATION_BYTES] {
     let reservation = &request.reservation;
-    let mut bytes = [0; HOLD_BYTES];
-    let mut rest = bytes.as_mut_slice();
-    let (first, second) = reservation.fingerprint.as_bytes().split_at(8);
-    for part in [
-        first,
-        &six_bytes(reservation.created_at),
-        second,
-        &reservation.user.get().to_be_bytes(),
-        &reservation.sku.to_be_bytes(),
-        &reservation.quantity.to_be_bytes(),
-        &request.attempt_id.to_be_bytes(),
-        &six_bytes(until_ms),
-    ] {
-        let (place, behind) = rest.split_at_mut(part.len());
-        place.copy_from_slice(part);
-        rest = behind;
-    }
+    let mut bytes = [0; RESERVATION_BYTES];
+    let (start, end) = reservation.fingerprint.as_bytes().split_at(FINGERPRINT.len());
+    put(&mut bytes, FINGERPRINT, start);
+    put(&mut bytes, CREATED_AT, &six_bytes(reservation.created_at));
+    put(&mut bytes, FINGERPRINT_REST, end);
+    put(&mut bytes, USER, &reservation.user.get().to_be_bytes());
+    put(&mut bytes, SKU, &reservation.sku.to_be_bytes());
+    put(&mut bytes, QUANTITY, &reservation.quantity.to_be_bytes());
+    put(&mut bytes, ATTEMPT_ID, &request.attempt_id.to_be_bytes());
+    put(&mut bytes, UNTIL, &six_bytes(until_ms));
     bytes
 }
 
 fn pack_record(fingerprint: &Fingerprint, created_at: UnixMs) -> [u8; RECORD_BYTES] {
     let mut bytes = [0; RECORD_BYTES];
-    let (start, time) = bytes.split_at_mut(8);
-    start.copy_from_slice(fingerprint.as_bytes().first_chunk::<8>().unwrap_or(&[0; 8]));
-    time.copy_from_slice(&six_bytes(created_at));
+    put(&mut bytes, FINGERPRINT, fingerprint.as_bytes().split_at(FINGERPRINT.len()).0);
+    put(&mut bytes, CREATED_AT, &six_bytes(created_at));
     bytes
 }
 
-/// Cuts the first `N` bytes off.
-fn cut<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
-    let (first, rest) = bytes.split_first_chunk::<N>()?;
-    *bytes = rest;
-    Some(*first)
+/// Writes one field, which has the length that the constants above say.
+#[allow(clippy::indexing_slicing, reason = "every field lies within the bytes of a reservation or a record")]
+fn put(bytes: &mut [u8], field: Range<usize>, value: &[u8]) {
+    bytes[field].copy_from_slice(value);
+}
+
+/// Reads one field.
+fn field<const N: usize>(bytes: &[u8], field: Range<usize>) -> Option<[u8; N]> {
+    bytes.get(field)?.try_into().ok()
 }
 
 fn time(bytes: [u8; 6]) -> UnixMs {
@@ -254,33 +258,27 @@ fn time(bytes: [u8; 6]) -> UnixMs {
     UnixMs::from_be_bytes([0, 0, a, b, c, d, e, f])
 }
 
-fn unpack(order_no: &[u8], mut bytes: &[u8]) -> Option<Reservation> {
+fn unpack(order_no: &[u8], bytes: &[u8]) -> Option<Reservation> {
     let order_no = OrderNo::from_bytes(order_no.try_into().ok()?);
-    let first = cut::<8>(&mut bytes)?;
-    let created_at = time(cut(&mut bytes)?);
-    let second = cut::<8>(&mut bytes)?;
-    let mut fingerprint = [0; 16];
-    let (start, end) = fingerprint.split_at_mut(8);
-    start.copy_from_slice(&first);
-    end.copy_from_slice(&second);
+    let fingerprint = [bytes.get(FINGERPRINT)?, bytes.get(FINGERPRINT_REST)?].concat();
     Some(Reservation {
         order_no,
-        fingerprint: Fingerprint::from_bytes(fingerprint),
-        user: UserId::new(u64::from_be_bytes(cut(&mut bytes)?)).ok()?,
-        sku: u16::from_be_bytes(cut(&mut bytes)?),
-        quantity: u32::from_be_bytes(cut(&mut bytes)?),
-        created_at,
+        fingerprint: Fingerprint::from_bytes(fingerprint.try_into().ok()?),
+        user: UserId::new(u64::from_be_bytes(field(bytes, USER)?)).ok()?,
+        sku: u16::from_be_bytes(field(bytes, SKU)?),
+        quantity: u32::from_be_bytes(field(bytes, QUANTITY)?),
+        created_at: time(field(bytes, CREATED_AT)?),
     })
 }
 
-/// An answer that none of our scripts gives. It did run.
+/// An answer that none of the scripts gives. The call did run.
 fn unreadable(value: &Value) -> Error {
     let mut text = format!("unreadable answer {value:?}");
     text.truncate(text.floor_char_boundary(limits::DETAIL_BYTES_MAX));
     Error::Unknown(text)
 }
 
-/// What `reserve` answered to `requests`.
+/// The answer of `reserve` to `requests`.
 pub(super) fn reserve_outcomes(value: &Value, requests: &[&ReserveRequest]) -> Result<Vec<ReserveOutcome>, Error> {
     match value {
         Value::Int(0) => Ok(vec![ReserveOutcome::StaleEpoch; requests.len()]),
@@ -306,22 +304,24 @@ fn outcome_each(parts: &[Value], requests: &[&ReserveRequest]) -> Option<Vec<Res
         _ => SaleState::Ended,
     };
     let remembers_all = number(remembers_all)? == 1;
-    let mut times = times.as_slice();
+    // One time for each code that carries one, in order.
+    let mut times = times.chunks_exact(CREATED_AT.len());
+    let mut next_time = || Some(time(times.next()?.try_into().ok()?));
     let mut outcomes = Vec::with_capacity(requests.len());
     for (code, request) in codes.iter().zip(requests) {
-        let code = Code::ALL.get(usize::from(code.checked_sub(b'0')?))?;
+        let code = ReserveCode::ALL.get(usize::from(code.checked_sub(b'0')?))?;
         let refused = |why| ReserveOutcome::Refused { why, remembers_all };
         outcomes.push(match code {
-            Code::Reserved => newly_reserved(request),
-            Code::ReservedAgain => ReserveOutcome::Reserved { created_at: time(cut(&mut times)?), resumed: false },
-            Code::Resumed => ReserveOutcome::Reserved { created_at: time(cut(&mut times)?), resumed: true },
-            Code::Recorded => ReserveOutcome::Recorded { created_at: time(cut(&mut times)?) },
-            Code::InFlight => ReserveOutcome::InFlight,
-            Code::OtherContent => ReserveOutcome::OtherContent,
-            Code::NotFound => ReserveOutcome::NotFound,
-            Code::SegmentEmpty => refused(Denial::SegmentEmpty),
-            Code::UserLimit => refused(Denial::UserLimit),
-            Code::NotOpen => refused(Denial::NotOpen(state)),
+            ReserveCode::Reserved => newly_reserved(request),
+            ReserveCode::ReservedAgain => ReserveOutcome::Reserved { created_at: next_time()?, resumed: false },
+            ReserveCode::Resumed => ReserveOutcome::Reserved { created_at: next_time()?, resumed: true },
+            ReserveCode::Recorded => ReserveOutcome::Recorded { created_at: next_time()? },
+            ReserveCode::InFlight => ReserveOutcome::InFlight,
+            ReserveCode::OtherContent => ReserveOutcome::OtherContent,
+            ReserveCode::NotFound => ReserveOutcome::NotFound,
+            ReserveCode::SegmentEmpty => refused(Denial::SegmentEmpty),
+            ReserveCode::UserLimit => refused(Denial::UserLimit),
+            ReserveCode::NotOpen => refused(Denial::NotOpen(state)),
         });
     }
     (outcomes.len() == requests.len()).then_some(outcomes)
@@ -335,17 +335,17 @@ fn number(value: &Value) -> Option<i64> {
     }
 }
 
-/// What `load`, `settle`, `switch` and `return_units` answered: that they ran is all there is to know.
+/// The answer of `load`, `settle`, `switch` and `return_units`: only that they ran matters.
 pub(super) fn done(value: &Value) -> Result<(), Error> {
     moved(value).map(|_| ())
 }
 
-/// What `adjust` answered.
+/// The answer of `adjust`.
 pub(super) fn moved(value: &Value) -> Result<i64, Error> {
     number(value).ok_or_else(|| unreadable(value))
 }
 
-/// What `level` answered.
+/// The answer of `level`.
 pub(super) fn level(value: &Value) -> Result<Level, Error> {
     let read = || {
         let Value::Array(parts) = value else { return None };
@@ -364,7 +364,7 @@ pub(super) fn level(value: &Value) -> Result<Level, Error> {
     read().ok_or_else(|| unreadable(value))
 }
 
-/// What `overdue` answered: reservations, and where to look on, 0 at the end.
+/// The answer of `overdue`: the cursor of the next page, 0 at the end, and reservations.
 pub(super) fn overdue(value: &Value) -> Result<(u64, Vec<Reservation>), Error> {
     let read = || {
         let Value::Array(parts) = value else { return None };

@@ -1,19 +1,19 @@
-//! What a report does to its order: one function decides, from the order, what was reported of it before, and the new
-//! report. Whatever order the same reports come in, they end in one state.
+//! What a report does to its order: one function decides, from the order, its earlier reports, and the new report. In
+//! whatever order the same reports come, they end in one state.
 
 use std::collections::BTreeMap;
 
 use super::{Money, Note, PaymentEvent, PriorReport, Provider};
 use crate::order::{Currency, State, Step};
 
-/// What a report does.
+/// The effect of a report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Decision {
-    /// What becomes of the report.
+    /// The note on the report.
     pub note: Note,
     /// The steps that the order takes, in their order, each from the state that the one before led to.
     pub steps: [Option<Step>; 2],
-    /// What becomes of the refunds that waited for this payment.
+    /// The note on the refunds that waited for this payment.
     pub parked: Option<Note>,
 }
 

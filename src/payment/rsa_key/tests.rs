@@ -6,7 +6,7 @@ use crate::payment::tests::sign;
 const PUBLIC: &[u8] = include_bytes!("../../../tests/payments/provider_public.pem");
 const CERTIFICATE: &[u8] = include_bytes!("../../../tests/payments/provider_certificate.pem");
 
-fn refused(text: &[u8]) -> InvalidKey {
+fn refused(text: &[u8]) -> InvalidPublicKey {
     PublicKey::read_all(text).err().unwrap()
 }
 
@@ -43,17 +43,17 @@ fn a_file_may_hold_several() {
     assert_eq!(keys.len(), 2);
     assert!(any_has_signed(&keys, b"m", &STANDARD.decode(sign(b"m")).unwrap()));
     assert_eq!(PublicKey::read_all(&PUBLIC.repeat(16)).unwrap().len(), 16);
-    assert_eq!(refused(&PUBLIC.repeat(17)), InvalidKey::TooMany);
+    assert_eq!(refused(&PUBLIC.repeat(17)), InvalidPublicKey::TooMany);
 }
 
 #[test]
 fn what_is_no_safe_rsa_key_is_refused_by_what_it_is() {
-    assert_eq!(refused(include_bytes!("../../../tests/payments/short_public.pem")), InvalidKey::Size(1024));
-    assert_eq!(refused(include_bytes!("../../../tests/payments/curve_public.pem")), InvalidKey::NotRsa);
-    assert_eq!(refused(include_bytes!("../../../tests/payments/provider.pem")), InvalidKey::Private);
+    assert_eq!(refused(include_bytes!("../../../tests/payments/short_public.pem")), InvalidPublicKey::Size(1024));
+    assert_eq!(refused(include_bytes!("../../../tests/payments/curve_public.pem")), InvalidPublicKey::NotRsa);
+    assert_eq!(refused(include_bytes!("../../../tests/payments/provider.pem")), InvalidPublicKey::Private);
     let bare = bare(PUBLIC);
     for bad in ["", "\n", "MIIB", "not base64!", "-----BEGIN PUBLIC KEY-----", &bare[..bare.len() - 4], &bare[4..]] {
-        assert_eq!(refused(bad.as_bytes()), InvalidKey::Unreadable, "{bad}");
+        assert_eq!(refused(bad.as_bytes()), InvalidPublicKey::Unreadable, "{bad}");
     }
 }
 
