@@ -28,7 +28,7 @@ pub const HEADERS_MAX: usize = 64;
 /// Longest detail of a refusal, in bytes: it may quote the client, who may have sent a lot.
 pub const DETAIL_BYTES_MAX: usize = 300;
 /// Longest idempotency key, in characters; the number that clients of other services already know.
-pub const KEY_CHARS_MAX: usize = 255;
+pub const KEY_CHARS_MAX: usize = rushgate_idempotency::limits::KEY_CHARS_MAX;
 /// Longest sale, sku or change id, in characters.
 pub const NAME_CHARS_MAX: usize = 64;
 /// Longest id that a payment provider gives a report, a payment or a refund, and longest name of an event, in bytes.
@@ -49,11 +49,6 @@ pub const WAIT_S_MAX: u64 = 10;
 pub const PAGE_ORDERS_MAX: u32 = 100;
 /// Page of a listing when the client names no size, in orders.
 pub const PAGE_ORDERS_DEFAULT: u32 = 20;
-
-/// Longest scope of an idempotency key, in bytes: a few ids of [`NAME_CHARS_MAX`].
-pub const SCOPE_BYTES_MAX: usize = 255;
-/// Largest answer that is kept under an idempotency key, in bytes.
-pub const ANSWER_BYTES_MAX: usize = 64 * 1024;
 
 // ---- who is asking ----
 

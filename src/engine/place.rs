@@ -21,7 +21,7 @@ use crate::ledger::AppendDenial;
 use crate::limits;
 use crate::order::{
     Code, Fingerprint, Identity, InvalidKey, Key, OnDuplicate, OrderNo, Outcome, Receipt, Refusal, Reservation,
-    SaleState, UserId,
+    SaleState, UserId, place_fingerprint,
 };
 use crate::token::VerifiedToken;
 
@@ -165,7 +165,7 @@ impl Engine {
         let (salt, id) = (&sale.salt, sale.id.as_str());
         let reservation = Reservation {
             order_no: OrderNo::derive(salt, id, request.user, identity),
-            fingerprint: Fingerprint::of_place(salt, id, request.user, request.sku_id, request.quantity),
+            fingerprint: place_fingerprint(salt, id, request.user, request.sku_id, request.quantity),
             user: request.user,
             sku,
             quantity: request.quantity,
