@@ -1,6 +1,6 @@
 # The engine as a small image without a shell.
 #
-#   docker build -t rushgate:0.1.0 .
+#   docker build -t rushgate:0.2.0 .
 
 FROM rust:1.95.0-slim-bookworm AS build
 WORKDIR /src

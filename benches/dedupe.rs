@@ -32,7 +32,7 @@ use futures_util::FutureExt;
 use rushgate::gate::{Denial, Gate, MemoryGate, ReserveMode, ReserveOutcome, ReserveRequest, Settlement, ShardEpoch};
 use rushgate::order::{
     Currency, DERIVATION, Fingerprint, Identity, Key, Name, OrderNo, Reservation, Sale, SaleNo, Salt, Sku, SkuNo,
-    Switch,
+    Switch, place_fingerprint,
 };
 
 use common::{NOW, Orders, rules, size};
@@ -118,7 +118,7 @@ fn identity(criterion: &mut Criterion) {
             let (reservation, key) = turn.next().unwrap();
             let (salt, id) = (&sale.salt, sale.id.as_str());
             let order_no = OrderNo::derive(salt, id, reservation.user, Identity::Key(key));
-            (order_no, Fingerprint::of_place(salt, id, reservation.user, "sku-1", reservation.quantity))
+            (order_no, place_fingerprint(salt, id, reservation.user, "sku-1", reservation.quantity))
         });
     });
     group.finish();

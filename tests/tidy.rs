@@ -100,7 +100,7 @@ fn root() -> &'static Path {
 /// Every Rust file of the project.
 fn sources() -> Vec<Source> {
     let mut files = Vec::new();
-    for folder in ["src", "tests", "benches", "examples"] {
+    for folder in ["src", "crates", "tests", "benches", "examples"] {
         walk(&root().join(folder), &mut files);
     }
     files.sort();

@@ -6,13 +6,14 @@
 
 mod columns;
 mod effect;
-pub mod idempotency;
 mod postgres;
 mod quarantine;
 mod sqlite;
 
 pub use postgres::{PostgresLedger, PostgresOpenError};
 pub use sqlite::{SqliteLedger, SqliteOpenError};
+
+pub use rushgate_idempotency as idempotency;
 
 use std::sync::Arc;
 

@@ -3,7 +3,7 @@
 /// Longest detail of a refusal, in bytes: it may quote the client, who may have sent a lot.
 pub const DETAIL_BYTES_MAX: usize = 300;
 /// Longest idempotency key, in characters; the number that clients of other services already know.
-pub const KEY_CHARS_MAX: usize = 255;
+pub const KEY_CHARS_MAX: usize = rushgate_idempotency::limits::KEY_CHARS_MAX;
 /// Longest time a client may ask the engine to wait for an order in flight, in seconds: below every usual proxy time-out.
 pub const WAIT_S_MAX: u64 = 10;
 /// Largest page of a listing, in orders.

@@ -2,10 +2,6 @@
 
 use super::EXPIRED_MAX;
 
-/// Longest scope of an idempotency key, in bytes: a few ids of [`super::NAME_CHARS_MAX`].
-pub const SCOPE_BYTES_MAX: usize = 255;
-/// Largest answer that is stored under an idempotency key, in bytes.
-pub const ANSWER_BYTES_MAX: usize = 64 * 1024;
 /// How long the ledger stores the answer to a cancellation, a shipment or a refund under its key, in ms (7 days): clients
 /// and operators have given up by then, and the order's state prevents a second effect.
 pub const KEY_KEPT_MS: i64 = 7 * 24 * 3_600_000;

@@ -14,8 +14,8 @@ mod view;
 mod zone;
 
 pub use answer::{Code, Outcome, Receipt, Refusal, Retry};
-pub use fingerprint::Fingerprint;
-pub use id::{Currency, InvalidId, InvalidKey, Key, Name, NameRef, UserId};
+pub use fingerprint::place_fingerprint;
+pub use id::{Currency, InvalidId, Name, NameRef, UserId};
 pub use lifecycle::{InvalidTransition, State, Step};
 pub use number::{DERIVATION, Identity, OrderNo, Salt};
 pub use payment::{Decision, Money, Note, PaymentEvent, PriorReport, Provider, ProviderId, Report, judge};
@@ -24,6 +24,8 @@ pub use sale::{
 };
 pub use view::{HistoryView, OrderView, SaleView, SkuView};
 pub use zone::Zone;
+
+pub use rushgate_idempotency::{Fingerprint, InvalidKey, Key};
 
 use crate::clock::UnixMs;
 

@@ -5,9 +5,7 @@ mod session;
 
 use std::sync::Barrier;
 
-use rushgate::idempotency::{Acquired, Answer, Lost, Operation, Scope};
-use rushgate::limits;
-use rushgate::order::{Fingerprint, Key};
+use rushgate::idempotency::{Acquired, Answer, Fingerprint, Key, Lost, Operation, Scope, limits};
 use tempfile::TempDir;
 
 use self::session::{Database, KEPT_MS, LATE, LEASE_MS, NOW, Session};
@@ -270,7 +268,7 @@ async fn of_many_who_do_it_at_once_one_has_the_effect_and_all_get_its_answer() {
     }
 }
 
-#[path = "../../examples/wallet.rs"]
+#[path = "../../crates/rushgate-idempotency/examples/wallet.rs"]
 #[allow(dead_code, unreachable_pub, reason = "an example has a main function of its own")]
 mod wallet;
 
@@ -286,7 +284,7 @@ asked three times: 201 500 cents in the wallet (replayed)
 the same key for more: 422 this key was used for another top-up
 while a worker hangs: 409 it is being done, ask again
 after its lease: 201 1000 cents in the wallet
-the worker that hung: 409 somebody else does it, ask again
+the worker that hung: 409 another worker does it, ask again
 a card that is refused: 402 the card was refused
 and again: 402 the card was refused (replayed)
 a bank that is away: 503 the bank does not answer, ask again

@@ -10,8 +10,8 @@ use rushgate::gate::{Gate, MemoryGate, ShardEpoch};
 use rushgate::ledger::{Check, CreateOutcome, Ledger, SqliteLedger};
 use rushgate::metrics::Metrics;
 use rushgate::order::{
-    Currency, Fingerprint, Identity, Key, Name, NameRef, NewSale, NewSku, OrderNo, Outcome, Refusal, Reservation,
-    Rules, Sale, Salt, UserId,
+    Currency, Identity, Key, Name, NameRef, NewSale, NewSku, OrderNo, Outcome, Refusal, Reservation, Rules, Sale, Salt,
+    UserId, place_fingerprint,
 };
 use tempfile::TempDir;
 
@@ -66,7 +66,7 @@ pub(crate) fn reservation(sale: &Sale, user_id: u64, key_text: &str, sku: u16, q
     let (id, sku_id) = (sale.id.as_str(), sale.skus[usize::from(sku)].id.as_str());
     Reservation {
         order_no: OrderNo::derive(&sale.salt, id, user, Identity::Key(&key)),
-        fingerprint: Fingerprint::of_place(&sale.salt, id, user, sku_id, quantity),
+        fingerprint: place_fingerprint(&sale.salt, id, user, sku_id, quantity),
         user,
         sku,
         quantity,

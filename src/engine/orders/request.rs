@@ -4,7 +4,7 @@ use super::Orders;
 use crate::clock::UnixMs;
 use crate::command::PlaceOrder;
 use crate::engine::catalog::ActiveSale;
-use crate::order::{Code, Fingerprint, Identity, OrderNo, Refusal, Reservation, UserId};
+use crate::order::{Code, Fingerprint, Identity, OrderNo, Refusal, Reservation, UserId, place_fingerprint};
 
 /// A request whose order number is known.
 #[derive(Clone, Copy, Debug)]
@@ -62,7 +62,7 @@ impl Orders {
         let (salt, id) = (&sale.salt, sale.id.as_str());
         Ok(IdentifiedOrder {
             order_no: OrderNo::derive(salt, id, user, identity),
-            fingerprint: Fingerprint::of_place(salt, id, user, sku_id, request.quantity),
+            fingerprint: place_fingerprint(salt, id, user, sku_id, request.quantity),
             user: user,
             sku: sale.sku(sku_id).map(|(sku, _)| sku),
             quantity: request.quantity,

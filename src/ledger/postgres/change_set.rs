@@ -118,7 +118,7 @@ impl<'c> ChangeSet<'c> {
             let is_claimed = self
                 .keys
                 .get(&names(&asked.operation))
-                .is_some_and(|standing| matches!(standing.acquired, Acquired::Claimed(_)));
+                .is_some_and(|state| matches!(state.acquired, Acquired::Claimed(_)));
             is_claimed && self.found(asked).is_some_and(|locked| is_done_already(&locked.order, asked))
         };
         let steps = changes.iter().filter_map(|change| match change {
@@ -129,8 +129,8 @@ impl<'c> ChangeSet<'c> {
     }
 
     /// Takes in how a key stands.
-    pub(super) fn key(&mut self, operation: &'c Operation, standing: KeyState) {
-        self.keys.insert(names(operation), standing);
+    pub(super) fn key(&mut self, operation: &'c Operation, state: KeyState) {
+        self.keys.insert(names(operation), state);
     }
 
     /// Takes in a report that is kept.
@@ -158,11 +158,11 @@ impl<'c> ChangeSet<'c> {
     fn apply_step_request(&mut self, asked: &'c StepRequest) -> Result<Changed, Error> {
         let Some(order) = self.found(asked).map(|locked| locked.order) else { return Ok(Changed::NotFound) };
         let operation = &asked.operation;
-        let standing = self.keys.get(&names(operation));
-        let standing = standing.ok_or_else(|| Error::Corrupt("a key that is taken cannot be read".to_owned()))?;
-        let claim = match &standing.acquired {
+        let state = self.keys.get(&names(operation));
+        let state = state.ok_or_else(|| Error::Corrupt("a key that is taken cannot be read".to_owned()))?;
+        let claim = match &state.acquired {
             Acquired::Claimed(claim) => claim.clone(),
-            _ if standing.fingerprint != operation.fingerprint => return Ok(Changed::OtherContent),
+            _ if state.fingerprint != operation.fingerprint => return Ok(Changed::OtherContent),
             Acquired::Done(answer) => return before(&order, answer),
             Acquired::OtherContent => return Ok(Changed::OtherContent),
             // Nobody claims a key of the ledger outside of a transaction like this.
@@ -182,8 +182,8 @@ impl<'c> ChangeSet<'c> {
         {
             let body = effect::encode_snapshot(order).into_bytes();
             let answer = Answer { is_success: true, body: body.clone() };
-            let standing = KeyState { fingerprint: operation.fingerprint, acquired: Acquired::Done(answer) };
-            self.keys.insert(names(operation), standing);
+            let state = KeyState { fingerprint: operation.fingerprint, acquired: Acquired::Done(answer) };
+            self.keys.insert(names(operation), state);
             self.kept.push(StoredAnswer { operation, claim, body, keep_until: asked.keep_until });
         }
         Ok(changed)
@@ -273,19 +273,19 @@ impl<'c> ChangeSet<'c> {
     }
 
     /// The answers that are to be kept under keys.
-    pub(super) fn settled(&self) -> Vec<Completion<'_>> {
-        let settled = self.kept.iter().map(|kept| Completion {
+    pub(super) fn completions(&self) -> Vec<Completion<'_>> {
+        let completions = self.kept.iter().map(|kept| Completion {
             claim: &kept.claim,
             fingerprint: &kept.operation.fingerprint,
             body: &kept.body,
             keep_until: kept.keep_until,
         });
-        settled.collect()
+        completions.collect()
     }
 
     /// The claims under which nothing was done: their keys are to be free again.
     pub(super) fn unused(&self) -> Vec<&Claim> {
-        let claims = self.keys.values().filter_map(|standing| match &standing.acquired {
+        let claims = self.keys.values().filter_map(|state| match &state.acquired {
             Acquired::Claimed(claim) => Some(claim),
             _ => None,
         });

@@ -20,7 +20,7 @@ use super::session::Session;
 use super::{reports, steps};
 use crate::clock::UnixMs;
 use crate::ledger::idempotency::Operation;
-use crate::ledger::idempotency::postgres::{ClaimRequest, acquire_all, complete_all, full, release_all};
+use crate::ledger::idempotency::postgres::{ClaimRequest, acquire_all, complete_all, full_scopes, release_all};
 use crate::ledger::quarantine::BatchTry;
 use crate::ledger::{Change, Changed, Error, ExpiredOrder};
 use crate::limits;
@@ -53,17 +53,17 @@ async fn apply(session: &mut Session, changes: &[Change], now_ms: UnixMs) -> Res
     let orders = if numbers.is_empty() { Vec::new() } else { steps::lock(sql, &numbers).await? };
     let mut change_set = ChangeSet::of(orders, now_ms);
 
-    let wishes = wishes(changes, &change_set);
-    if !wishes.is_empty() {
-        // Nobody ever sees these claims: they are completed or given back in this transaction.
-        let standings = acquire_all(sql, &wishes, now_ms, 0).await?;
-        for (wish, standing) in wishes.iter().zip(standings) {
+    let requests = claim_requests(changes, &change_set);
+    if !requests.is_empty() {
+        // No other transaction ever sees these claims: this one completes them or gives them back.
+        let states = acquire_all(sql, &requests, now_ms, 0).await?;
+        for (request, state) in requests.iter().zip(states) {
             let gone = || Error::Corrupt("an idempotency key that is taken cannot be read".to_owned());
-            change_set.key(wish.operation, standing.ok_or_else(gone)?);
+            change_set.key(request.operation, state.ok_or_else(gone)?);
         }
         let repeated = change_set.repeated(changes);
         if !repeated.is_empty() {
-            change_set.full = full(sql, repeated, limits::KEYS_PER_STEP_MAX).await?;
+            change_set.full = full_scopes(sql, repeated, limits::KEYS_PER_STEP_MAX).await?;
         }
     }
     let found = changes.iter().filter(|change| change_set.is_found(change));
@@ -77,8 +77,8 @@ async fn apply(session: &mut Session, changes: &[Change], now_ms: UnixMs) -> Res
         answers.push(change_set.apply(change)?);
     }
 
-    let settled = change_set.settled();
-    if !settled.is_empty() && complete_all(sql, &settled).await?.is_err() {
+    let completions = change_set.completions();
+    if !completions.is_empty() && complete_all(sql, &completions).await?.is_err() {
         return Err(Error::Corrupt("an idempotency key was taken over in a transaction".to_owned()));
     }
     let unused = change_set.unused();
@@ -166,18 +166,18 @@ fn report(change: &Change) -> Option<&Report> {
 }
 
 /// The operations of the changes whose orders are there, each key once.
-fn wishes<'c>(changes: &'c [Change], change_set: &ChangeSet<'_>) -> Vec<ClaimRequest<'c>> {
+fn claim_requests<'c>(changes: &'c [Change], change_set: &ChangeSet<'_>) -> Vec<ClaimRequest<'c>> {
     let mut keys: BTreeSet<(&str, &str)> = BTreeSet::new();
-    let mut wishes = Vec::new();
+    let mut requests = Vec::new();
     for change in changes.iter().filter(|change| change_set.is_found(change)) {
         if let Change::Step(asked) = change {
             let operation: &Operation = &asked.operation;
             if keys.insert((operation.scope.as_str(), operation.key.as_str())) {
-                wishes.push(ClaimRequest { operation, keep_until: asked.keep_until });
+                requests.push(ClaimRequest { operation, keep_until: asked.keep_until });
             }
         }
     }
-    wishes
+    requests
 }
 
 /// The newest epoch of the order's shard.

@@ -6,7 +6,7 @@ use sqlx::Row;
 use tokio::time::Instant;
 
 use super::session::{Address, Found, Purpose, Session};
-use crate::ledger::Error;
+use crate::ledger::{Error, idempotency};
 use crate::limits;
 
 /// What can keep a ledger from being opened: the promise that would not hold, and what to do about it.
@@ -89,7 +89,7 @@ const VERSION_MIN: i32 = 140_000;
 const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0001_ledger.sql"),
     include_str!("migrations/0002_life.sql"),
-    include_str!("../idempotency/postgres.sql"),
+    idempotency::postgres::SCHEMA,
 ];
 
 /// Connects, brings the schema up to date if it is behind, and answers the ledger's id.

@@ -48,7 +48,7 @@ fn apply_step_request(
     };
     let is_done_already = asked.step == Step::Cancel && order.state == State::Cancelled;
     let (order, returned) = if is_done_already {
-        if keys::kept(connection, &asked.operation.scope)? >= limits::KEYS_PER_STEP_MAX {
+        if keys::count_answers(connection, &asked.operation.scope)? >= limits::KEYS_PER_STEP_MAX {
             keys::release(connection, &claim)?;
             return Ok(Changed::Done { order, returned: None });
         }

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use rusqlite::{Connection, OpenFlags};
 
+use crate::ledger::idempotency;
 use crate::limits;
 
 /// What can keep a ledger from being opened, with what to do about it.
@@ -46,7 +47,7 @@ pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0001_ledger.sql"),
     include_str!("migrations/0002_ledger_id.sql"),
     include_str!("migrations/0003_life.sql"),
-    include_str!("../idempotency/sqlite.sql"),
+    idempotency::sqlite::SCHEMA,
 ];
 
 /// The oldest SQLite without the write-ahead-log reset bug.

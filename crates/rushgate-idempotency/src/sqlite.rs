@@ -1,16 +1,14 @@
 //! Idempotency in a SQLite database, over a [`rusqlite::Connection`] of the caller's. See [`super`].
 //!
-//! The table is [`SCHEMA`], to be made once by the service's own migrations. A transaction that any of these functions runs
-//! in must have been begun with `BEGIN IMMEDIATE` ([`rusqlite::TransactionBehavior::Immediate`]): one that reads first and
-//! writes later can be refused half-way. An error of the database means that nothing was done, unless it comes from the
-//! commit: then the same call again finds out.
+//! The table is [`SCHEMA`]; the service makes it once, in its own migrations. A transaction around any of these functions
+//! begins with `BEGIN IMMEDIATE` ([`rusqlite::TransactionBehavior::Immediate`]): SQLite can refuse one half-way that reads
+//! first and writes later. An error of the database means that nothing was done, unless it comes from the commit: then the
+//! same call again finds out.
 
 use rusqlite::types::Type;
 use rusqlite::{Connection, Error, OptionalExtension, Row, ffi, params};
 
-use super::{Acquired, Answer, Claim, Lost, Operation, Scope};
-use crate::clock::UnixMs;
-use crate::limits;
+use super::{Acquired, Answer, Claim, Lost, Operation, Scope, UnixMs, too_large};
 
 /// The statements that make the table `idempotency_keys` and its index.
 pub const SCHEMA: &str = include_str!("sqlite.sql");
@@ -18,12 +16,12 @@ pub const SCHEMA: &str = include_str!("sqlite.sql");
 /// Asks for an operation.
 ///
 /// The claim is a lease of `lease_ms` (milliseconds) from `now_ms`: as long as the work may take in the worst case, because
-/// whoever asks afterwards takes it over. A claim that is never completed may be swept after `keep_until` if its lease has
-/// run out by then.
+/// the next worker that asks takes it over afterwards. A sweep removes a claim that is never completed after `keep_until`
+/// if its lease has run out by then.
 ///
 /// Outside a transaction the claim is committed at once, for work that must be seen to be under way before it is done, such
-/// as a call to another service. Inside the transaction of the effect nobody ever sees it: there [`Acquired::InProgress`]
-/// comes only for claims that were made outside of one.
+/// as a call to another service. Inside the transaction of the effect no other worker ever sees it: there
+/// [`Acquired::InProgress`] comes only for claims that were made outside of one.
 pub fn acquire(
     connection: &Connection,
     operation: &Operation,
@@ -31,30 +29,29 @@ pub fn acquire(
     lease_ms: i64,
     keep_until: UnixMs,
 ) -> Result<Acquired, Error> {
-    if let Some(standing) = standing(connection, operation, now_ms)? {
-        return Ok(standing);
+    if let Some(obstacle) = obstacle(connection, operation, now_ms)? {
+        return Ok(obstacle);
     }
-    let mut token = [0; 16];
-    getrandom::fill(&mut token).map_err(|error| Error::ToSqlConversionFailure(error.to_string().into()))?;
+    let claim = Claim::new(operation).map_err(|error| Error::ToSqlConversionFailure(error.to_string().into()))?;
     let claimed = connection.prepare_cached(CLAIM)?.execute(params![
         operation.scope.as_str(),
         operation.key.as_str(),
         operation.fingerprint.as_bytes(),
-        token,
+        claim.token,
         now_ms.saturating_add(lease_ms),
         now_ms,
         keep_until,
     ])?;
     if claimed == 1 {
-        return Ok(Acquired::Claimed(Claim { operation: operation.clone(), token }));
+        return Ok(Acquired::Claimed(claim));
     }
-    // Outside a transaction, somebody else got it between the two statements, and may have released it by now.
-    Ok(standing(connection, operation, now_ms)?.unwrap_or(Acquired::InProgress(now_ms)))
+    // Outside a transaction, another worker got it between the two statements, and may have released it by now.
+    Ok(obstacle(connection, operation, now_ms)?.unwrap_or(Acquired::InProgress(now_ms)))
 }
 
 const SELECT_KEY: &str =
     "SELECT fingerprint, state, lease_until, answer FROM idempotency_keys WHERE scope = ?1 AND key = ?2";
-/// Claims a key that is free, or takes over a claim whose lease has run out; the conditions are those of [`standing`].
+/// Claims a key that is free, or takes over a claim whose lease has run out; the conditions are those of [`obstacle`].
 const CLAIM: &str = "INSERT INTO idempotency_keys \
      (scope, key, fingerprint, state, token, lease_until, created_at, keep_until) \
      VALUES (?1, ?2, ?3, 'claimed', ?4, ?5, ?6, ?7) ON CONFLICT (scope, key) DO UPDATE \
@@ -62,7 +59,7 @@ const CLAIM: &str = "INSERT INTO idempotency_keys \
      WHERE state = 'claimed' AND fingerprint = excluded.fingerprint AND lease_until <= ?6";
 
 /// What keeps the caller from the operation; `None` if it may be claimed.
-fn standing(connection: &Connection, operation: &Operation, now_ms: UnixMs) -> Result<Option<Acquired>, Error> {
+fn obstacle(connection: &Connection, operation: &Operation, now_ms: UnixMs) -> Result<Option<Acquired>, Error> {
     let mut select = connection.prepare_cached(SELECT_KEY)?;
     let read = |row: &Row<'_>| {
         let fingerprint: [u8; 16] = row.get(0)?;
@@ -90,16 +87,16 @@ const SELECT_IS_MINE: &str = "SELECT 1 FROM idempotency_keys \
      WHERE scope = ?1 AND key = ?2 AND state = 'claimed' AND token = ?3 AND lease_until > ?4";
 
 /// Whether the claim still is the caller's and its lease runs: worth asking before anything that cannot be rolled back. It
-/// proves nothing about a moment later. Needs no transaction.
+/// proves nothing about the next moment. Needs no transaction.
 pub fn validate(connection: &Connection, claim: &Claim, now_ms: UnixMs) -> Result<bool, Error> {
     let (scope, key) = names(claim);
     connection.prepare_cached(SELECT_IS_MINE)?.exists(params![scope, key, claim.token, now_ms])
 }
 
-/// Keeps the answer of an operation that had its effect, at least until `keep_until`.
+/// Stores the answer of an operation that had its effect, at least until `keep_until`.
 ///
-/// To be called in the transaction of the effect, which must be rolled back on [`Lost`]: somebody else has taken the
-/// operation over and does it, or did. A claim whose lease has run out is completed all the same if nobody has.
+/// The caller is in the transaction of the effect and rolls it back on [`Lost`]: another worker has taken the operation
+/// over and does it, or did. A claim whose lease has run out is completed all the same if no other worker took it over.
 pub fn complete(
     connection: &Connection,
     claim: &Claim,
@@ -109,8 +106,8 @@ pub fn complete(
     settle(connection, claim, "done", body, keep_until)
 }
 
-/// Keeps the answer of an operation that will never have an effect, whoever tries it again, at least until `keep_until`.
-/// What may go better another time is to be released instead. Needs no transaction.
+/// Stores the answer of an operation that will never have an effect, however often it is tried, at least until
+/// `keep_until`. Release instead what may go better another time. Needs no transaction.
 pub fn fail(
     connection: &Connection,
     claim: &Claim,
@@ -130,10 +127,7 @@ fn settle(
     body: &[u8],
     keep_until: UnixMs,
 ) -> Result<Result<(), Lost>, Error> {
-    if body.len() > limits::ANSWER_BYTES_MAX {
-        let (bytes, max) = (body.len(), limits::ANSWER_BYTES_MAX);
-        let why =
-            format!("an answer of {bytes} bytes is not kept, at most {max}: keep less, such as the id of the result");
+    if let Some(why) = too_large(body) {
         return Err(Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_TOOBIG), Some(why)));
     }
     let (scope, key) = names(claim);
@@ -155,9 +149,9 @@ pub fn release(connection: &Connection, claim: &Claim) -> Result<(), Error> {
 const SWEEP: &str = "DELETE FROM idempotency_keys WHERE (scope, key) IN (SELECT scope, key FROM idempotency_keys \
      WHERE keep_until <= ?1 AND (state <> 'claimed' OR lease_until <= ?1) ORDER BY keep_until LIMIT ?2)";
 
-/// Removes up to `max` keys that are kept no longer and answers how many: answers after their `keep_until`, and claims that
-/// were never completed, after theirs and their lease. To be called every minute or so, and again while it answers `max`; a
-/// clock that is ahead removes answers that are still asked for. Needs no transaction.
+/// Removes up to `max` expired keys and returns how many: answers after their `keep_until`, and claims that were never
+/// completed after theirs and their lease. Call it every minute or so, and again while it returns `max`. A clock that is
+/// ahead removes answers that clients still ask for. Needs no transaction.
 pub fn sweep(connection: &Connection, now_ms: UnixMs, max: u32) -> Result<u64, Error> {
     let swept = connection.prepare_cached(SWEEP)?.execute(params![now_ms, max])?;
     Ok(u64::try_from(swept).unwrap_or(u64::MAX))
@@ -167,18 +161,18 @@ fn names(claim: &Claim) -> (&str, &str) {
     (claim.operation.scope.as_str(), claim.operation.key.as_str())
 }
 
-const COUNT_KEPT: &str = "SELECT count(*) FROM idempotency_keys WHERE scope = ?1 AND state = 'done'";
+const COUNT_ANSWERS: &str = "SELECT count(*) FROM idempotency_keys WHERE scope = ?1 AND state = 'done'";
 
-/// Answers that are kept under keys of a scope.
-pub(in crate::ledger) fn kept(connection: &Connection, scope: &Scope) -> Result<i64, Error> {
-    connection.prepare_cached(COUNT_KEPT)?.query_row([scope.as_str()], |row| row.get(0))
+/// How many answers of operations that had their effect are stored under keys of a scope.
+pub fn count_answers(connection: &Connection, scope: &Scope) -> Result<i64, Error> {
+    connection.prepare_cached(COUNT_ANSWERS)?.query_row([scope.as_str()], |row| row.get(0))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// However many keys are kept, a sweep reads those whose time is over.
+    /// However many keys are stored, a sweep reads the expired ones only.
     #[test]
     fn a_sweep_reads_no_more_than_it_may_remove() {
         let connection = Connection::open_in_memory().unwrap();

@@ -1,20 +1,20 @@
-//! Another service than rushgate: it tops up wallets from cards, each top-up once, with `rushgate::idempotency` and SQLite.
+//! A service that tops up wallets from cards, each top-up once, with SQLite.
 //!
 //! ```text
-//! cargo run --example wallet
+//! cargo run --package rushgate-idempotency --features sqlite --example wallet
 //! ```
 //!
 //! [`Wallets::top_up`] is the pattern: acquire, work, complete in the transaction of the effect. The rest is a day in the
-//! life of the service. `docs/LIBRARY.md` tells the whole story.
+//! life of the service. `docs/LIBRARY.md` has the whole story.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::error::Error;
 use std::io::Write;
 use std::path::Path;
+use std::rc::Rc;
 
-use rushgate::clock::Clock;
-use rushgate::idempotency::{Acquired, Claim, Lost, Operation, Scope, sqlite as keys};
-use rushgate::order::{Fingerprint, Key};
+use rushgate_idempotency::{Acquired, Claim, Fingerprint, Key, Lost, Operation, Scope, UnixMs, sqlite as keys};
 use rusqlite::{Connection, TransactionBehavior};
 
 /// Far longer than a card takes to be charged, and the longest that a client waits after a worker has died.
@@ -37,11 +37,12 @@ struct Reply(u16, String);
 /// A worker of the service, with a connection of its own.
 struct Wallets {
     sql: Connection,
-    clock: Clock,
+    /// The time of the day that the example plays, in ms; a service reads its clock.
+    clock: Rc<Cell<UnixMs>>,
 }
 
 impl Wallets {
-    fn open(path: &Path, clock: Clock) -> Result<Self, Box<dyn Error>> {
+    fn open(path: &Path, clock: Rc<Cell<UnixMs>>) -> Result<Self, Box<dyn Error>> {
         let sql = Connection::open(path)?;
         sql.pragma_update(None, "journal_mode", "WAL")?;
         sql.pragma_update(None, "synchronous", "FULL")?;
@@ -72,7 +73,7 @@ impl Wallets {
             key: Key::parse(ask.key.as_bytes())?,
             fingerprint: Fingerprint::of_fields("top-up", &[&ask.cents.to_le_bytes()]),
         };
-        let now_ms = self.clock.now_ms();
+        let now_ms = self.clock.get();
         Ok(match keys::acquire(&self.sql, &operation, now_ms, LEASE_MS, now_ms + KEPT_MS)? {
             Acquired::Claimed(claim) => Ok(claim),
             Acquired::Done(answer) => {
@@ -85,12 +86,12 @@ impl Wallets {
     }
 
     fn finish(&mut self, ask: TopUp<'_>, claim: &Claim, bank: &mut Bank) -> Result<Reply, Box<dyn Error>> {
-        // Whoever has lost the claim need not bother the bank.
-        if !keys::validate(&self.sql, claim, self.clock.now_ms())? {
+        // A worker that has lost the claim need not ask the bank.
+        if !keys::validate(&self.sql, claim, self.clock.get())? {
             return Ok(lost());
         }
-        // The bank gets a key that is derived from ours: it charges once too, whoever of us asks it.
-        let keep_until = self.clock.now_ms() + KEPT_MS;
+        // The bank gets a key that is derived from ours: it charges once too, whichever worker asks.
+        let keep_until = self.clock.get() + KEPT_MS;
         match bank.charge(&format!("{}/{}", claim.operation().scope.as_str(), ask.key), ask.cents) {
             Charged::Yes => {}
             Charged::Refused => {
@@ -125,9 +126,9 @@ impl Wallets {
     }
 }
 
-/// Somebody else does it, or did: the client gets the answer when it asks again.
+/// Another worker does it, or did: the client gets the answer when it asks again.
 fn lost() -> Reply {
-    Reply(409, "somebody else does it, ask again".to_owned())
+    Reply(409, "another worker does it, ask again".to_owned())
 }
 
 /// A bank in a box: it charges once per reference.
@@ -159,7 +160,7 @@ impl Bank {
 
 /// A day of the service, with its database in `directory`.
 pub fn run(directory: &Path, screen: &mut impl Write) -> Result<(), Box<dyn Error>> {
-    let clock = Clock::manual(1_795_176_000_000);
+    let clock = Rc::new(Cell::new(1_795_176_000_000));
     let path = directory.join("wallets.db");
     let (mut one, mut two) = (Wallets::open(&path, clock.clone())?, Wallets::open(&path, clock.clone())?);
     let mut bank = Bank::default();
@@ -175,7 +176,7 @@ pub fn run(directory: &Path, screen: &mut impl Write) -> Result<(), Box<dyn Erro
     let more = TopUp { key: "tuesday", ..five };
     let Ok(claim) = one.begin(more)? else { return Err("the key is new".into()) };
     show("while a worker hangs", two.top_up(more, &mut bank)?)?;
-    clock.advance(LEASE_MS);
+    clock.set(clock.get() + LEASE_MS);
     show("after its lease", two.top_up(more, &mut bank)?)?;
     show("the worker that hung", one.finish(more, &claim, &mut bank)?)?;
 
@@ -189,8 +190,8 @@ pub fn run(directory: &Path, screen: &mut impl Write) -> Result<(), Box<dyn Erro
     bank.is_away = false;
     show("and back", one.top_up(last, &mut bank)?)?;
 
-    clock.advance(KEPT_MS);
-    let swept = keys::sweep(&one.sql, clock.now_ms(), 500)?;
+    clock.set(clock.get() + KEPT_MS);
+    let swept = keys::sweep(&one.sql, clock.get(), 500)?;
     writeln!(screen, "keys kept no longer: {swept}")?;
     writeln!(screen, "charged: {} cents", bank.charged.values().sum::<i64>())?;
     Ok(())
