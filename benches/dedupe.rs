@@ -31,11 +31,11 @@ use criterion::{BatchSize, BenchmarkGroup, BenchmarkId, Criterion, Throughput, m
 use futures_util::FutureExt;
 use rushgate::gate::{Denial, Gate, MemoryGate, ReserveMode, ReserveOutcome, ReserveRequest, Settlement, ShardEpoch};
 use rushgate::order::{
-    Currency, DERIVATION, Fingerprint, Identity, Key, Name, OrderNo, Reservation, Sale, SaleNo, Salt, Sku, SkuNo,
-    Switch, place_fingerprint,
+    Currency, DERIVATION, Fingerprint, Identity, Key, Name, OrderNo, Reservation, Rules, Sale, SaleNo, Salt, Sku, SkuNo, Switch,
+    place_fingerprint,
 };
 
-use common::{NOW, Orders, rules, size};
+use common::{NOW, Orders, size};
 
 const BATCHES: [usize; 4] = [1, 8, 64, 256];
 /// A sku with stock, and one without.
@@ -204,7 +204,7 @@ fn sale() -> Sale {
     Sale {
         no: AT.sale,
         id: name("bench"),
-        rules: rules(),
+        rules: Rules::default(),
         salt: Salt::new([9; 32]),
         derivation: DERIVATION,
         switch: Switch::Running,

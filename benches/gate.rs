@@ -33,11 +33,11 @@ use std::time::Duration;
 
 use redis::{Client, Connection, FromRedisValue};
 use rushgate::gate::{Gate, Nodes, RedisGate, ReserveMode, ReserveOutcome, ReserveRequest, Settlement, ShardEpoch};
-use rushgate::order::{Currency, DERIVATION, Name, Sale, SaleNo, Salt, Sku, SkuNo, Switch};
+use rushgate::order::{Currency, DERIVATION, Name, Rules, Sale, SaleNo, Salt, Sku, SkuNo, Switch};
 use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
 
-use common::{NOW, Orders, is_measured, rules, size};
+use common::{NOW, Orders, is_measured, size};
 
 /// Orders to a pipeline, and callers of the gate for each shard: a full batch.
 const DEPTH: usize = rushgate::limits::GATE_BATCH_MAX;
@@ -264,7 +264,7 @@ fn sale(shards: u16) -> Sale {
     Sale {
         no: SaleNo(1),
         id: Name::parse("bench").unwrap(),
-        rules: rushgate::order::Rules { shards, ..rules() },
+        rules: Rules { shards, ..Rules::default() },
         salt: Salt::new([9; 32]),
         derivation: DERIVATION,
         switch: Switch::Running,

@@ -11,6 +11,7 @@
 #![allow(clippy::unwrap_used, reason = "a bench that cannot be set up had better stop")]
 
 mod common;
+mod sqlite;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +22,8 @@ use rushgate::order::{Reservation, Sale, State};
 use rusqlite::{Connection, params};
 use tokio::runtime::Builder;
 
-use common::{Orders, connection, directory, ledger, size, tables};
+use common::{Orders, size};
+use sqlite::{connection, directory, ledger, tables};
 
 const BATCHES: [usize; 6] = [1, 8, 32, 64, 256, 512];
 

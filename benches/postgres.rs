@@ -12,27 +12,24 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a bench that cannot be set up had better stop")]
 
 mod common;
-#[path = "../tests/engine/postgres_server.rs"]
-#[allow(dead_code, reason = "a bench needs one server only")]
-mod postgres_server;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rushgate::ledger::{AppendOutcome, CreateOutcome, Entry, Ledger, PostgresLedger};
 use rushgate::order::{Currency, Name, NewSale, NewSku, Reservation, Rules, Sale, Salt, UserId};
+use rushgate_test_support::postgres::PostgresServer;
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 use tokio::runtime::Builder;
 use uuid::Uuid;
 
 use common::{NOW, Orders, is_measured, size};
-use postgres_server::Server;
 
 const SHARDS: u16 = 64;
 
 fn main() {
-    let server = Server::start(&["shared_buffers=1GB", "max_wal_size=8GB", "checkpoint_timeout=30min"]);
+    let server = PostgresServer::start(&["shared_buffers=1GB", "max_wal_size=8GB", "checkpoint_timeout=30min"]);
     let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     if std::env::args().any(|flag| flag == "schema") {
         runtime.block_on(schemas(&server));
@@ -42,7 +39,7 @@ fn main() {
 }
 
 /// Appends of every size, over one to four connections.
-async fn batches(server: &Server) {
+async fn batches(server: &PostgresServer) {
     let plain = transactions(server, 8, size(16_000, 16)).await;
     plain.tell("a transaction per order, 8 connections", None);
     for batch in [64, 256, 1024] {
@@ -70,7 +67,7 @@ const HASH_AND_UNPAID: &str = "CREATE INDEX orders_no ON orders USING hash (orde
 const NO_INDEX: &str = "DROP INDEX IF EXISTS orders_number; DROP INDEX IF EXISTS orders_unpaid";
 
 /// The same appends in other tables. Each run comes twice, in turn, for the machine is not alone.
-async fn schemas(server: &Server) {
+async fn schemas(server: &PostgresServer) {
     for rows in [size(10_000, 10), size(3_000_000, 10)] {
         for _ in 0..size(2, 1) {
             for (name, change) in [
@@ -124,8 +121,8 @@ impl Cost {
 }
 
 /// A database with the ledger's tables, changed, and one sale.
-async fn sale(server: &Server, changes: &[&str]) -> (String, PostgresLedger, Arc<Sale>) {
-    let url = server.database().await;
+async fn sale(server: &PostgresServer, changes: &[&str]) -> (String, PostgresLedger, Arc<Sale>) {
+    let url = server.new_database();
     PostgresLedger::migrate(&url).await.unwrap();
     let mut sql = PgConnection::connect(&url).await.unwrap();
     for change in changes {
@@ -147,7 +144,7 @@ async fn sale(server: &Server, changes: &[&str]) -> (String, PostgresLedger, Arc
 }
 
 /// Appends `orders` in batches, `writers` at once, each with shards of its own as the engine does it.
-async fn appends(server: &Server, changes: &[&str], writers: usize, batch: usize, orders: usize) -> Cost {
+async fn appends(server: &PostgresServer, changes: &[&str], writers: usize, batch: usize, orders: usize) -> Cost {
     let (_, ledger, sale) = sale(server, changes).await;
     let ledger = Arc::new(ledger);
     let turns = orders.div_ceil(batch * writers);
@@ -191,7 +188,7 @@ const INSERT_ORDER: &str = "INSERT INTO orders (seq, user_id, sale_no, sku_no, e
      ON CONFLICT (user_id, order_no) DO NOTHING";
 
 /// The reference: an order and its unit, alone in a transaction.
-async fn transactions(server: &Server, connections: usize, orders: usize) -> Cost {
+async fn transactions(server: &PostgresServer, connections: usize, orders: usize) -> Cost {
     let (url, ledger, _) = sale(server, &[]).await;
     let each = orders.div_ceil(connections);
     let mut open = Vec::new();
@@ -226,20 +223,20 @@ async fn transactions(server: &Server, connections: usize, orders: usize) -> Cos
 }
 
 /// A clock on the wall and one on the server's processes.
-struct Watch<'a> {
-    data: &'a Path,
+struct Watch {
+    data: PathBuf,
     since: Instant,
     cpu: Duration,
 }
 
-impl<'a> Watch<'a> {
-    fn start(server: &'a Server) -> Self {
-        Watch { data: server.data(), since: Instant::now(), cpu: cpu(server.data()) }
+impl Watch {
+    fn start(server: &PostgresServer) -> Self {
+        Watch { data: server.data(), since: Instant::now(), cpu: cpu(&server.data()) }
     }
 
     fn stop(self, orders: usize) -> Cost {
         let wall = self.since.elapsed();
-        Cost { orders, wall, cpu: cpu(self.data).saturating_sub(self.cpu) }
+        Cost { orders, wall, cpu: cpu(&self.data).saturating_sub(self.cpu) }
     }
 }
 

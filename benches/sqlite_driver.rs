@@ -9,6 +9,7 @@
 #![allow(clippy::unwrap_used, reason = "a bench that cannot be set up had better stop")]
 
 mod common;
+mod sqlite;
 
 use std::path::Path;
 use std::time::Duration;
@@ -20,7 +21,8 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions, Connection};
 use tokio::runtime::{Builder, Runtime};
 
-use common::{NOW, Orders, connection, directory, settings, size, tables};
+use common::{NOW, Orders, size};
+use sqlite::{connection, directory, settings, tables};
 
 const BATCH: usize = 256;
 

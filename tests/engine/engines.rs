@@ -17,9 +17,9 @@ use tokio::runtime::Runtime;
 
 use crate::faults::{Fault, FaultyLedger};
 use crate::faulty_gate::{Call, FaultyGate};
-use crate::postgres_server;
-use crate::seed::Random;
 use crate::world::{NOON, PATIENCE, name, new_sale, open, place, rules, word};
+use rushgate_test_support::postgres;
+use rushgate_test_support::random::Random;
 
 /// What engines share.
 pub(crate) struct Shop {
@@ -45,7 +45,7 @@ impl Shop {
 
     /// With a ledger that tells every engine of every change.
     pub(crate) async fn on_postgres() -> Shop {
-        let url = postgres_server::server().database().await;
+        let url = postgres::shared().new_database();
         let ledger = FaultyLedger::new(Arc::new(PostgresLedger::open(&url).await.unwrap()));
         Shop { ledger, url: Some(url), ..Shop::new() }
     }
@@ -146,7 +146,7 @@ async fn assert_sold(shop: &Shop, engines: &[Arc<Engine>], orders: &BTreeMap<Ord
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_engines_sell_one_stock_to_the_same_users() {
-    let mut random = Random::announced("two_engines_sell_one_stock_to_the_same_users");
+    let mut random = Random::seeded("two_engines_sell_one_stock_to_the_same_users");
     let shop = Shop::new();
     let engines = vec![shop.engine().await, shop.engine().await];
     engines[0].create_sale(new_sale("s", rules(7), &[("a", 300)])).await.unwrap();
@@ -157,7 +157,7 @@ async fn two_engines_sell_one_stock_to_the_same_users() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_gate_that_is_emptied_again_and_again_sells_everything() {
-    let mut random = Random::announced("a_gate_that_is_emptied_again_and_again_sells_everything");
+    let mut random = Random::seeded("a_gate_that_is_emptied_again_and_again_sells_everything");
     let shop = Shop::new();
     let engines = vec![shop.engine().await, shop.engine().await];
     engines[0].create_sale(new_sale("s", rules(5), &[("a", 2_000)])).await.unwrap();
@@ -176,7 +176,7 @@ async fn a_gate_that_is_emptied_again_and_again_sells_everything() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_a_gate_orders_go_to_the_ledger_and_the_gate_comes_back() {
-    let mut random = Random::announced("without_a_gate_orders_go_to_the_ledger_and_the_gate_comes_back");
+    let mut random = Random::seeded("without_a_gate_orders_go_to_the_ledger_and_the_gate_comes_back");
     let shop = Shop::new();
     let engines = vec![shop.engine().await, shop.engine().await];
     engines[0].create_sale(new_sale("s", rules(4), &[("a", 1_500)])).await.unwrap();
@@ -274,7 +274,7 @@ pub(crate) async fn until(mut done: impl AsyncFnMut() -> bool) {
 /// A refill is cut short by the death of its engine at each of its steps; the other engine sells what was on its way.
 #[test]
 fn a_crash_inside_each_step_of_a_transfer_strands_nothing() {
-    let mut random = Random::announced("a_crash_inside_each_step_of_a_transfer_strands_nothing");
+    let mut random = Random::seeded("a_crash_inside_each_step_of_a_transfer_strands_nothing");
     for step in ["debit asked", "debit done", "transfer asked", "transfer done", "credit asked"] {
         let survivor = Runtime::new().unwrap();
         let victim = Runtime::new().unwrap();
@@ -319,7 +319,7 @@ fn a_crash_inside_each_step_of_a_transfer_strands_nothing() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rebuild_in_the_middle_of_a_sale_disturbs_nobody() {
-    let mut random = Random::announced("a_rebuild_in_the_middle_of_a_sale_disturbs_nobody");
+    let mut random = Random::seeded("a_rebuild_in_the_middle_of_a_sale_disturbs_nobody");
     let shop = Shop::new();
     let engines = vec![shop.engine().await, shop.engine().await];
     engines[0].create_sale(new_sale("s", rules(3), &[("a", 1_000)])).await.unwrap();

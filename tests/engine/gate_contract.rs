@@ -12,19 +12,19 @@ use rushgate::gate::{
 use rushgate::limits::LEASE_MS;
 use rushgate::order::{Reservation, Rules, Sale, SaleNo, SaleState, Salt, Sku, SkuNo, Switch};
 
-use crate::redis_server::servers;
 use crate::world::{NOON, SALT, new_sale, reservation, rules};
+use rushgate_test_support::redis::{RedisServer, shared};
 
 async fn gates() -> Vec<(&'static str, Arc<dyn Gate>)> {
-    let servers = servers();
+    let apart: Vec<String> = shared().apart.iter().map(RedisServer::address).collect();
     let redis = async |addresses: &[String], nodes| {
         Arc::new(RedisGate::connect(addresses, nodes, new_ledger_id()).await.unwrap()) as Arc<dyn Gate>
     };
     vec![
         ("memory", Arc::new(MemoryGate::default())),
-        ("redis", redis(&servers.apart[..1], Nodes::Fixed).await),
-        ("redis, three nodes", redis(&servers.apart, Nodes::Fixed).await),
-        ("redis cluster", redis(std::slice::from_ref(&servers.cluster), Nodes::Cluster).await),
+        ("redis", redis(&apart[..1], Nodes::Fixed).await),
+        ("redis, three nodes", redis(&apart, Nodes::Fixed).await),
+        ("redis cluster", redis(&[shared().cluster.seeds()], Nodes::Cluster).await),
     ]
 }
 

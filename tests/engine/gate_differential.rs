@@ -11,15 +11,15 @@ use rushgate::limits::{CLOCKS_APART_MS, LEASE_MS};
 use rushgate::order::{Fingerprint, OrderNo, Reservation, Rules, Sale, SaleNo, Switch, UserId};
 
 use crate::gate_contract::{new_ledger_id, sale};
-use crate::redis_server::RedisServer;
-use crate::seed::Random;
 use crate::world::{NOON, reservation};
+use rushgate_test_support::random::Random;
+use rushgate_test_support::redis::RedisServer;
 
 const SHARDS: u16 = 3;
 
 #[tokio::test]
 async fn redis_answers_as_memory_does() {
-    let mut random = Random::announced("redis_answers_as_memory_does");
+    let mut random = Random::seeded("redis_answers_as_memory_does");
     let server = RedisServer::start(&[]);
     for _ in 0..30 {
         Program::new(&server, random.split()).await.run(120).await;

@@ -14,8 +14,10 @@ use rushgate::order::{Reservation, Rules, SaleNo};
 use tokio::time::Instant;
 
 use crate::gate_contract::{asked, sale};
-use crate::redis_server::{RedisServer, servers, start_cluster};
 use crate::world::{NOON, PATIENCE, reservation, rules, user};
+use rushgate_test_support::redis::cluster::RedisCluster;
+use rushgate_test_support::redis::resp::Reply;
+use rushgate_test_support::redis::{RedisServer, shared};
 
 const AT: ShardEpoch = ShardEpoch { sale: SaleNo(1), shard: 0, epoch: 1 };
 
@@ -210,7 +212,7 @@ async fn a_node_that_is_not_there_is_waited_for() {
 async fn a_node_that_is_not_fit_is_refused_with_the_promise_it_would_break() {
     let refused = async |args: &[&str], command: &str, nodes| {
         let server = RedisServer::start(args);
-        server.run::<redis::Value>(command);
+        server.run::<Reply>(command);
         match RedisGate::connect(&[server.address()], nodes, 1).await.err() {
             Some(ConnectError::Unfit { why, .. }) => why,
             other => panic!("{command}: {other:?}"),
@@ -400,7 +402,7 @@ async fn settlements_of_a_sale_without_a_limit_leave_the_units_of_users_alone() 
 
 #[tokio::test]
 async fn shards_of_a_cluster_are_on_all_of_its_nodes() {
-    let gate = RedisGate::connect(&[&servers().cluster], Nodes::Cluster, u64::MAX).await.unwrap();
+    let gate = RedisGate::connect(&[shared().cluster.seeds()], Nodes::Cluster, u64::MAX).await.unwrap();
     assert_eq!((gate.nodes(), gate.nodes_down()), (3, 0));
     for shard in 0..64 {
         let at = ShardEpoch { shard, ..AT };
@@ -414,8 +416,9 @@ async fn shards_of_a_cluster_are_on_all_of_its_nodes() {
 
 #[tokio::test]
 async fn a_cluster_is_followed_when_a_slot_moves_and_done_without_the_node_that_is_lost() {
-    let (mut nodes, seeds) = start_cluster();
-    let gate = RedisGate::connect(&[seeds], Nodes::Cluster, 1).await.unwrap();
+    let mut cluster = RedisCluster::start(3, 0);
+    let gate = RedisGate::connect(&[cluster.seeds()], Nodes::Cluster, 1).await.unwrap();
+    let nodes = &mut cluster.nodes;
     let slot: u64 = nodes[0].run("CLUSTER KEYSLOT {rg:0}");
     let owner = usize::try_from(slot * 3 / 16_384).unwrap();
     let heir = (owner + 1) % 3;

@@ -1,7 +1,7 @@
 //! What every ledger must do. A new ledger adds one line to [`ledgers`].
 
 mod damage;
-pub(crate) mod life;
+pub(crate) mod lifecycle;
 mod sales;
 
 use std::sync::Arc;
@@ -10,8 +10,8 @@ use rushgate::ledger::{AppendDenial, AppendOutcome, Entry, Ledger, PageRequest, 
 use rushgate::order::{NewSale, Order, Reservation, Rules, Sale, SkuLevel, State, Switch};
 use tempfile::TempDir;
 
-use crate::postgres_server;
 use crate::world::{NOON, PATIENCE, made, new_sale, open, reservation, rules, user};
+use rushgate_test_support::postgres;
 
 /// The ledgers that everything here is asked of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,10 +31,10 @@ enum Home {
 }
 
 impl Home {
-    async fn new(kind: Kind) -> Home {
+    fn new(kind: Kind) -> Home {
         match kind {
             Kind::Sqlite => Home::Directory(TempDir::new().unwrap()),
-            Kind::Postgres => Home::Database(postgres_server::server().database().await),
+            Kind::Postgres => Home::Database(postgres::shared().new_database()),
         }
     }
 
@@ -60,7 +60,7 @@ impl Books {
             Kind::Sqlite => "sqlite",
             Kind::Postgres => "postgres",
         };
-        let home = Home::new(kind).await;
+        let home = Home::new(kind);
         let ledger = home.open().await;
         let sale = made(ledger.as_ref(), new).await;
         Books { name, home, ledger, sale }

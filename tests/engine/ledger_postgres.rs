@@ -3,7 +3,7 @@
 
 mod audits;
 mod breaks;
-mod life;
+mod lifecycle;
 mod migrating;
 mod proxy;
 mod refusals;
@@ -17,8 +17,8 @@ use rushgate::order::{Rules, Sale, Switch};
 use sqlx::{Connection, PgConnection};
 use tokio::task::JoinSet;
 
-use crate::postgres_server::server;
 use crate::world::{NOON, made, new_sale, reservation, rules, user};
+use rushgate_test_support::postgres;
 
 /// A database that several engines have open.
 struct Shop {
@@ -29,7 +29,7 @@ struct Shop {
 
 impl Shop {
     async fn new(engines: usize, rules: Rules, skus: &[(&str, i64)]) -> Shop {
-        Shop::at(server().database().await, engines, rules, skus).await
+        Shop::at(postgres::shared().new_database(), engines, rules, skus).await
     }
 
     async fn at(url: String, engines: usize, rules: Rules, skus: &[(&str, i64)]) -> Shop {
@@ -273,7 +273,7 @@ async fn many_orders_are_looked_up_at_once() {
 
 #[tokio::test]
 async fn an_engine_whose_gate_cannot_be_shared_is_alone() {
-    let url = crate::postgres_server::server().database().await;
+    let url = postgres::shared().new_database();
     let open = async || PostgresLedger::open(&url).await.unwrap();
     let (first, second, third) = (open().await, open().await, open().await);
     assert!(first.claim(false).await.unwrap() && second.claim(false).await.unwrap(), "beside each other");

@@ -2,7 +2,7 @@
 //! every level after every step. `crowd` does the same to many clients at once.
 
 mod crowd;
-mod life;
+mod lifecycle;
 mod oracle;
 
 use proptest::prelude::*;
@@ -10,10 +10,10 @@ use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, Test
 use rushgate::command::RestockSale;
 use rushgate::order::{Boundary, OnDuplicate, Outcome, Refusal, Rules, Switch};
 
-use self::oracle::{Life, Oracle, Verdict, Wish};
+use self::oracle::{Lifecycle, Oracle, Verdict, Wish};
 use crate::faults::Fault;
-use crate::seed::Random;
 use crate::world::{NOON, PATIENCE, World, name, new_sale, place_and_wait, rules, word};
+use rushgate_test_support::random::Random;
 
 const SKUS: [&str; 2] = ["a", "b"];
 
@@ -31,7 +31,7 @@ enum Step {
     /// Something happens to the order that a wish made.
     Live {
         wish: Wish,
-        life: Life,
+        lifecycle: Lifecycle,
         key: u8,
         fault: Option<Fault>,
     },
@@ -56,16 +56,16 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let wish = (1..=4_u64, 0..4_u8, 0..2_u16, 1..=3_u32);
     let wish = wish.prop_map(|(user, key, sku, quantity)| Wish { user, key, sku, quantity }).boxed();
     let lives = [
-        Life::Cancel,
-        Life::Ship,
-        Life::Refund { restock: false },
-        Life::Refund { restock: true },
-        Life::Paid,
-        Life::Paid,
-        Life::Refunded,
+        Lifecycle::Cancel,
+        Lifecycle::Ship,
+        Lifecycle::Refund { restock: false },
+        Lifecycle::Refund { restock: true },
+        Lifecycle::Paid,
+        Lifecycle::Paid,
+        Lifecycle::Refunded,
     ];
     let live = (wish.clone(), proptest::sample::select(lives.to_vec()), 0..3_u8, fault(12));
-    let live = live.prop_map(|(wish, life, key, fault)| Step::Live { wish, life, key, fault });
+    let live = live.prop_map(|(wish, lifecycle, key, fault)| Step::Live { wish, lifecycle, key, fault });
     let comes_back = proptest::bool::weighted(0.9);
     let place = (wish, fault(12), fault(12), comes_back).prop_map(|(wish, append, moves, comes_back)| Step::Place {
         wish,
@@ -110,8 +110,8 @@ fn sales() -> impl Strategy<Value = (Rules, [i64; 2])> {
 
 #[test]
 fn a_program_is_answered_as_the_oracle_answers_it() {
-    let mut random = Random::announced("a_program_is_answered_as_the_oracle_answers_it");
-    let seed: Vec<u8> = (0..4).flat_map(|_| random.next().to_le_bytes()).collect();
+    let mut random = Random::seeded("a_program_is_answered_as_the_oracle_answers_it");
+    let seed: Vec<u8> = (0..4).flat_map(|_| random.number().to_le_bytes()).collect();
     let config = Config { cases: 64, failure_persistence: None, max_shrink_iters: 300, ..Config::default() };
     let mut runner = TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &seed));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -223,7 +223,9 @@ async fn take(world: &mut World, oracle: &mut Oracle, step: &Step) -> Result<(),
             world.engine.expire().await;
             Ok(())
         }
-        Step::Live { wish, life, key, fault } => life::live(world, oracle, wish, *life, *key, *fault).await,
+        Step::Live { wish, lifecycle, key, fault } => {
+            lifecycle::live(world, oracle, wish, *lifecycle, *key, *fault).await
+        }
         Step::Restart => {
             world.restart().await;
             Ok(())

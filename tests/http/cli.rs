@@ -1,18 +1,15 @@
 //! The command line against a running server and against the store: what it prints, and its exit codes.
 
-use std::process::{Command, Output};
+use std::process::Output;
 
 use crate::client::{Client, get, post, raw};
 use crate::contract::{assert_refused, created};
-use crate::server::{Launch, Server};
-use crate::shop::{eventually, persist, place, sale, wish};
+use crate::server::{self, Launch, Server};
+use crate::shop::{persist, place, sale, wish};
+use crate::wait::eventually;
 
 fn rushgate(args: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_rushgate"));
-    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("RUSHGATE_")) {
-        command.env_remove(name);
-    }
-    command.args(args).output().unwrap()
+    server::rushgate().args(args).output().unwrap()
 }
 
 /// Runs a command that must end with this code, and answers what it printed.

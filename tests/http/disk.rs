@@ -110,7 +110,7 @@ fn a_full_disk_confirms_nothing_and_forgets_nothing() {
     // And so it stays.
     let mut server = server;
     server.kill9();
-    server.assert_no_panic();
+    server.assert_no_bug();
     server.launch = server.launch.clone().unlimited();
     let server = server.restart();
     assert_all_there(&server, &confirmed);

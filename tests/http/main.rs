@@ -4,7 +4,7 @@
 //! client. Every test starts its own server on free ports and a fresh data directory, and ends with
 //! [`server::Server::finish`], which wants a clean exit and a quiet log.
 //!
-//! `RUSHGATE_TEST_KEEP=1` keeps the data directories; `RUSHGATE_SEED=n` repeats a random run.
+//! `RUSHGATE_TEST_KEEP=1` keeps the data directories; `RUSHGATE_TEST_SEED=n` repeats a random run.
 #![allow(
     clippy::expect_used,
     clippy::indexing_slicing,
@@ -13,23 +13,20 @@
     reason = "a test fails by panicking, and these are all tests"
 )]
 
-mod cli;
-mod client;
-mod contract;
-mod provider;
-mod random;
+/// The harness: servers, and the clients that speak to them.
+use rushgate_test_support::{client, contract, provider, random, server, shop, time, wait};
+
 mod schema;
-mod server;
-mod shop;
-mod time;
 
 mod auth;
+mod cli;
 mod crash;
 mod dashboard;
 mod disk;
+mod harness;
 mod hostile;
 mod keys;
-mod life;
+mod lifecycle;
 mod openapi;
 mod orders;
 mod payments;

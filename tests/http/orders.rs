@@ -5,8 +5,9 @@ use serde_json::{Value, json};
 use crate::client::{get, post};
 use crate::contract::{assert_refused, assert_replayed, created, ms};
 use crate::server::Server;
-use crate::shop::{Level, eventually, one, place, sale, wish, with, without};
+use crate::shop::{Level, one, place, sale, wish, with, without};
 use crate::time;
+use crate::wait::eventually;
 
 #[test]
 fn an_order_is_answered_with_exactly_what_the_contract_says() {

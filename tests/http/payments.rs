@@ -8,7 +8,8 @@ use crate::client::{Answer, get, post};
 use crate::contract::{assert_current, assert_refused, code, created};
 use crate::provider::{self, PaymentEvent, WechatpayEvent, alipay, with_all, with_standard};
 use crate::server::{Launch, Server};
-use crate::shop::{Level, crowd, eventually, logged, one, persist, sale, with};
+use crate::shop::{Level, crowd, logged, one, persist, sale, with};
+use crate::wait::eventually;
 
 /// The number of a new order of one `sku-1`, waiting for its payment.
 fn ordered(server: &Server, user: u64) -> String {

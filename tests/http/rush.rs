@@ -7,7 +7,8 @@ use serde_json::json;
 use crate::client::{Answer, Client, Request, connect, get, send_and_hang_up};
 use crate::contract::{assert_refused, code, created, placed};
 use crate::server::Server;
-use crate::shop::{Level, crowd, eventually, one, persist, place, sale, wish, with};
+use crate::shop::{Level, crowd, one, persist, place, sale, wish, with};
+use crate::wait::eventually;
 
 /// `n` connections that all send `request` for `user`.
 fn same(server: &Server, user: u64, request: &Request, n: usize) -> Vec<(Client, Request)> {

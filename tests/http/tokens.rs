@@ -5,8 +5,9 @@ use serde_json::{Value, json};
 use crate::client::{Answer, Client, Request, get, post};
 use crate::contract::{assert_members, assert_refused, assert_replayed, code, created, ms};
 use crate::server::{Launch, Server};
-use crate::shop::{crowd, eventually, one, sale, wish, with};
+use crate::shop::{crowd, one, sale, wish, with};
 use crate::time;
+use crate::wait::eventually;
 
 /// Draws a token.
 fn draw(client: &mut Client, sale_id: &str) -> Value {

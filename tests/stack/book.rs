@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::client::{Answer, Request};
-use crate::life::{Act, Deed, End, Life};
+use crate::lifecycle::{Act, Deed, End, Lifecycle};
 use crate::random::Random;
 use crate::shop::{place, wish};
 
@@ -36,24 +36,24 @@ pub(crate) struct Plan {
     /// How long the end of the stock may take, in seconds.
     pub(crate) patience_s: u64,
     /// What becomes of the orders; `None`: the sale has no payment step, and an order stays as it was made.
-    pub(crate) life: Option<Life>,
+    pub(crate) lifecycle: Option<Lifecycle>,
 }
 
 impl Default for Plan {
     fn default() -> Self {
-        Plan { users: 400, quantity_max: 3, repeats: 25, hot: None, give_up: 50, patience_s: 150, life: None }
+        Plan { users: 400, quantity_max: 3, repeats: 25, hot: None, give_up: 50, patience_s: 150, lifecycle: None }
     }
 }
 
 impl Plan {
     /// With buyers who cancel, a payment provider, and operators.
     pub(crate) fn alive() -> Self {
-        Plan { life: Some(Life::default()), ..Plan::default() }
+        Plan { lifecycle: Some(Lifecycle::default()), ..Plan::default() }
     }
 
     /// The same, and what is not paid soon expires.
     pub(crate) fn expiring() -> Self {
-        Plan { life: Some(Life::expiring()), ..Plan::default() }
+        Plan { lifecycle: Some(Lifecycle::expiring()), ..Plan::default() }
     }
 }
 
@@ -123,13 +123,13 @@ struct Pages {
 }
 
 pub(crate) struct Book {
-    life: Option<Life>,
+    lifecycle: Option<Lifecycle>,
     pages: Mutex<Pages>,
 }
 
 impl Book {
-    pub(crate) fn new(life: Option<Life>) -> Self {
-        Book { life, pages: Mutex::default() }
+    pub(crate) fn new(lifecycle: Option<Lifecycle>) -> Self {
+        Book { lifecycle, pages: Mutex::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, Pages> {
@@ -154,7 +154,7 @@ impl Book {
             {
                 user = user.next_multiple_of(shards);
             }
-            // Whoever buys the rest of a sale with life buys more at once: every order is attended to, and judged.
+            // Whoever buys the rest of a sale with a lifecycle buys more at once: every order is attended to, and judged.
             let quantity_max = if *ends { 2 * plan.quantity_max } else { plan.quantity_max };
             let (key, quantity) = (format!("k{known}"), random.within(1, quantity_max));
             let (body, gave_up, deeds, is_back) = (None, false, Vec::new(), false);
@@ -171,7 +171,7 @@ impl Book {
     pub(crate) fn note(&self, about: About, answer: &Answer) {
         let mut pages = self.lock();
         match about {
-            About::Order(n) => pages.note_order(n, answer, self.life),
+            About::Order(n) => pages.note_order(n, answer, self.lifecycle),
             About::Deed(n, m) => pages.note_deed(n, m, answer),
         }
     }
@@ -201,7 +201,8 @@ impl Book {
     /// About how many units of [`Book::sold`] did not come back: the crowd is not told what expires.
     pub(crate) fn live_units(&self) -> u64 {
         let mut pages = self.lock();
-        let patience = self.life.map_or(Duration::MAX, |life| Duration::from_secs(life.pays_in_s) + EXPIRED);
+        let patience =
+            self.lifecycle.map_or(Duration::MAX, |lifecycle| Duration::from_secs(lifecycle.pays_in_s) + EXPIRED);
         while let Some((told, n)) = pages.unpaid.front().copied()
             && told.elapsed() > patience
         {
@@ -276,7 +277,7 @@ impl Book {
 }
 
 impl Pages {
-    fn note_order(&mut self, n: usize, answer: &Answer, life: Option<Life>) {
+    fn note_order(&mut self, n: usize, answer: &Answer, lifecycle: Option<Lifecycle>) {
         if answer.status != 201 {
             return;
         }
@@ -286,10 +287,10 @@ impl Pages {
                 operation.body = Some(answer.body.clone());
                 self.orders += 1;
                 self.units += operation.quantity;
-                if let Some(life) = life {
+                if let Some(lifecycle) = lifecycle {
                     let now = Instant::now();
                     self.unpaid.push_back((now, n));
-                    self.due.insert((if self.ends { now } else { now + life.waits(n) }, n));
+                    self.due.insert((if self.ends { now } else { now + lifecycle.waits(n) }, n));
                 }
             }
             Some(body) if *body == answer.body => {}
@@ -339,7 +340,7 @@ impl Pages {
     }
 }
 
-impl Life {
+impl Lifecycle {
     /// When something is done to the order of operation `n`, after it was told. Where orders expire, this is for some of them
     /// the very moment.
     fn waits(&self, n: usize) -> Duration {

@@ -5,10 +5,10 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::book::Plan;
-use crate::proxy::within;
 use crate::random::Random;
-use crate::redis::Reply;
+use crate::redis::resp::Reply;
 use crate::verdict::Rush;
+use crate::wait::within;
 use crate::world::Setup;
 
 fn rush(name: &'static str) -> Rush {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::book::{About, Book, Operation, Plan};
 use crate::client::{Client, get};
 use crate::contract::{code, placed};
-use crate::courier::Courier;
+use crate::http_worker::HttpWorker;
 use crate::random::Random;
 use crate::shop::{Level, level_in};
 use crate::world::{Door, World};
@@ -55,7 +55,7 @@ impl Crowd {
         let shared = Arc::new(Shared {
             sale_id: crate::world::SALE.to_owned(),
             plan,
-            book: Arc::new(Book::new(plan.life)),
+            book: Arc::new(Book::new(plan.lifecycle)),
             doors: Mutex::new(world.doors()),
             pace_ms: AtomicU64::new(PACE_MS),
             units_max: AtomicU64::new(stock * 4 / 5),
@@ -69,7 +69,7 @@ impl Crowd {
             let shared = shared.clone();
             std::thread::spawn(move || shared.attend(&mut random))
         };
-        let attendants = if plan.life.is_some() { ATTENDANTS } else { 0 };
+        let attendants = if plan.lifecycle.is_some() { ATTENDANTS } else { 0 };
         let mut buyers: Vec<_> = (0..BUYERS).map(|_| buyer(random.split())).collect();
         buyers.extend((0..attendants).map(|_| attendant(random.split())));
         Crowd { name: world.database.name.clone(), shared, buyers }
@@ -120,7 +120,7 @@ impl Crowd {
                 self.book().live_units(),
                 self.shared.units_max.load(Ordering::SeqCst)
             );
-            std::thread::sleep(crate::server::POLL);
+            std::thread::sleep(crate::wait::POLL);
         }
     }
 
@@ -136,9 +136,9 @@ impl Crowd {
     pub(crate) fn sell_out(mut self, stock: u64) -> Result<Arc<Book>, String> {
         assert!(self.book().live_units() < stock, "everything was sold before the fault was over");
         // Nobody needs to hurry where others have to do with every order.
-        self.pace_ms(if self.shared.plan.life.is_some() { 20 } else { 5 });
+        self.pace_ms(if self.shared.plan.lifecycle.is_some() { 20 } else { 5 });
         self.shared.units_max.store(u64::MAX, Ordering::SeqCst);
-        if self.shared.plan.life.is_some() {
+        if self.shared.plan.lifecycle.is_some() {
             self.book().end();
         }
         let (began, deadline) = (Instant::now(), Instant::now() + Duration::from_secs(self.shared.plan.patience_s));
@@ -179,8 +179,8 @@ impl Crowd {
     /// Looks, after a moment, whether all units are sold: as the buyers were told, or, where units come back, as an engine
     /// shows it when nothing is left to be done to any order.
     fn is_sold_out(&self, stock: u64) -> bool {
-        if self.shared.plan.life.is_none() {
-            std::thread::sleep(crate::server::POLL);
+        if self.shared.plan.lifecycle.is_none() {
+            std::thread::sleep(crate::wait::POLL);
             return self.book().sold().1 >= stock;
         }
         std::thread::sleep(LOOK);
@@ -236,17 +236,17 @@ impl Shared {
     }
 
     fn buy(&self, random: &mut Random) {
-        let mut courier = Courier::new(&self.book);
+        let mut worker = HttpWorker::new(&self.book);
         while !self.stops() {
             let units_max = self.units_max.load(Ordering::SeqCst);
             let Some((n, operation)) = self.book.next(&self.plan, units_max, random) else {
-                std::thread::sleep(crate::server::POLL);
+                std::thread::sleep(crate::wait::POLL);
                 continue;
             };
             while !self.stops() {
                 let doors = self.doors.lock().unwrap().clone();
-                if let Some(door) = doors.get(usize::try_from(random.next() % doors.len().max(1) as u64).unwrap())
-                    && self.ask(&mut courier, *door, n, &operation, random)
+                if let Some(door) = doors.get(usize::try_from(random.number() % doors.len().max(1) as u64).unwrap())
+                    && self.ask(&mut worker, *door, n, &operation, random)
                 {
                     break;
                 }
@@ -257,9 +257,9 @@ impl Shared {
     }
 
     /// Asks once; whether that is enough: the answer is final, or the buyer gives up.
-    fn ask(&self, courier: &mut Courier, door: Door, n: usize, operation: &Operation, random: &mut Random) -> bool {
-        courier.send(door.public, About::Order(n), operation.request(&self.sale_id));
-        let Some(answer) = courier.wait(&self.book) else {
+    fn ask(&self, worker: &mut HttpWorker, door: Door, n: usize, operation: &Operation, random: &mut Random) -> bool {
+        worker.send(door.public, About::Order(n), operation.request(&self.sale_id));
+        let Some(answer) = worker.wait(&self.book) else {
             self.book.note_refusal("nothing");
             let gives_up = random.within(1, 100) <= self.plan.give_up;
             if gives_up {

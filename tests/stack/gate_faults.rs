@@ -9,7 +9,7 @@ use crate::book::Plan;
 use crate::crowd::Crowd;
 use crate::proxy::{At, Then, script};
 use crate::random::Random;
-use crate::redis::Node;
+use crate::redis::RedisServer;
 use crate::verdict::Rush;
 use crate::world::{Setup, World};
 
@@ -29,7 +29,7 @@ fn slowly(crowd: &Crowd, time: Duration) -> u64 {
 }
 
 /// How often a node had to answer with this error.
-fn errors(node: &Node, code: &str) -> u64 {
+fn errors(node: &RedisServer, code: &str) -> u64 {
     let info = node.ask(&["INFO", "errorstats"]).text();
     let line = info.lines().find_map(|line| line.strip_prefix(&format!("errorstat_{code}:count=")).map(str::to_owned));
     line.map_or(0, |count| count.trim().parse().unwrap())
@@ -121,12 +121,12 @@ fn evalsha_reply_cut_after_effect() {
                     ("reserve", 6, Then::Reset),
                     ("settle", 4, Then::Reset),
                     ("adjust", 2, Then::Reset),
-                    ("give_back", 4, Then::Reset),
+                    ("return_units", 4, Then::Reset),
                 ] {
                     let (is_one, mut dice) = (script(name), dice.lock().unwrap().split());
                     // What is rare is cut more often.
                     let one_in = match name {
-                        "give_back" => 1,
+                        "return_units" => 1,
                         "adjust" => 2,
                         _ => 8,
                     };
@@ -135,12 +135,12 @@ fn evalsha_reply_cut_after_effect() {
                 }
                 // Those that are not reset but never answered: only a time-out tells.
                 trips.push(("silent reserve", proxy.trip(script("reserve"), (1, At::Reply, Then::Silence), || {})));
-                trips.push(("silent return", proxy.trip(script("give_back"), (1, At::Reply, Then::Silence), || {})));
+                trips.push(("silent return", proxy.trip(script("return_units"), (1, At::Reply, Then::Silence), || {})));
             }
         });
         let sprung =
             |kind: &str| trips.iter().filter(|(of, _)| *of == kind).map(|(_, trip)| trip.count()).sum::<usize>();
-        let enough = [("reserve", 6), ("settle", 1), ("silent reserve", 1), ("give_back", 1), ("silent return", 1)];
+        let enough = [("reserve", 6), ("settle", 1), ("silent reserve", 1), ("return_units", 1), ("silent return", 1)];
         crowd.wait_for(100);
         crowd.wait("cut replies of every kind", || enough.iter().all(|(kind, times)| sprung(kind) >= *times));
     });
@@ -151,13 +151,13 @@ fn gate_down_ledger() {
     let name = "gate_down_ledger";
     rush(Setup::new(name), Plan::expiring()).with(&mut Random::seeded(name), |world, crowd| {
         crowd.wait_for(100);
-        world.nodes.iter_mut().for_each(Node::kill);
+        world.nodes.iter_mut().for_each(RedisServer::kill);
         std::thread::sleep(Duration::from_millis(500));
         let unavailable = crowd.book().heard("gate_unavailable");
         assert!(slowly(crowd, Duration::from_secs(3)) > 50, "orders go straight to the ledger");
         // So few at a time as there are buyers find a place there.
         assert_eq!(crowd.book().heard("gate_unavailable"), unavailable);
-        world.nodes.iter_mut().for_each(Node::restart);
+        world.nodes.iter_mut().for_each(RedisServer::restart);
         crowd.wait_for(100);
         crowd.pace_ms(100);
         crowd.wait("use of the gates again", || world.nodes.iter().all(is_used));
@@ -171,12 +171,12 @@ fn gate_down_shed() {
         &mut Random::seeded(name),
         |world, crowd| {
             crowd.wait_for(100);
-            world.nodes.iter_mut().for_each(Node::kill);
+            world.nodes.iter_mut().for_each(RedisServer::kill);
             // What was reserved before is recorded still.
             std::thread::sleep(Duration::from_millis(500));
             crowd.wait_to_hear("gate_unavailable");
             assert_eq!(slowly(crowd, Duration::from_secs(2)), 0, "nothing is sold without a gate");
-            world.nodes.iter_mut().for_each(Node::restart);
+            world.nodes.iter_mut().for_each(RedisServer::restart);
             crowd.wait_for(100);
             crowd.wait("use of the gates again", || world.nodes.iter().all(is_used));
         },
@@ -184,6 +184,6 @@ fn gate_down_shed() {
 }
 
 /// Whether scripts of the product ran since it was started.
-fn is_used(node: &Node) -> bool {
+fn is_used(node: &RedisServer) -> bool {
     node.ask(&["INFO", "commandstats"]).text().contains("cmdstat_evalsha:")
 }

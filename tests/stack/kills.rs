@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::book::Plan;
 use crate::crowd::Crowd;
-use crate::life::Life;
+use crate::lifecycle::Lifecycle;
 use crate::process::kill9;
 use crate::proxy::{At, Matches, Proxy, Then, Trip, commit_of, script, sql};
 use crate::random::Random;
@@ -72,7 +72,7 @@ fn kill_at(world: &mut World, crowd: &Crowd, n: usize, step: Step, at: At, then:
     let deadline = std::time::Instant::now() + Duration::from_secs(40);
     while trips.iter().all(|trip| trip.count() == 0) {
         assert!(std::time::Instant::now() < deadline, "the step never came; refusals {:?}", crowd.book().refusals());
-        std::thread::sleep(crate::server::POLL);
+        std::thread::sleep(crate::wait::POLL);
     }
     let engine = &mut world.engines[n];
     engine.redis.iter().chain([&engine.postgres]).for_each(Proxy::disarm);
@@ -86,12 +86,12 @@ fn restart(world: &mut World, crowd: &Crowd, n: usize) {
 }
 
 /// Kills one engine after the other at one step; the last one stays dead until everything is sold.
-fn killed(name: &'static str, (step, at, then): (Step, At, Then), life: Life) {
+fn killed(name: &'static str, (step, at, then): (Step, At, Then), lifecycle: Lifecycle) {
     let mut random = Random::seeded(name);
     let mut moments = random.split();
     let rules = json!({"shards": 6, "user_limit": 12});
     // Nearly nobody asks again, so that engines have to finish what the dead one began.
-    let plan = Plan { give_up: 100, repeats: 5, life: Some(life), ..Plan::default() };
+    let plan = Plan { give_up: 100, repeats: 5, lifecycle: Some(lifecycle), ..Plan::default() };
     let rush = Rush { setup: Setup::new(name).engines(2), stock: 3_000, rules, plan };
     rush.with(&mut random, |world, crowd| {
         crowd.pace_ms(60);
@@ -108,54 +108,58 @@ fn killed(name: &'static str, (step, at, then): (Step, At, Then), life: Life) {
 
 #[test]
 fn engine_killed_before_reserve() {
-    let life = Life::default();
-    killed("engine_killed_before_reserve", (Step::Script("reserve", None), At::Request, Then::Reset), life);
+    let lifecycle = Lifecycle::default();
+    killed("engine_killed_before_reserve", (Step::Script("reserve", None), At::Request, Then::Reset), lifecycle);
 }
 
 #[test]
 fn engine_killed_between_reserve_and_append() {
     let step = (Step::Script("reserve", None), At::Reply, Then::Reset);
-    killed("engine_killed_between_reserve_and_append", step, Life::expiring());
+    killed("engine_killed_between_reserve_and_append", step, Lifecycle::expiring());
 }
 
 #[test]
 fn engine_killed_during_append() {
-    let life = Life::expiring();
-    killed("engine_killed_during_append", (Step::Sql("INSERT INTO orders"), At::Reply, Then::Reset), life);
+    let lifecycle = Lifecycle::expiring();
+    killed("engine_killed_during_append", (Step::Sql("INSERT INTO orders"), At::Reply, Then::Reset), lifecycle);
 }
 
 /// The COMMIT arrives after its sender died: what nobody was told of is there all the same.
 #[test]
 fn engine_killed_before_its_commit_arrives() {
     let step = (Step::Sql("COMMIT"), At::Request, Then::Forward);
-    killed("engine_killed_before_its_commit_arrives", step, Life::default());
+    killed("engine_killed_before_its_commit_arrives", step, Lifecycle::default());
 }
 
 #[test]
 fn engine_killed_between_append_and_settle() {
-    let life = Life::default();
-    killed("engine_killed_between_append_and_settle", (Step::Script("settle", None), At::Request, Then::Reset), life);
+    let lifecycle = Lifecycle::default();
+    killed(
+        "engine_killed_between_append_and_settle",
+        (Step::Script("settle", None), At::Request, Then::Reset),
+        lifecycle,
+    );
 }
 
 /// Nothing of the change remains, nor of the key.
 #[test]
 fn engine_killed_during_a_change() {
-    let life = Life::default();
-    killed("engine_killed_during_a_change", (Step::Sql(CHANGE), At::Reply, Then::Reset), life);
+    let lifecycle = Lifecycle::default();
+    killed("engine_killed_during_a_change", (Step::Sql(CHANGE), At::Reply, Then::Reset), lifecycle);
 }
 
 /// Nobody was told of the change, no gate has its units, and its key finds it all the same.
 #[test]
 fn engine_killed_before_the_commit_of_a_change_arrives() {
     let step = (Step::CommitOf(&[CHANGE]), At::Request, Then::Forward);
-    killed("engine_killed_before_the_commit_of_a_change", step, Life::default());
+    killed("engine_killed_before_the_commit_of_a_change", step, Lifecycle::default());
 }
 
 /// Orders have expired of which no engine knows.
 #[test]
 fn engine_killed_before_the_commit_of_an_expiry_arrives() {
     let step = (Step::CommitOf(&[OVERDUE, CHANGE]), At::Request, Then::Forward);
-    killed("engine_killed_before_the_commit_of_an_expiry", step, Life::expiring());
+    killed("engine_killed_before_the_commit_of_an_expiry", step, Lifecycle::expiring());
 }
 
 /// And nothing of it remains.
@@ -164,21 +168,21 @@ fn engine_killed_during_an_expiry() {
     killed(
         "engine_killed_during_an_expiry",
         (Step::CommitOf(&[OVERDUE, CHANGE]), At::Request, Then::Reset),
-        Life::expiring(),
+        Lifecycle::expiring(),
     );
 }
 
 /// The ledger has units on sale again of which the gate has never heard.
 #[test]
 fn engine_killed_between_ledger_and_gate_of_a_return() {
-    let step = (Step::Script("give_back", None), At::Request, Then::Reset);
-    killed("engine_killed_between_ledger_and_gate", step, Life::expiring());
+    let step = (Step::Script("return_units", None), At::Request, Then::Reset);
+    killed("engine_killed_between_ledger_and_gate", step, Lifecycle::expiring());
 }
 
 #[test]
 fn engine_killed_after_a_return() {
-    let life = Life::expiring();
-    killed("engine_killed_after_a_return", (Step::Script("give_back", None), At::Reply, Then::Reset), life);
+    let lifecycle = Lifecycle::expiring();
+    killed("engine_killed_after_a_return", (Step::Script("return_units", None), At::Reply, Then::Reset), lifecycle);
 }
 
 #[test]

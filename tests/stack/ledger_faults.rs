@@ -22,13 +22,13 @@ fn postgres_immediate_stop_and_restart() {
     rush(Setup::new(name).engines(2).own_postgres(), Plan::alive()).with(&mut Random::seeded(name), |world, crowd| {
         for _ in 0..3 {
             crowd.wait_for(120);
-            world.database.server.stop_immediately();
+            world.database.server.crash();
             // Answers to what was committed before may still be on their way.
             std::thread::sleep(Duration::from_millis(300));
             let before = (crowd.orders(), crowd.book().done());
             std::thread::sleep(Duration::from_secs(1));
             assert_eq!((crowd.orders(), crowd.book().done()), before, "nothing is confirmed without a ledger");
-            world.database.server.start();
+            world.database.server.run(&[]);
         }
         crowd.wait_for(50);
     });

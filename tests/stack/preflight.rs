@@ -2,10 +2,11 @@
 
 use std::process::Command;
 
-use crate::postgres::Postgres;
+use crate::postgres::{self, PostgresServer};
 use crate::process::directory;
 use crate::proxy::Proxy;
-use crate::redis::Node;
+use crate::redis::RedisServer;
+use crate::server::executable;
 use crate::wire::Protocol;
 
 /// Starts an engine that must refuse; wants every one of `reasons` in what it says.
@@ -13,7 +14,7 @@ use crate::wire::Protocol;
 fn assert_refused(gate: &str, ledger: &str, reasons: &[&str]) {
     let home = directory("refused");
     let mut command = Command::new("timeout");
-    command.args(["20", env!("CARGO_BIN_EXE_rushgate"), "serve", "--listen", "127.0.0.1:0"]);
+    command.arg("20").arg(executable()).args(["serve", "--listen", "127.0.0.1:0"]);
     command.args(["--admin-listen", "127.0.0.1:0", "--gate", gate, "--ledger", ledger, "--data-dir"]);
     let out = command.arg(home.path()).current_dir(home.path()).output().unwrap();
     let (stdout, stderr) = (String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
@@ -28,7 +29,7 @@ fn assert_refused(gate: &str, ledger: &str, reasons: &[&str]) {
 }
 
 /// A proxy in front of a node, and its address.
-fn reach(node: &Node) -> (Proxy, String) {
+fn reach(node: &RedisServer) -> (Proxy, String) {
     let proxy = Proxy::start(Protocol::Redis, &node.socket());
     let address = format!("redis://{}", proxy.address);
     (proxy, address)
@@ -36,16 +37,16 @@ fn reach(node: &Node) -> (Proxy, String) {
 
 #[test]
 fn unfit_redis_is_refused() {
-    let database = Postgres::shared().database("unfit_redis");
+    let database = postgres::shared().database("unfit_redis");
     let link = Proxy::start(Protocol::Postgres, &database.server.socket());
     let ledger = format!("postgres://postgres@{}/{}", link.address, database.name);
-    let (good, lru) = (Node::start(), Node::with(&["--maxmemory-policy", "allkeys-lru"]));
+    let (good, lru) = (RedisServer::start(&[]), RedisServer::start(&["--maxmemory-policy", "allkeys-lru"]));
     let ((_good, good), (_lru, lru)) = (reach(&good), reach(&lru));
     assert_refused(&lru, &ledger, &["noeviction", "allkeys-lru"]);
     // One among good ones too.
     assert_refused(&format!("{good},{lru}"), &ledger, &["noeviction"]);
 
-    let master = Node::of_cluster();
+    let master = RedisServer::start_member();
     let (_member, member) = reach(&master);
     assert_refused(&member, &ledger, &["redis-cluster://"]);
     assert_refused(&good.replace("redis:", "redis-cluster:"), &ledger, &["cluster"]);
@@ -53,22 +54,22 @@ fn unfit_redis_is_refused() {
 
 #[test]
 fn a_replica_is_refused() {
-    let database = Postgres::shared().database("a_replica");
+    let database = postgres::shared().database("a_replica");
     let link = Proxy::start(Protocol::Postgres, &database.server.socket());
     let ledger = format!("postgres://postgres@{}/{}", link.address, database.name);
-    let master = Node::start();
+    let master = RedisServer::start(&[]);
     let (to_master, _) = reach(&master);
     let port = to_master.address.port().to_string();
-    let replica = Node::with(&["--replicaof", &format!("127.0.0.1 {port}")]);
+    let replica = RedisServer::start(&["--replicaof", &format!("127.0.0.1 {port}")]);
     let (_replica, address) = reach(&replica);
     assert_refused(&address, &ledger, &["replica", "master"]);
 }
 
 #[test]
 fn postgres_without_fsync_is_refused() {
-    let node = Node::start();
+    let node = RedisServer::start(&[]);
     let (_link, gate) = reach(&node);
-    let server = Postgres::own(&["fsync=off"]);
+    let server = PostgresServer::start(&["fsync=off"]);
     let database = server.database("unsafe");
     let link = Proxy::start(Protocol::Postgres, &server.socket());
     let ledger = format!("postgres://postgres@{}/{}", link.address, database.name);

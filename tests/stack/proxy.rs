@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use socket2::SockRef;
 
@@ -402,17 +402,4 @@ pub(crate) fn commit_of(texts: &[&str]) -> impl Fn(&[String]) -> bool + Send + '
     let texts: Vec<String> = texts.iter().map(|text| text.to_ascii_uppercase()).collect();
     let has = |words: &[String], text: &str| words[1..].iter().any(|sql| sql.to_ascii_uppercase().contains(text));
     move |words| words[0] == "COMMIT" && texts.iter().all(|text| has(words, text))
-}
-
-/// Waits for `look`, for tests of what the proxy does.
-#[track_caller]
-pub(crate) fn within<T>(patience: Duration, mut look: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + patience;
-    loop {
-        if let Some(seen) = look() {
-            return seen;
-        }
-        assert!(Instant::now() < deadline, "it did not come to pass within {patience:?}");
-        std::thread::sleep(crate::server::POLL);
-    }
 }

@@ -9,9 +9,10 @@ use crate::book::{About, Book, Plan};
 use crate::client::{escaped, get};
 use crate::contract::{assert_current, code};
 use crate::crowd::Crowd;
+use crate::lifecycle_checks::{assert_every_deed_settled, assert_promises_kept, assert_units_fit};
 use crate::random::Random;
-use crate::shop::{Level, eventually, persist, with};
-use crate::verdict_of_lives::{assert_every_deed_settled, assert_promises_kept, assert_units_fit};
+use crate::shop::{Level, persist, with};
+use crate::wait::eventually;
 use crate::world::{SALE, Setup, World};
 
 /// A sale and its crowd.
@@ -26,7 +27,7 @@ impl Rush {
     /// Opens the sale, lets the crowd in and `fault` happen, sells the rest, and judges.
     pub(crate) fn with(self, random: &mut Random, fault: impl FnOnce(&mut World, &Crowd)) {
         let mut world = self.setup.start();
-        let pays_in_s = self.plan.life.map(|life| life.pays_in_s);
+        let pays_in_s = self.plan.lifecycle.map(|lifecycle| lifecycle.pays_in_s);
         world.open(self.stock, with(self.rules.clone(), json!({"payment_timeout_s": pays_in_s})));
         let crowd = Crowd::start(&world, self.stock, self.plan, random);
         fault(&mut world, &crowd);
@@ -39,7 +40,7 @@ impl Rush {
         for engine in world.engines.iter_mut().filter(|engine| !engine.is_running()) {
             engine.start();
         }
-        judge(&mut world, &book, self.stock, self.rules["user_limit"].as_u64(), self.plan.life.is_some());
+        judge(&mut world, &book, self.stock, self.rules["user_limit"].as_u64(), self.plan.lifecycle.is_some());
     }
 }
 

@@ -205,7 +205,8 @@ mod tests {
 
     #[test]
     fn redis_commands_and_replies_are_told_apart() {
-        let both = [crate::redis::request(&["SET", "a", "1\r\n2"]), crate::redis::request(&["GET", "a"])].concat();
+        let both =
+            [crate::redis::resp::request(&["SET", "a", "1\r\n2"]), crate::redis::resp::request(&["GET", "a"])].concat();
         let found = requests(Protocol::Redis, &both);
         assert_eq!(found[0].0, ["SET", "a", "1\r\n2"]);
         assert_eq!((found[1].0.as_slice(), found.len()), (["GET".to_owned(), "a".to_owned()].as_slice(), 2));

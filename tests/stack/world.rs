@@ -2,17 +2,16 @@
 //! not happen to another's.
 
 use std::net::SocketAddr;
-use std::process::Command;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use crate::cluster::Cluster;
-use crate::postgres::{Database, Postgres};
-use crate::process::{guard, signal};
+use crate::postgres::{self, Database, PostgresServer};
+use crate::process::signal;
 use crate::proxy::Proxy;
-use crate::redis::Node;
-use crate::server::{Launch, Server};
+use crate::redis::RedisServer;
+use crate::redis::cluster::RedisCluster;
+use crate::server::{Launch, Server, rushgate};
 use crate::shop::{sale, with};
 use crate::wire::Protocol;
 
@@ -25,7 +24,7 @@ pub(crate) struct Setup {
     n_nodes: usize,
     cluster: Option<(usize, usize)>,
     n_engines: usize,
-    postgres: Option<Arc<Postgres>>,
+    postgres: Option<Arc<PostgresServer>>,
     args: Vec<&'static str>,
 }
 
@@ -46,7 +45,7 @@ impl Setup {
 
     /// A PostgreSQL that this test may stop.
     pub(crate) fn own_postgres(self) -> Self {
-        Setup { postgres: Some(Postgres::own(&[])), ..self }
+        Setup { postgres: Some(PostgresServer::start(&[])), ..self }
     }
 
     pub(crate) fn arg(mut self, arg: &'static str) -> Self {
@@ -55,11 +54,11 @@ impl Setup {
     }
 
     pub(crate) fn start(self) -> World {
-        let postgres = self.postgres.unwrap_or_else(Postgres::shared);
+        let postgres = self.postgres.unwrap_or_else(postgres::shared);
         let database = postgres.database(&self.name.to_ascii_lowercase());
-        let cluster = self.cluster.map(|(masters, replicas)| Cluster::start(masters, replicas));
+        let cluster = self.cluster.map(|(masters, replicas)| RedisCluster::start(masters, replicas));
         let n_nodes = if cluster.is_some() { 0 } else { self.n_nodes };
-        let nodes: Vec<Node> = (0..n_nodes).map(|_| Node::start()).collect();
+        let nodes: Vec<RedisServer> = (0..n_nodes).map(|_| RedisServer::start(&[])).collect();
         let mut world = World { engines: Vec::new(), nodes, cluster, database };
         for _ in 0..self.n_engines {
             let engine = world.engine(&self.args);
@@ -72,8 +71,8 @@ impl Setup {
 /// The parts go in this order: engines before what they use.
 pub(crate) struct World {
     pub(crate) engines: Vec<Engine>,
-    pub(crate) nodes: Vec<Node>,
-    pub(crate) cluster: Option<Cluster>,
+    pub(crate) nodes: Vec<RedisServer>,
+    pub(crate) cluster: Option<RedisCluster>,
     pub(crate) database: Database,
 }
 
@@ -100,7 +99,7 @@ impl World {
         let redis: Vec<Proxy> = self.nodes.iter().map(|node| Proxy::start(Protocol::Redis, &node.socket())).collect();
         let postgres = Proxy::start(Protocol::Postgres, &self.database.server.socket());
         let nodes: Vec<String> = redis.iter().map(|proxy| format!("redis://{}", proxy.address)).collect();
-        let gate = self.cluster.as_ref().map_or_else(|| nodes.join(","), Cluster::address);
+        let gate = self.cluster.as_ref().map_or_else(|| nodes.join(","), RedisCluster::address);
         let ledger = format!("postgres://postgres@{}/{}", postgres.address, self.database.name);
         let launch = Launch::new().arg("--gate").arg(&gate).arg("--ledger").arg(&ledger);
         let launch = launch.env("RUSHGATE_PAYMENTS_STANDARD_SECRETS", crate::provider::SECRET);
@@ -115,7 +114,7 @@ impl World {
         let rules = with(json!({"payment_timeout_s": null}), rules);
         self.engines[0].server().open(&with(sale(SALE, stock), rules));
         for engine in &self.engines {
-            crate::shop::eventually(|| {
+            crate::wait::eventually(|| {
                 let found = engine.server().operator().send(crate::client::get(format!("/admin/v1/sales/{SALE}")));
                 (found.status == 200).then_some(())
             });
@@ -132,9 +131,7 @@ impl Engine {
     /// Starts it, or again.
     pub(crate) fn start(&mut self) {
         assert!(self.server.is_none(), "kill it first");
-        let server = self.launch.start();
-        guard(server.pid());
-        self.server = Some(server);
+        self.server = Some(self.launch.start());
     }
 
     pub(crate) fn server(&self) -> &Server {
@@ -159,7 +156,7 @@ impl Engine {
     pub(crate) fn kill(&mut self) {
         let mut server = self.server.take().expect("it runs");
         server.kill9();
-        server.assert_no_panic();
+        server.assert_no_bug();
     }
 
     /// A gentle end.
@@ -169,13 +166,10 @@ impl Engine {
 
     /// Runs a command of the product on the same stores; its output, and whether it succeeded.
     pub(crate) fn command(&self, name: &str, with_gate: bool) -> (bool, String) {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_rushgate"));
+        let mut command = rushgate();
         command.args([name, "--ledger", &self.ledger]);
         if with_gate {
             command.args(["--gate", &self.gate]);
-        }
-        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("RUSHGATE_")) {
-            command.env_remove(name);
         }
         let out = command.current_dir(self.launch.home()).output().unwrap();
         let text = String::from_utf8_lossy(&out.stdout).into_owned() + &String::from_utf8_lossy(&out.stderr);

@@ -6,8 +6,6 @@ use rushgate::idempotency::{Acquired, Claim, Lost, Operation, postgres, sqlite};
 use sqlx::Connection;
 use tempfile::TempDir;
 
-use crate::postgres_server;
-
 pub(super) const NOW: i64 = 1_000_000;
 pub(super) const LEASE_MS: i64 = 500;
 /// When the lease of a claim made at [`NOW`] has run out, to the millisecond.
@@ -27,7 +25,7 @@ impl Database {
     pub(super) async fn all() -> [Database; 2] {
         let directory = TempDir::new().unwrap();
         let file = Database::Sqlite(directory.path().join("service.db"), directory);
-        let server = Database::Postgres(postgres_server::server().database().await);
+        let server = Database::Postgres(rushgate_test_support::postgres::shared().new_database());
         let all = [file, server];
         for database in &all {
             match database.connect().await {

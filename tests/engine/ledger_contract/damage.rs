@@ -7,7 +7,7 @@ use rushgate::order::{History, Rules, State};
 use rusqlite::Connection;
 use tempfile::TempDir;
 
-use super::life::way_to;
+use super::lifecycle::way_to;
 use super::{Books, Home, Kind, limited};
 use crate::world::{PATIENCE, new_sale, open};
 

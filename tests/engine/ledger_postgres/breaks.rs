@@ -9,8 +9,8 @@ use tokio::time::Instant;
 
 use super::proxy::{Cut, Proxy};
 use super::{Shop, is_created};
-use crate::postgres_server::{Server, server};
 use crate::world::{NOON, PATIENCE, name, rules};
+use rushgate_test_support::postgres::{self, PostgresServer};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn appends_survive_connections_that_are_ended_under_them() {
@@ -77,8 +77,9 @@ pub(super) async fn eventually<T>(mut ask: impl AsyncFnMut() -> Option<T>) -> T 
 
 #[tokio::test]
 async fn a_lost_answer_to_a_commit_is_settled_by_the_same_call() {
-    let proxy = Proxy::start(server().port()).await;
-    let url = server().database().await.replace(&server().port().to_string(), &proxy.port.to_string());
+    let proxy = Proxy::start(postgres::shared().port()).await;
+    let url =
+        postgres::shared().new_database().replace(&postgres::shared().port().to_string(), &proxy.port.to_string());
     let shop = Shop::at(url, 1, rules(2), &[("a", 100)]).await;
     let engine = &shop.engines[0];
     for (cut, is_done) in [(Cut::Before, false), (Cut::After, true)] {
@@ -110,8 +111,8 @@ async fn a_lost_answer_to_a_commit_is_settled_by_the_same_call() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_falls_fails_calls_at_once_and_loses_nothing() {
-    let mut server = Server::start(&[]);
-    let shop = Shop::at(server.database().await, 1, rules(2), &[("a", 100)]).await;
+    let server = PostgresServer::start(&[]);
+    let shop = Shop::at(server.new_database(), 1, rules(2), &[("a", 100)]).await;
     let engine = &shop.engines[0];
     let wishes: Vec<_> = (1..=20).map(|n| shop.wish(n, "k", 0, 1)).collect();
     assert!(engine.append(wishes.clone()).await.unwrap().iter().all(is_created));
@@ -151,8 +152,8 @@ async fn a_server_that_falls_fails_calls_at_once_and_loses_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_order_that_waits_for_its_standby_is_neither_told_nor_seen() {
-    let server = Server::start(&[]);
-    let shop = Shop::at(server.database().await, 1, rules(1), &[("a", 100)]).await;
+    let server = PostgresServer::start(&[]);
+    let shop = Shop::at(server.new_database(), 1, rules(1), &[("a", 100)]).await;
     let (engine, wish) = (&shop.engines[0], shop.wish(1, "k", 0, 1));
     let mut sql = shop.sql().await;
     // From here on a commit waits for a standby that there is none of.

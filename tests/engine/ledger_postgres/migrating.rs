@@ -8,9 +8,9 @@ use sqlx::{Connection, PgConnection};
 
 use super::Shop;
 use super::breaks::eventually;
-use crate::ledger_contract::life::{LATE, asked, heard, paid, payment, report};
-use crate::postgres_server::server;
+use crate::ledger_contract::lifecycle::{LATE, asked, heard, paid, payment, report};
 use crate::world::{NOON, rules};
+use rushgate_test_support::postgres;
 
 /// The schema as it was when there were only orders.
 const FIRST: &str = include_str!("../../../src/ledger/postgres/migrations/0001_ledger.sql");
@@ -46,7 +46,7 @@ async fn as_the_first_program_left(url: &str, shop: &Shop) -> i64 {
 #[tokio::test]
 async fn orders_of_an_earlier_program_live_on() {
     let rules = rushgate::order::Rules { user_limit: Some(5), ..rules(2) };
-    let mut shop = Shop::at(server().database().await, 1, rules, &[("a", 20), ("b", 20)]).await;
+    let mut shop = Shop::at(postgres::shared().new_database(), 1, rules, &[("a", 20), ("b", 20)]).await;
     let wishes: Vec<_> = (1..=4).map(|user| shop.wish(user, "k", (user % 2) as u16, 2)).collect();
     shop.engines[0].append(wishes.clone()).await.unwrap();
     let versions = shop.engines[0].schema_version().await.unwrap();
@@ -86,7 +86,7 @@ async fn somebody_waits(watch: &mut PgConnection) {
 
 /// A database as the first program left it, with some orders.
 async fn first_shop() -> Shop {
-    let shop = Shop::at(server().database().await, 1, rules(2), &[("a", 20), ("b", 20)]).await;
+    let shop = Shop::at(postgres::shared().new_database(), 1, rules(2), &[("a", 20), ("b", 20)]).await;
     let wishes: Vec<_> = (1..=4).map(|user| shop.wish(user, "k", 0, 2)).collect();
     shop.engines[0].append(wishes).await.unwrap();
     as_the_first_program_left(&shop.url.clone(), &shop).await;

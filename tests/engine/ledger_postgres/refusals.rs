@@ -4,8 +4,8 @@ use rushgate::ledger::{Ledger, PostgresLedger, PostgresOpenError};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 use super::Shop;
-use crate::postgres_server::{PASSWORD, Server, server};
 use crate::world::rules;
+use rushgate_test_support::postgres::{self, PASSWORD, PostgresServer};
 
 async fn run(url: &str, statements: &str) {
     let mut sql = PgConnection::connect(url).await.unwrap();
@@ -22,8 +22,8 @@ async fn refused(url: &str) -> PostgresOpenError {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_would_lose_orders_is_refused() {
     use PostgresOpenError::{NotDurable, Replica};
-    let mut server = Server::start(&["fsync=off"]);
-    let url = server.database().await;
+    let server = PostgresServer::start(&["fsync=off"]);
+    let url = server.new_database();
     assert!(matches!(refused(&url).await, NotDurable { setting: "fsync", .. }));
     server.crash();
     server.run(&["full_page_writes=off"]);
@@ -69,7 +69,7 @@ async fn a_schema_without_its_guards_is_refused() {
         ),
         ("ALTER TABLE transfers DROP CONSTRAINT transfers_pkey", "transfers_pkey"),
     ] {
-        let url = server().database().await;
+        let url = postgres::shared().new_database();
         PostgresLedger::migrate(&url).await.unwrap();
         run(&url, statements).await;
         let error = refused(&url).await;
@@ -80,7 +80,7 @@ async fn a_schema_without_its_guards_is_refused() {
 
 #[tokio::test]
 async fn a_schema_of_a_newer_program_is_refused() {
-    let url = server().database().await;
+    let url = postgres::shared().new_database();
     PostgresLedger::migrate(&url).await.unwrap();
     run(&url, "INSERT INTO schema_versions (version) VALUES (99)").await;
     assert!(matches!(refused(&url).await, PostgresOpenError::TooNew { found: 99, .. }));
@@ -88,7 +88,7 @@ async fn a_schema_of_a_newer_program_is_refused() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn engines_that_start_at_once_make_one_schema() {
-    let url = server().database().await;
+    let url = postgres::shared().new_database();
     let mut starts = tokio::task::JoinSet::new();
     for _ in 0..6 {
         let url = url.clone();
@@ -100,10 +100,10 @@ async fn engines_that_start_at_once_make_one_schema() {
 
 #[tokio::test]
 async fn no_text_of_the_ledger_tells_the_password() {
-    let url = server().database().await;
+    let url = postgres::shared().new_database();
     let ledger = PostgresLedger::open(&url).await.unwrap();
     assert!(url.contains(PASSWORD) && !format!("{ledger:?}").contains(PASSWORD), "{ledger:?}");
-    let port = server().port().to_string();
+    let port = postgres::shared().port().to_string();
     for bad in [url.replace(&port, "1"), url.replace("test_", "none_"), url.replace("postgres://", "http://")] {
         refused(&bad).await;
     }

@@ -12,8 +12,8 @@ use rushgate::order::{Order, OrderNo, Outcome, Refusal, Retry, Rules};
 
 use crate::engines::until;
 use crate::faults::Fault;
-use crate::seed::Random;
 use crate::world::{PATIENCE, World, key, name, new_sale, place, place_and_wait, rules, user, word};
+use rushgate_test_support::random::Random;
 
 const USERS: u64 = 12;
 const KEYS: u64 = 5;
@@ -25,7 +25,7 @@ type Heard = (u64, u64, u32, Option<OrderNo>);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_crowd_leaves_balanced_books() {
-    let mut random = Random::announced("a_crowd_leaves_balanced_books");
+    let mut random = Random::seeded("a_crowd_leaves_balanced_books");
     for round in 0..8 {
         play(round, &mut random).await;
     }

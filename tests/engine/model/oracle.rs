@@ -58,7 +58,7 @@ struct Made {
 
 /// What may happen to an order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Life {
+pub(super) enum Lifecycle {
     Cancel,
     Ship,
     Refund {
@@ -159,14 +159,14 @@ impl Oracle {
     }
 
     /// What is told of a step of the order that this wish made, and what it does to it.
-    pub(super) fn live(&mut self, wish: &Wish, life: Life, key: u8) -> Told {
+    pub(super) fn live(&mut self, wish: &Wish, lifecycle: Lifecycle, key: u8) -> Told {
         let identity = self.identity(wish);
         let made = self.orders.get_mut(&identity).expect("an order");
-        let (word, restock) = match life {
-            Life::Cancel => ("cancel", false),
-            Life::Ship => ("ship", false),
-            Life::Refund { restock } => ("refund", restock),
-            Life::Paid => {
+        let (word, restock) = match lifecycle {
+            Lifecycle::Cancel => ("cancel", false),
+            Lifecycle::Ship => ("ship", false),
+            Lifecycle::Refund { restock } => ("refund", restock),
+            Lifecycle::Paid => {
                 made.state = match made.state {
                     State::PendingPayment => State::Paid,
                     State::Cancelled | State::Expired => State::RefundDue,
@@ -177,7 +177,7 @@ impl Oracle {
                 }
                 return Told::Heard;
             }
-            Life::Refunded => {
+            Lifecycle::Refunded => {
                 match made.state {
                     State::PendingPayment | State::Cancelled | State::Expired => made.waits = true,
                     State::Paid | State::RefundDue => made.state = State::Refunded,
@@ -189,11 +189,11 @@ impl Oracle {
         if let Some((asked, state)) = self.steps.get(&(identity.clone(), word, key)) {
             return if *asked == restock { Told::Again(*state) } else { Told::Refused("idempotency_key_reused") };
         }
-        let (state, returns) = match (made.state, life) {
-            (State::PendingPayment, Life::Cancel) => (State::Cancelled, true),
-            (State::Cancelled, Life::Cancel) => (State::Cancelled, false),
-            (State::Paid | State::Confirmed, Life::Ship) => (State::Shipped, false),
-            (State::Paid | State::RefundDue, Life::Refund { restock }) => (State::Refunded, restock),
+        let (state, returns) = match (made.state, lifecycle) {
+            (State::PendingPayment, Lifecycle::Cancel) => (State::Cancelled, true),
+            (State::Cancelled, Lifecycle::Cancel) => (State::Cancelled, false),
+            (State::Paid | State::Confirmed, Lifecycle::Ship) => (State::Shipped, false),
+            (State::Paid | State::RefundDue, Lifecycle::Refund { restock }) => (State::Refunded, restock),
             _ => return Told::Refused("invalid_transition"),
         };
         made.state = state;

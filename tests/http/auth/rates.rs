@@ -10,7 +10,8 @@ use crate::openapi::assert_described;
 use crate::provider::{self, PaymentEvent, WechatpayEvent};
 use crate::schema::Description;
 use crate::server::{Launch, Server};
-use crate::shop::{eventually, logged, one, persist, place, sale, wish, with};
+use crate::shop::{logged, one, persist, place, sale, wish, with};
+use crate::wait::eventually;
 
 /// One request a second, so that a test which comes as fast as it can is soon refused.
 fn slow(what: &str, burst: &str) -> Launch {

@@ -5,18 +5,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::cluster::Cluster;
-use crate::postgres::Postgres;
+use crate::postgres::{self, PostgresServer};
 use crate::process::run;
-use crate::proxy::{At, Mode, Proxy, Then, sql, within};
-use crate::redis::{Node, Reply, ask, connect, read, request};
+use crate::proxy::{At, Mode, Proxy, Then, sql};
+use crate::redis::RedisServer;
+use crate::redis::cluster::RedisCluster;
+use crate::redis::resp::{Reply, ask, connect, read, request};
+use crate::wait::within;
 use crate::wire::Protocol;
 
 const SHORT: Duration = Duration::from_millis(300);
 const LONG: Duration = Duration::from_secs(10);
 
-fn node() -> (Node, Proxy) {
-    let node = Node::start();
+fn node() -> (RedisServer, Proxy) {
+    let node = RedisServer::start(&[]);
     let proxy = Proxy::start(Protocol::Redis, &node.socket());
     (node, proxy)
 }
@@ -107,7 +109,7 @@ fn a_tripwire_springs_at_the_request_or_at_its_reply() {
 
 #[test]
 fn a_commit_can_lose_its_answer_and_nothing_else() {
-    let database = Postgres::shared().database("a_commit_can_lose_its_answer");
+    let database = postgres::shared().database("a_commit_can_lose_its_answer");
     database.psql("CREATE TABLE t (n integer)");
     let proxy = Proxy::start(Protocol::Postgres, &database.server.socket());
     let psql = |sql: &str| {
@@ -137,25 +139,25 @@ fn a_commit_can_lose_its_answer_and_nothing_else() {
 
 #[test]
 fn postgres_keeps_what_it_committed_through_an_immediate_stop() {
-    let server = Postgres::own(&[]);
+    let server = PostgresServer::start(&[]);
     let database = server.database("kept");
     database.psql("CREATE TABLE t AS SELECT 7 AS n");
-    server.stop_immediately();
-    server.start();
+    server.crash();
+    server.run(&[]);
     assert_eq!(database.psql("SELECT n FROM t"), "7");
     assert_eq!(database.psql("SHOW fsync"), "on");
 }
 
 #[test]
 fn a_node_comes_back_empty_and_a_cluster_spreads() {
-    let mut node = Node::start();
+    let mut node = RedisServer::start(&[]);
     node.ask(&["SET", "a", "1"]);
     node.kill();
     assert!(node.try_ask(&["PING"]).is_err());
     node.restart();
     assert_eq!(node.ask(&["GET", "a"]), Reply::Nil);
 
-    let cluster = Cluster::start(3, 0);
+    let cluster = RedisCluster::start(3, 0);
     let answers: Vec<Reply> = cluster.nodes.iter().map(|node| node.try_ask(&["SET", "{rg:1}", "x"]).unwrap()).collect();
     let moved = answers.iter().filter(|answer| matches!(answer, Reply::Error(text) if text.starts_with("MOVED")));
     assert_eq!(moved.count(), 2, "one of three has the slot: {answers:?}");

@@ -8,7 +8,7 @@ use crate::book::Plan;
 use crate::client::get;
 use crate::contract::{assert_refused, code};
 use crate::random::Random;
-use crate::redis::Reply;
+use crate::redis::resp::Reply;
 use crate::shop::{Level, one, persist};
 use crate::verdict::Rush;
 use crate::world::{SALE, Setup};

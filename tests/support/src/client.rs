@@ -15,52 +15,52 @@ const REUSE: Duration = Duration::from_secs(4);
 
 /// A request, built up by its methods.
 #[derive(Clone, Debug)]
-pub(crate) struct Request {
-    pub(crate) method: String,
-    pub(crate) target: String,
+pub struct Request {
+    pub method: String,
+    pub target: String,
     headers: Vec<(String, Vec<u8>)>,
     body: Option<Vec<u8>>,
 }
 
-pub(crate) fn request(method: &str, target: impl Into<String>) -> Request {
+pub fn request(method: &str, target: impl Into<String>) -> Request {
     Request { method: method.into(), target: target.into(), headers: Vec::new(), body: None }
 }
 
-pub(crate) fn get(target: impl Into<String>) -> Request {
+pub fn get(target: impl Into<String>) -> Request {
     request("GET", target)
 }
 
-pub(crate) fn post(target: impl Into<String>) -> Request {
+pub fn post(target: impl Into<String>) -> Request {
     request("POST", target)
 }
 
 impl Request {
     /// Adds a header line, even if there is one of that name.
-    pub(crate) fn header(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
+    pub fn header(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
         self.headers.push((name.into(), value.as_ref().to_vec()));
         self
     }
 
-    pub(crate) fn key(self, key: impl AsRef<[u8]>) -> Self {
+    pub fn key(self, key: impl AsRef<[u8]>) -> Self {
         self.header("Idempotency-Key", key)
     }
 
     /// A body without `Content-Type`.
-    pub(crate) fn body(self, body: impl Into<Vec<u8>>) -> Self {
+    pub fn body(self, body: impl Into<Vec<u8>>) -> Self {
         Request { body: Some(body.into()), ..self }
     }
 
     /// A body that says it is JSON, whatever it is.
-    pub(crate) fn text(self, body: impl Into<Vec<u8>>) -> Self {
+    pub fn text(self, body: impl Into<Vec<u8>>) -> Self {
         self.header("Content-Type", "application/json").body(body)
     }
 
-    pub(crate) fn json(self, body: &Value) -> Self {
+    pub fn json(self, body: &Value) -> Self {
         self.text(body.to_string())
     }
 
     /// The bytes on the wire.
-    pub(crate) fn bytes(&self) -> Vec<u8> {
+    pub fn bytes(&self) -> Vec<u8> {
         let mut bytes = format!("{} {} HTTP/1.1\r\nHost: 127.0.0.1\r\n", self.method, self.target).into_bytes();
         for (name, value) in &self.headers {
             bytes.extend_from_slice(name.as_bytes());
@@ -80,15 +80,15 @@ impl Request {
 
 /// What came back.
 #[derive(Clone, Debug)]
-pub(crate) struct Answer {
-    pub(crate) status: u16,
+pub struct Answer {
+    pub status: u16,
     headers: Vec<(String, String)>,
-    pub(crate) body: Vec<u8>,
+    pub body: Vec<u8>,
 }
 
 impl Answer {
     /// The header's value, if it was sent once; sending it twice fails the test.
-    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+    pub fn header(&self, name: &str) -> Option<&str> {
         let mut lines = self.headers.iter().filter(|(n, _)| n.eq_ignore_ascii_case(name));
         let first = lines.next().map(|(_, value)| value.as_str());
         assert!(lines.next().is_none(), "{name} was sent twice: {self}");
@@ -96,17 +96,17 @@ impl Answer {
     }
 
     /// `Content-Type` without its parameters, in small letters.
-    pub(crate) fn media_type(&self) -> String {
+    pub fn media_type(&self) -> String {
         let value = self.header("Content-Type").unwrap_or("");
         value.split(';').next().unwrap_or("").trim().to_ascii_lowercase()
     }
 
     /// The body, read strictly.
-    pub(crate) fn json(&self) -> Value {
+    pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|e| panic!("no JSON ({e}): {self}"))
     }
 
-    pub(crate) fn is_replayed(&self) -> bool {
+    pub fn is_replayed(&self) -> bool {
         match self.header("Idempotency-Replayed") {
             None => false,
             Some("true") => true,
@@ -195,7 +195,7 @@ fn broken(line: &str) -> io::Error {
 }
 
 /// One keep-alive connection, opened when it is needed.
-pub(crate) struct Client {
+pub struct Client {
     to: SocketAddr,
     user: Option<u64>,
     connection: Option<(BufReader<TcpStream>, Instant)>,
@@ -203,17 +203,17 @@ pub(crate) struct Client {
 
 impl Client {
     /// Says `X-User-Id: user` with every request, if given.
-    pub(crate) fn new(to: SocketAddr, user: Option<u64>) -> Self {
+    pub fn new(to: SocketAddr, user: Option<u64>) -> Self {
         Client { to, user, connection: None }
     }
 
     /// Sends, and wants an answer.
-    pub(crate) fn send(&mut self, request: Request) -> Answer {
+    pub fn send(&mut self, request: Request) -> Answer {
         self.try_send(request.clone()).unwrap_or_else(|error| panic!("{error}: {request:?}"))
     }
 
     /// Sends once. An error means that there was no answer, which says nothing about what the server did.
-    pub(crate) fn try_send(&mut self, request: Request) -> io::Result<Answer> {
+    pub fn try_send(&mut self, request: Request) -> io::Result<Answer> {
         let request = match self.user {
             Some(user) => request.header("X-User-Id", user.to_string()),
             None => request,
@@ -231,7 +231,7 @@ impl Client {
     }
 }
 
-pub(crate) fn connect(to: SocketAddr) -> io::Result<TcpStream> {
+pub fn connect(to: SocketAddr) -> io::Result<TcpStream> {
     let stream = TcpStream::connect(to)?;
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(READ_TIMEOUT))?;
@@ -241,7 +241,7 @@ pub(crate) fn connect(to: SocketAddr) -> io::Result<TcpStream> {
 /// Sends raw bytes over a connection of their own; every answer until the server closes, or until we have `n`.
 ///
 /// A server that refuses early may close while we still write, so errors of writing are not ours to judge.
-pub(crate) fn raw(to: SocketAddr, bytes: &[u8], n: usize) -> Vec<Answer> {
+pub fn raw(to: SocketAddr, bytes: &[u8], n: usize) -> Vec<Answer> {
     let mut stream = connect(to).unwrap();
     let written = stream.write_all(bytes);
     let mut from = BufReader::new(stream);
@@ -258,14 +258,14 @@ pub(crate) fn raw(to: SocketAddr, bytes: &[u8], n: usize) -> Vec<Answer> {
 }
 
 /// Sends raw bytes and hangs up without reading.
-pub(crate) fn send_and_hang_up(to: SocketAddr, bytes: &[u8]) {
+pub fn send_and_hang_up(to: SocketAddr, bytes: &[u8]) {
     let mut stream = connect(to).unwrap();
     stream.write_all(bytes).unwrap();
     stream.shutdown(Shutdown::Both).unwrap();
 }
 
 /// A text as it stands in a query: everything but letters and digits is escaped.
-pub(crate) fn escaped(text: &str) -> String {
+pub fn escaped(text: &str) -> String {
     let escape = |byte: u8| match byte {
         b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' => char::from(byte).to_string(),
         _ => format!("%{byte:02X}"),

@@ -1,57 +1,54 @@
 //! What buyers and operators say, in few words.
 
 use std::sync::{Arc, Barrier};
-use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use crate::client::{Answer, Client, Request, get, post};
 use crate::contract::{code, created};
-use crate::server::{POLL, Server};
-
-/// Longest wait for something that must come to pass.
-const EVENTUALLY: Duration = Duration::from_secs(30);
+use crate::server::Server;
+use crate::wait::eventually;
 
 /// An open sale of one sku, `sku-1`, at 19.99 CNY.
-pub(crate) fn sale(sale_id: &str, stock: u64) -> Value {
+pub fn sale(sale_id: &str, stock: u64) -> Value {
     let sku = json!({"sku_id": "sku-1", "stock": stock, "unit_price": 1999, "currency": "CNY"});
     json!({"sale_id": sale_id, "skus": [sku]})
 }
 
 /// `value` with some members set.
-pub(crate) fn with(mut value: Value, members: Value) -> Value {
+pub fn with(mut value: Value, members: Value) -> Value {
     let Value::Object(members) = members else { panic!("an object") };
     value.as_object_mut().unwrap().extend(members);
     value
 }
 
 /// `value` without a member.
-pub(crate) fn without(mut value: Value, member: &str) -> Value {
+pub fn without(mut value: Value, member: &str) -> Value {
     value.as_object_mut().unwrap().remove(member).expect(member);
     value
 }
 
 /// The body of an order of `sku-1`.
-pub(crate) fn wish(sale_id: &str, quantity: u64) -> Value {
+pub fn wish(sale_id: &str, quantity: u64) -> Value {
     json!({"sale_id": sale_id, "sku_id": "sku-1", "quantity": quantity})
 }
 
 /// An order of one `sku-1`.
-pub(crate) fn one(sale_id: &str, key: &str) -> Request {
+pub fn one(sale_id: &str, key: &str) -> Request {
     place(key, &wish(sale_id, 1))
 }
 
-pub(crate) fn place(key: &str, body: &Value) -> Request {
+pub fn place(key: &str, body: &Value) -> Request {
     post("/v1/orders").key(key).json(body)
 }
 
 /// Units of one sku.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Level {
-    pub(crate) total: u64,
-    pub(crate) available: u64,
-    pub(crate) held: u64,
-    pub(crate) sold: u64,
+pub struct Level {
+    pub total: u64,
+    pub available: u64,
+    pub held: u64,
+    pub sold: u64,
 }
 
 impl Level {
@@ -68,7 +65,7 @@ impl Level {
 impl Server {
     /// Makes a sale.
     #[track_caller]
-    pub(crate) fn open(&self, sale: &Value) -> Value {
+    pub fn open(&self, sale: &Value) -> Value {
         let answer = self.operator().send(post("/admin/v1/sales").json(sale));
         assert_eq!(answer.status, 201, "{answer}");
         answer.json()
@@ -76,40 +73,40 @@ impl Server {
 
     /// `pause`, `resume` or `end`.
     #[track_caller]
-    pub(crate) fn switch(&self, sale_id: &str, to: &str) -> Value {
+    pub fn switch(&self, sale_id: &str, to: &str) -> Value {
         let answer = self.operator().send(post(format!("/admin/v1/sales/{sale_id}/{to}")));
         assert_eq!(answer.status, 200, "{answer}");
         answer.json()
     }
 
     /// Changes the stock of `sku-1`.
-    pub(crate) fn restock(&self, sale_id: &str, change_id: &str, quantity: i64) -> Answer {
+    pub fn restock(&self, sale_id: &str, change_id: &str, quantity: i64) -> Answer {
         let body = json!({"change_id": change_id, "sku_id": "sku-1", "quantity": quantity});
         self.operator().send(post(format!("/admin/v1/sales/{sale_id}/restock")).json(&body))
     }
 
     /// The stock of a sku, after checking that its shards add up to it.
-    pub(crate) fn level(&self, sale_id: &str, sku_id: &str) -> Level {
+    pub fn level(&self, sale_id: &str, sku_id: &str) -> Level {
         let answer = self.operator().send(get(format!("/admin/v1/sales/{sale_id}")));
         assert_eq!(answer.status, 200, "{answer}");
         level_in(&answer.json(), sku_id)
     }
 
     /// Fails unless the server's own audit finds the books in balance.
-    pub(crate) fn assert_balanced(&self) {
+    pub fn assert_balanced(&self) {
         let answer = self.operator().send(get("/admin/v1/verify"));
         assert_eq!(answer.status, 200, "{answer}");
         assert_eq!(answer.json()["ok"], true, "{answer}");
     }
 
     /// One order of a new user, to see that the server still sells.
-    pub(crate) fn assert_sells(&self, sale_id: &str, user: u64) {
+    pub fn assert_sells(&self, sale_id: &str, user: u64) {
         created(&self.buyer(user).send(one(sale_id, "still-selling")));
     }
 }
 
 /// The stock of a sku in the answer of an admin call.
-pub(crate) fn level_in(sale: &Value, sku_id: &str) -> Level {
+pub fn level_in(sale: &Value, sku_id: &str) -> Level {
     let skus = sale["skus"].as_array().unwrap();
     let sku = skus.iter().find(|sku| sku["sku_id"] == sku_id).unwrap_or_else(|| panic!("no {sku_id}: {sale}"));
     let mut sum = Level::default();
@@ -127,7 +124,7 @@ pub(crate) fn level_in(sale: &Value, sku_id: &str) -> Level {
 }
 
 /// Sends all requests at the same moment, each over a connection of its own; answers in the same order.
-pub(crate) fn crowd(requests: Vec<(Client, Request)>) -> Vec<Answer> {
+pub fn crowd(requests: Vec<(Client, Request)>) -> Vec<Answer> {
     let start = Arc::new(Barrier::new(requests.len()));
     let threads: Vec<_> = requests
         .into_iter()
@@ -147,7 +144,7 @@ pub(crate) fn crowd(requests: Vec<(Client, Request)>) -> Vec<Answer> {
 }
 
 /// Repeats a request, as a client should, until the answer is final; that answer.
-pub(crate) fn persist(client: &mut Client, request: &Request) -> Answer {
+pub fn persist(client: &mut Client, request: &Request) -> Answer {
     eventually(|| {
         let answer = client.try_send(request.clone()).ok()?;
         match code(&answer).as_deref() {
@@ -160,7 +157,7 @@ pub(crate) fn persist(client: &mut Client, request: &Request) -> Answer {
 
 /// The lines of a server's log that hold all of these texts, once there are `count` of them: the log is read a little later
 /// than answers are.
-pub(crate) fn logged(server: &Server, texts: &[&str], count: usize) -> Vec<String> {
+pub fn logged(server: &Server, texts: &[&str], count: usize) -> Vec<String> {
     let lines = eventually(|| {
         let log = server.log();
         let fits = log.lines().filter(|line| texts.iter().all(|text| line.contains(text)));
@@ -168,17 +165,4 @@ pub(crate) fn logged(server: &Server, texts: &[&str], count: usize) -> Vec<Strin
     });
     assert_eq!(lines.len(), count, "{lines:#?}");
     lines
-}
-
-/// Looks again and again until there is something to see.
-#[track_caller]
-pub(crate) fn eventually<T>(mut look: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + EVENTUALLY;
-    loop {
-        if let Some(seen) = look() {
-            return seen;
-        }
-        assert!(Instant::now() < deadline, "it did not come to pass in time");
-        std::thread::sleep(POLL);
-    }
 }

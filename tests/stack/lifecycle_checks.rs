@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::book::{About, Book, Operation};
 use crate::contract::code;
-use crate::life::{Act, Deed};
+use crate::lifecycle::{Act, Deed};
 use crate::shop::persist;
 use crate::world::World;
 

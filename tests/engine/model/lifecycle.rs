@@ -4,7 +4,7 @@ use rushgate::command::TakeStep;
 use rushgate::order::{Currency, Money, OrderNo, PaymentEvent, Provider, ProviderId, Report, Step};
 
 use super::SKUS;
-use super::oracle::{Life, Oracle, Told, Wish};
+use super::oracle::{Lifecycle, Oracle, Told, Wish};
 use crate::faults::Fault;
 use crate::world::{PATIENCE, World, asked_by, key, user};
 
@@ -13,20 +13,20 @@ pub(super) async fn live(
     world: &World,
     oracle: &mut Oracle,
     wish: &Wish,
-    life: Life,
+    lifecycle: Lifecycle,
     step_key: u8,
     fault: Option<Fault>,
 ) -> Result<(), String> {
     let Some((number, quantity)) = oracle.number(wish) else { return Ok(()) };
     world.ledger.plan_changes(fault);
-    let got = ask(world, wish.user, number, quantity, life, step_key).await;
+    let got = ask(world, wish.user, number, quantity, lifecycle, step_key).await;
     match fault {
-        None => return said(&got, oracle.live(wish, life, step_key)),
+        None => return said(&got, oracle.live(wish, lifecycle, step_key)),
         Some(Fault::NotDone) => said(&got, Told::Refused("ledger_unavailable"))?,
         Some(_) => said(&got, Told::Refused("unknown_outcome"))?,
     }
-    let told = oracle.live(wish, life, step_key);
-    let again = ask(world, wish.user, number, quantity, life, step_key).await;
+    let told = oracle.live(wish, lifecycle, step_key);
+    let again = ask(world, wish.user, number, quantity, lifecycle, step_key).await;
     match (fault, told) {
         // It was done before the trouble: now it is a replay.
         (Some(Fault::DoneUnknown), Told::State(state)) => said(&again, Told::Again(state))?,
@@ -46,12 +46,21 @@ pub(super) async fn live(
 }
 
 /// What the engine says, in the oracle's words.
-async fn ask(world: &World, user_id: u64, order_no: OrderNo, quantity: u32, life: Life, step_key: u8) -> String {
-    let (step, restock) = match life {
-        Life::Cancel => (Step::Cancel, false),
-        Life::Ship => (Step::Ship, false),
-        Life::Refund { restock } => (Step::Refund, restock),
-        Life::Paid | Life::Refunded => return record_report(world, order_no, quantity, life, step_key).await,
+async fn ask(
+    world: &World,
+    user_id: u64,
+    order_no: OrderNo,
+    quantity: u32,
+    lifecycle: Lifecycle,
+    step_key: u8,
+) -> String {
+    let (step, restock) = match lifecycle {
+        Lifecycle::Cancel => (Step::Cancel, false),
+        Lifecycle::Ship => (Step::Ship, false),
+        Lifecycle::Refund { restock } => (Step::Refund, restock),
+        Lifecycle::Paid | Lifecycle::Refunded => {
+            return record_report(world, order_no, quantity, lifecycle, step_key).await;
+        }
     };
     let whose = (step == Step::Cancel).then(|| user(user_id));
     let ask = TakeStep { context: asked_by(whose), order_no, step, restock, key: key(&format!("s{step_key}")) };
@@ -62,9 +71,9 @@ async fn ask(world: &World, user_id: u64, order_no: OrderNo, quantity: u32, life
     }
 }
 
-async fn record_report(world: &World, order_no: OrderNo, quantity: u32, life: Life, step_key: u8) -> String {
+async fn record_report(world: &World, order_no: OrderNo, quantity: u32, lifecycle: Lifecycle, step_key: u8) -> String {
     let reference = |text: String| ProviderId::parse(&text).unwrap();
-    let word = if life == Life::Paid { "paid" } else { "refunded" };
+    let word = if lifecycle == Lifecycle::Paid { "paid" } else { "refunded" };
     let money = Money {
         order_no,
         payment_id: reference(word.to_owned()),
@@ -77,7 +86,7 @@ async fn record_report(world: &World, order_no: OrderNo, quantity: u32, life: Li
         provider: Provider::Standard,
         event_id: reference(format!("{order_no} {word} {step_key}")),
         event_type: reference(word.to_owned()),
-        fact: if life == Life::Paid { PaymentEvent::Succeeded(money) } else { PaymentEvent::Refunded(money) },
+        fact: if lifecycle == Lifecycle::Paid { PaymentEvent::Succeeded(money) } else { PaymentEvent::Refunded(money) },
     };
     match world.engine.record_report(report).await {
         Ok(_) => "heard".to_owned(),

@@ -4,13 +4,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Milliseconds since 1970.
 #[expect(clippy::disallowed_methods, reason = "the tests have no clock.rs: they may not use the product's code")]
-pub(crate) fn now_ms() -> i64 {
+pub fn now_ms() -> i64 {
     let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
     i64::try_from(since_1970.as_millis()).unwrap()
 }
 
 /// `2026-11-20T12:00:00.000Z`
-pub(crate) fn format(ms: i64) -> String {
+pub fn format(ms: i64) -> String {
     let (days, ms) = (ms.div_euclid(86_400_000), ms.rem_euclid(86_400_000));
     let (year, month, day) = civil(days);
     let (hour, minute, second, ms) = (ms / 3_600_000, ms / 60_000 % 60, ms / 1000 % 60, ms % 1000);
@@ -18,7 +18,7 @@ pub(crate) fn format(ms: i64) -> String {
 }
 
 /// Reads what [`format`] writes and fails on any other spelling.
-pub(crate) fn parse(text: &str) -> i64 {
+pub fn parse(text: &str) -> i64 {
     let number = |from: usize, to: usize| -> i64 {
         let digits = text.get(from..to).unwrap_or("");
         digits.parse().unwrap_or_else(|_| panic!("{text:?} is not a time with milliseconds and Z"))
@@ -46,17 +46,4 @@ fn civil(days: i64) -> (i64, i64, i64) {
     let march = (5 * of_year + 2) / 153;
     let (month, day) = ((march + 2) % 12 + 1, of_year - (153 * march + 2) / 5 + 1);
     (year + era * 400 + i64::from(month <= 2), month, day)
-}
-
-#[test]
-fn dates_read_back() {
-    for (ms, text) in [
-        (0, "1970-01-01T00:00:00.000Z"),
-        (951_782_400_001, "2000-02-29T00:00:00.001Z"),
-        (1_795_176_000_000, "2026-11-20T12:00:00.000Z"),
-        (4_107_542_399_999, "2100-02-28T23:59:59.999Z"),
-    ] {
-        assert_eq!(format(ms), text);
-        assert_eq!(parse(text), ms);
-    }
 }

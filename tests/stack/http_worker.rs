@@ -12,14 +12,14 @@ use crate::client::{Answer, Client, Request};
 /// How long somebody waits for an answer before asking again, perhaps elsewhere.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// Sends one request at a time. Whoever waits in vain leaves the courier behind with it: an answer that comes late is
+/// Sends one request at a time. Whoever waits in vain leaves the worker behind with it: an answer that comes late is
 /// still held against the book.
-pub(crate) struct Courier {
+pub(crate) struct HttpWorker {
     requests: SyncSender<(SocketAddr, About, Request)>,
     answers: Receiver<Option<Answer>>,
 }
 
-impl Courier {
+impl HttpWorker {
     pub(crate) fn new(book: &Arc<Book>) -> Self {
         let (requests, to_send) = sync_channel::<(SocketAddr, About, Request)>(1);
         let (answered, answers) = sync_channel(1);
@@ -37,12 +37,12 @@ impl Courier {
                 }
             }
         });
-        Courier { requests, answers }
+        HttpWorker { requests, answers }
     }
 
-    /// Sends; [`Courier::wait`] must follow.
+    /// Sends; [`HttpWorker::wait`] must follow.
     pub(crate) fn send(&mut self, door: SocketAddr, about: About, request: Request) {
-        self.requests.send((door, about, request)).expect("the courier waits for requests");
+        self.requests.send((door, about, request)).expect("the worker waits for requests");
     }
 
     /// The answer; `None` if there was none in time.
@@ -50,10 +50,10 @@ impl Courier {
         match self.answers.recv_timeout(PATIENCE) {
             Ok(answer) => answer,
             Err(RecvTimeoutError::Timeout) => {
-                *self = Courier::new(book);
+                *self = HttpWorker::new(book);
                 None
             }
-            Err(RecvTimeoutError::Disconnected) => panic!("the courier panicked"),
+            Err(RecvTimeoutError::Disconnected) => panic!("the worker panicked"),
         }
     }
 }

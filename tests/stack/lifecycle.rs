@@ -9,7 +9,7 @@ use crate::random::Random;
 
 /// How many orders meet which fate.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Life {
+pub(crate) struct Lifecycle {
     /// Of a hundred orders, how many their buyers cancel.
     pub(crate) cancel: u64,
     /// Of a hundred orders, how many are paid at once. The others wait for the end: their deadline, or that of the test.
@@ -22,17 +22,17 @@ pub(crate) struct Life {
     pub(crate) pays_in_s: u64,
 }
 
-impl Default for Life {
+impl Default for Lifecycle {
     /// Nothing expires.
     fn default() -> Self {
-        Life { cancel: 30, pay: 45, refund: 35, ship: 30, pays_in_s: 900 }
+        Lifecycle { cancel: 30, pay: 45, refund: 35, ship: 30, pays_in_s: 900 }
     }
 }
 
-impl Life {
+impl Lifecycle {
     /// Whoever does not pay at once loses the order.
     pub(crate) fn expiring() -> Self {
-        Life { pays_in_s: 3, ..Life::default() }
+        Lifecycle { pays_in_s: 3, ..Lifecycle::default() }
     }
 
     /// What will be done to an order: one round after the other, what stands in one round at once.

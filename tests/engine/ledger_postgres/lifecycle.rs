@@ -12,10 +12,10 @@ use tokio::task::JoinSet;
 use super::breaks::eventually;
 use super::proxy::{Cut, Proxy};
 use super::{Shop, is_created};
-use crate::ledger_contract::life::{LATE, asked, payment, refund, report};
-use crate::postgres_server::{Server, server};
-use crate::seed::Random;
+use crate::ledger_contract::lifecycle::{LATE, asked, payment, refund, report};
 use crate::world::{NOON, name, rules};
+use rushgate_test_support::postgres::{self, PostgresServer};
+use rushgate_test_support::random::Random;
 
 impl Shop {
     async fn state(&self, wish: &Entry) -> State {
@@ -48,7 +48,7 @@ async fn changes_and_everything_else_never_block_each_other_for_good() {
     let wishes: Vec<Entry> = (0..120).map(|n| shop.wish(n % 8 + 1, &format!("w{n}"), (n % 2) as u16, 1)).collect();
     assert!(shop.engines[0].append(wishes.clone()).await.unwrap().iter().all(is_created));
     let wishes = Arc::new(wishes);
-    let mut random = Random::announced("changes_and_everything_else_never_block_each_other_for_good");
+    let mut random = Random::seeded("changes_and_everything_else_never_block_each_other_for_good");
     let mut tasks = JoinSet::new();
     for n in 0..4 {
         let (shop, wishes, mut random) = (shop.clone(), wishes.clone(), random.split());
@@ -124,8 +124,9 @@ async fn an_order_is_appended_again_while_it_is_changed() {
 
 #[tokio::test]
 async fn a_lost_answer_to_a_change_is_settled_by_the_same_change() {
-    let proxy = Proxy::start(server().port()).await;
-    let url = server().database().await.replace(&server().port().to_string(), &proxy.port.to_string());
+    let proxy = Proxy::start(postgres::shared().port()).await;
+    let url =
+        postgres::shared().new_database().replace(&postgres::shared().port().to_string(), &proxy.port.to_string());
     let shop = Shop::at(url, 1, rules(2), &[("a", 100)]).await;
     let engine = &shop.engines[0];
     for (n, cut) in [(1, Cut::Before), (2, Cut::After)] {
@@ -171,8 +172,8 @@ async fn run(sql: &mut PgConnection, statements: &[&'static str]) {
 /// Somebody cancels the wait of a commit: it is answered, and a failover would lose it. Nobody is told it once more.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_repeat_of_a_change_is_answered_before_the_standby_has_it() {
-    let server = Server::start(&[]);
-    let shop = Shop::at(server.database().await, 2, rules(1), &[("a", 100)]).await;
+    let server = PostgresServer::start(&[]);
+    let shop = Shop::at(server.new_database(), 2, rules(1), &[("a", 100)]).await;
     let wishes = [1, 2, 3].map(|user| shop.wish(user, "k", 0, 1));
     assert!(shop.engines[0].append(wishes.to_vec()).await.unwrap().iter().all(is_created));
     let changes = vec![

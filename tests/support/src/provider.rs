@@ -12,24 +12,24 @@ use crate::client::{Request, escaped, post};
 use crate::server::Launch;
 
 /// Where Standard Webhooks go.
-pub(crate) const PATH: &str = "/v1/payments/callbacks/standard";
-pub(crate) const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
-pub(crate) const OTHER_SECRET: &str = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
-pub(crate) const API_KEY: &str = "0123456789abcdefGHIJKLMNOPQRSTUV";
+pub const PATH: &str = "/v1/payments/callbacks/standard";
+pub const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+pub const OTHER_SECRET: &str = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+pub const API_KEY: &str = "0123456789abcdefGHIJKLMNOPQRSTUV";
 
 /// Where the keys of tests are.
-pub(crate) const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/payments");
+pub const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../payments");
 const SERIAL: &str = "5157F09EFDC096DE15EBE81A47057A7232F1B8E1";
 const APP_ID: &str = "2021000000000001";
 const MCHID: &str = "1230000109";
 
 /// A server that hears Standard Webhooks signed with [`SECRET`].
-pub(crate) fn with_standard() -> Launch {
+pub fn with_standard() -> Launch {
     Launch::new().env("RUSHGATE_PAYMENTS_STANDARD_SECRETS", SECRET)
 }
 
 /// A server that hears every provider.
-pub(crate) fn with_all() -> Launch {
+pub fn with_all() -> Launch {
     with_standard()
         .env("RUSHGATE_PAYMENTS_WECHATPAY_API_V3_KEYS", API_KEY)
         .arg(&format!("--payments-wechatpay-public-keys={SERIAL}={FOLDER}/provider_certificate.pem"))
@@ -39,13 +39,13 @@ pub(crate) fn with_all() -> Launch {
 }
 
 /// Seconds since 1970, as signatures tell the time.
-pub(crate) fn now_s() -> u64 {
+pub fn now_s() -> u64 {
     u64::try_from(crate::time::now_ms() / 1000).unwrap()
 }
 
 /// An event of Standard Webhooks.
 #[derive(Clone)]
-pub(crate) struct PaymentEvent {
+pub struct PaymentEvent {
     id: String,
     kind: String,
     data: Value,
@@ -55,35 +55,35 @@ pub(crate) struct PaymentEvent {
 
 impl PaymentEvent {
     /// One unit of `sku-1` was paid, by the payment `pay-1`.
-    pub(crate) fn paid(id: &str, order_no: &str) -> Self {
+    pub fn paid(id: &str, order_no: &str) -> Self {
         let data = json!({"order_no": order_no, "payment_id": "pay-1", "amount": 1999, "currency": "CNY"});
         PaymentEvent { id: id.into(), kind: "payment.succeeded".into(), data, at_s: now_s(), secret: SECRET }
     }
 
     /// The money went back, as the refund `refund-1`.
-    pub(crate) fn refunded(id: &str, order_no: &str) -> Self {
+    pub fn refunded(id: &str, order_no: &str) -> Self {
         Self::paid(id, order_no).of("payment.refunded").with(json!({"payment_id": "refund-1"}))
     }
 
-    pub(crate) fn of(self, kind: &str) -> Self {
+    pub fn of(self, kind: &str) -> Self {
         PaymentEvent { kind: kind.into(), ..self }
     }
 
     /// Other members in `data`.
-    pub(crate) fn with(self, members: Value) -> Self {
+    pub fn with(self, members: Value) -> Self {
         PaymentEvent { data: crate::shop::with(self.data, members), ..self }
     }
 
     /// Signed at another time, in seconds.
-    pub(crate) fn at(self, at_s: u64) -> Self {
+    pub fn at(self, at_s: u64) -> Self {
         PaymentEvent { at_s, ..self }
     }
 
-    pub(crate) fn signed_with(self, secret: &'static str) -> Self {
+    pub fn signed_with(self, secret: &'static str) -> Self {
         PaymentEvent { secret, ..self }
     }
 
-    pub(crate) fn request(&self) -> Request {
+    pub fn request(&self) -> Request {
         let body = json!({"type": self.kind, "timestamp": "2026-11-20T12:00:00Z", "data": self.data}).to_string();
         let at_s = self.at_s.to_string();
         standard(&self.id, &at_s, &signature(self.secret, &self.id, &at_s, body.as_bytes()), body.as_bytes())
@@ -91,20 +91,20 @@ impl PaymentEvent {
 }
 
 /// `v1,` and the signature.
-pub(crate) fn signature(secret: &str, id: &str, timestamp: &str, body: &[u8]) -> String {
+pub fn signature(secret: &str, id: &str, timestamp: &str, body: &[u8]) -> String {
     let key = STANDARD.decode(secret.strip_prefix("whsec_").unwrap()).unwrap();
     let message = [id.as_bytes(), b".", timestamp.as_bytes(), b".", body].concat();
     format!("v1,{}", STANDARD.encode(hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &key), &message)))
 }
 
 /// A request with exactly these headers and this body.
-pub(crate) fn standard(id: &str, timestamp: &str, signature: &str, body: &[u8]) -> Request {
+pub fn standard(id: &str, timestamp: &str, signature: &str, body: &[u8]) -> Request {
     let request = post(PATH).header("webhook-id", id).header("webhook-timestamp", timestamp);
     request.header("webhook-signature", signature).text(body)
 }
 
 /// A signature with the RSA key of tests.
-pub(crate) fn rsa(message: &[u8]) -> String {
+pub fn rsa(message: &[u8]) -> String {
     let pem = std::fs::read_to_string(format!("{FOLDER}/provider.pem")).unwrap();
     let der: String = pem.lines().filter(|line| !line.starts_with('-')).collect();
     let key = RsaKeyPair::from_pkcs8(&STANDARD.decode(der).unwrap()).unwrap();
@@ -114,7 +114,7 @@ pub(crate) fn rsa(message: &[u8]) -> String {
 }
 
 /// A notification of Alipay; members over those of a payment of one unit of `sku-1`.
-pub(crate) fn alipay(notify_id: &str, order_no: &str, members: &[(&str, &str)]) -> Request {
+pub fn alipay(notify_id: &str, order_no: &str, members: &[(&str, &str)]) -> Request {
     let mut all = vec![
         ("app_id", APP_ID),
         ("charset", "utf-8"),
@@ -141,7 +141,7 @@ pub(crate) fn alipay(notify_id: &str, order_no: &str, members: &[(&str, &str)]) 
 
 /// A notification of WeChat Pay.
 #[derive(Clone)]
-pub(crate) struct WechatpayEvent {
+pub struct WechatpayEvent {
     kind: &'static str,
     id: String,
     plain: Value,
@@ -150,7 +150,7 @@ pub(crate) struct WechatpayEvent {
 
 impl WechatpayEvent {
     /// One unit of `sku-1` was paid.
-    pub(crate) fn paid(id: &str, order_no: &str) -> Self {
+    pub fn paid(id: &str, order_no: &str) -> Self {
         let plain = json!({
             "mchid": MCHID, "appid": "wx1", "out_trade_no": order_no, "transaction_id": "4200000001", "trade_state": "SUCCESS",
             "amount": {"total": 1999, "payer_total": 1999, "currency": "CNY", "payer_currency": "CNY"},
@@ -159,7 +159,7 @@ impl WechatpayEvent {
     }
 
     /// The money went back.
-    pub(crate) fn refunded(id: &str, order_no: &str) -> Self {
+    pub fn refunded(id: &str, order_no: &str) -> Self {
         let plain = json!({
             "mchid": MCHID, "out_trade_no": order_no, "transaction_id": "4200000001", "refund_id": "5000000001",
             "out_refund_no": "r-1", "refund_status": "SUCCESS", "amount": {"total": 1999, "refund": 1999},
@@ -168,21 +168,21 @@ impl WechatpayEvent {
     }
 
     /// The same as another event.
-    pub(crate) fn of(self, kind: &'static str) -> Self {
+    pub fn of(self, kind: &'static str) -> Self {
         WechatpayEvent { kind, ..self }
     }
 
     /// Encrypted with another APIv3 key.
-    pub(crate) fn sealed_with(self, api_key: &'static str) -> Self {
+    pub fn sealed_with(self, api_key: &'static str) -> Self {
         WechatpayEvent { api_key, ..self }
     }
 
     /// Other members in what is encrypted.
-    pub(crate) fn with(self, members: Value) -> Self {
+    pub fn with(self, members: Value) -> Self {
         WechatpayEvent { plain: crate::shop::with(self.plain, members), ..self }
     }
 
-    pub(crate) fn request(&self) -> Request {
+    pub fn request(&self) -> Request {
         let body = self.body();
         let at_s = now_s().to_string();
         let signature = rsa(format!("{at_s}\nnonce\n{body}\n").as_bytes());
@@ -190,7 +190,7 @@ impl WechatpayEvent {
     }
 
     /// With a signature that is none.
-    pub(crate) fn forged(&self, signature: &str) -> Request {
+    pub fn forged(&self, signature: &str) -> Request {
         self.signed(&now_s().to_string(), signature, self.body())
     }
 

@@ -5,7 +5,8 @@ use serde_json::{Value, json};
 use crate::client::{Request, get, post};
 use crate::contract::{assert_members, assert_refused, created, ms};
 use crate::server::Server;
-use crate::shop::{Level, crowd, eventually, one, place, sale, wish, with};
+use crate::shop::{Level, crowd, one, place, sale, wish, with};
+use crate::wait::eventually;
 
 /// A step of an order, by its word.
 fn step(order: &Value, word: &str, key: &str) -> Request {

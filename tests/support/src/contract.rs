@@ -8,7 +8,7 @@ use crate::client::Answer;
 use crate::time;
 
 /// Every code, its status, and whether the same request with the same key is worth repeating.
-pub(crate) const CODES: [(&str, u16, bool); 31] = [
+pub const CODES: [(&str, u16, bool); 31] = [
     ("malformed_request", 400, false),
     ("idempotency_key_missing", 400, false),
     ("idempotency_key_invalid", 400, false),
@@ -58,14 +58,14 @@ const ORDER: [&str; 11] = [
 ];
 
 /// Exactly these members, in any order.
-pub(crate) fn assert_members(value: &Value, want: &[&str]) {
+pub fn assert_members(value: &Value, want: &[&str]) {
     let got: BTreeSet<&str> =
         value.as_object().unwrap_or_else(|| panic!("no object: {value}")).keys().map(|k| &**k).collect();
     assert_eq!(got, want.iter().copied().collect(), "members of {value}");
 }
 
 /// The code of a refusal, after checking everything that every refusal has; `None` for a success.
-pub(crate) fn code(answer: &Answer) -> Option<String> {
+pub fn code(answer: &Answer) -> Option<String> {
     if answer.status < 300 {
         return None;
     }
@@ -101,20 +101,20 @@ pub(crate) fn code(answer: &Answer) -> Option<String> {
 
 /// A refusal with this code.
 #[track_caller]
-pub(crate) fn assert_refused(answer: &Answer, want: &str) {
+pub fn assert_refused(answer: &Answer, want: &str) {
     assert_eq!(code(answer).as_deref(), Some(want), "{answer}");
 }
 
 /// The first answer to an order.
 #[track_caller]
-pub(crate) fn created(answer: &Answer) -> Value {
+pub fn created(answer: &Answer) -> Value {
     assert!(!answer.is_replayed(), "{answer}");
     placed(answer)
 }
 
 /// A repeat of `first`.
 #[track_caller]
-pub(crate) fn assert_replayed(answer: &Answer, first: &Answer) {
+pub fn assert_replayed(answer: &Answer, first: &Answer) {
     placed(answer);
     assert!(answer.is_replayed(), "{answer}");
     assert_eq!(answer.body, first.body, "byte for byte");
@@ -122,7 +122,7 @@ pub(crate) fn assert_replayed(answer: &Answer, first: &Answer) {
 
 /// The answer to an order, the first or a repeat.
 #[track_caller]
-pub(crate) fn placed(answer: &Answer) -> Value {
+pub fn placed(answer: &Answer) -> Value {
     assert_eq!(answer.status, 201, "{answer}");
     assert_eq!(answer.media_type(), "application/json", "{answer}");
     let order = answer.json();
@@ -135,7 +135,7 @@ pub(crate) fn placed(answer: &Answer) -> Value {
 
 /// An order as it is now, and the one it was made as.
 #[track_caller]
-pub(crate) fn assert_current(now: &Value, made: &Value) {
+pub fn assert_current(now: &Value, made: &Value) {
     let mut members = ORDER.to_vec();
     members.extend(["state_version", "updated_at"]);
     assert_members(now, &members);
@@ -168,6 +168,6 @@ fn assert_order_no(value: &Value) {
 }
 
 /// A time with milliseconds and Z.
-pub(crate) fn ms(value: &Value) -> i64 {
+pub fn ms(value: &Value) -> i64 {
     time::parse(value.as_str().unwrap_or_else(|| panic!("a time is a text: {value}")))
 }
