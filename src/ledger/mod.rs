@@ -4,11 +4,9 @@
 //! checks stock, user limits and the end of the sale itself, inside the transaction that records the order. The
 //! engine writes it; reads and the audit ask it.
 
-mod columns;
-mod effect;
+mod core;
 pub mod idempotency;
 mod postgres;
-mod quarantine;
 mod sqlite;
 
 pub use postgres::{PostgresLedger, PostgresOpenError};

@@ -10,7 +10,7 @@ use sqlx::Row;
 use sqlx::postgres::PgConnection;
 use uuid::Uuid;
 
-use super::admit::{BatchState, EntryDecision, sku_no};
+use crate::ledger::core::admit::{BatchState, EntryDecision, sku_no};
 use super::read;
 use super::session::Session;
 use crate::ledger::{AppendOutcome, Entry, Error};

@@ -15,13 +15,13 @@ use std::collections::BTreeSet;
 
 use sqlx::postgres::PgRow;
 
-use super::change_set::ChangeSet;
+use crate::ledger::core::change_set::ChangeSet;
 use super::session::Session;
 use super::{reports, steps};
 use crate::clock::UnixMs;
 use crate::ledger::idempotency::Operation;
 use crate::ledger::idempotency::postgres::{ClaimRequest, acquire_all, complete_all, full, release_all};
-use crate::ledger::quarantine::BatchTry;
+use crate::ledger::core::quarantine::BatchTry;
 use crate::ledger::{Change, Changed, Error, ExpiredOrder};
 use crate::limits;
 use crate::order::{Actor, History, OrderNo, Report, SaleNo, Step, UserId};

@@ -4,10 +4,8 @@
 //! Every connection belongs to one task for as long as it works. There is no pool, and no statement is ever cancelled:
 //! a connection that does not answer is dropped as a whole.
 
-mod admit;
 mod append;
 mod audit;
-mod change_set;
 mod connections;
 mod epochs;
 mod lifecycle;
@@ -31,7 +29,7 @@ use self::connections::{Connections, Server};
 use self::lookups::LookupBatcher;
 pub use self::open::PostgresOpenError;
 use self::session::{Address, Purpose, Session};
-use super::quarantine::Quarantine;
+use super::core::quarantine::Quarantine;
 use super::{
     AppendOutcome, Change, Changed, Check, CreateOutcome, Entry, EpochRequest, Error, ExpiredOrder, Ledger,
     NewestEpoch, PageRequest, Restock, RestockOutcome, SwitchOutcome, Transfer, idempotency,

@@ -4,11 +4,11 @@ use sqlx::Row;
 use sqlx::postgres::{PgConnection, PgRow};
 use uuid::Uuid;
 
-use super::change_set::{ChangeSet, Event};
+use crate::ledger::core::change_set::{ChangeSet, Event};
 use super::read;
 use crate::clock::UnixMs;
 use crate::ledger::Error;
-use crate::ledger::columns::FactColumns;
+use crate::ledger::core::columns::FactColumns;
 use crate::order::{Note, OrderNo, PriorReport, Provider, ProviderId, Report, StoredReport, UserId};
 
 /// The reports of some events ($1 providers, $2 ids) and all of some orders ($3). The events' rows are locked, in one

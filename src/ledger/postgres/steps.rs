@@ -4,11 +4,11 @@ use sqlx::Row;
 use sqlx::postgres::{PgConnection, PgRow};
 use uuid::Uuid;
 
-use super::change_set::{ChangeSet, LockedOrder};
+use crate::ledger::core::change_set::{ChangeSet, LockedOrder};
 use super::read;
 use crate::clock::UnixMs;
 use crate::ledger::Error;
-use crate::ledger::columns;
+use crate::ledger::core::columns;
 use crate::order::{Currency, OrderNo, SaleNo, State, Step, StepRecord, UserId};
 
 /// In the order in which everybody locks orders. PostgreSQL answers the newest version of a row it had to wait for.

@@ -27,7 +27,7 @@ use self::numbers::Numbers;
 pub use self::open::SqliteOpenError;
 use self::thread::{ConnectionThread, Moment, not_done, write};
 use super::idempotency::sqlite as keys;
-use super::quarantine::{BatchTry, Quarantine};
+use super::core::quarantine::{BatchTry, Quarantine};
 use super::{
     AppendDenial, AppendOutcome, Change, Changed, Check, CreateOutcome, Entry, EpochRequest, Error, ExpiredOrder,
     Ledger, NewestEpoch, PageRequest, Restock, RestockOutcome, SwitchOutcome, Transfer,

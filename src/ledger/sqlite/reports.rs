@@ -7,7 +7,7 @@ use super::numbers::Numbers;
 use super::read::{self, parse_column};
 use crate::clock::UnixMs;
 use crate::ledger::Changed;
-use crate::ledger::columns::{self, FactColumns};
+use crate::ledger::core::columns::{self, FactColumns};
 use crate::order::{
     Actor, Currency, Decision, History, Note, Order, OrderNo, PriorReport, Provider, ProviderId, Report, State, Step,
     StepRecord, StoredReport, UserId, judge,

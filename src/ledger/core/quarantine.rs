@@ -6,13 +6,13 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::{Error, ExpiredOrder};
+use crate::ledger::{Error, ExpiredOrder};
 use crate::limits;
 use crate::order::OrderNo;
 
 /// What came of expiring a batch in a transaction.
 #[derive(Debug)]
-pub(super) enum BatchTry {
+pub(in crate::ledger) enum BatchTry {
     /// It is committed. As many orders were found as are told; some of them may have been paid since.
     Done { expired: Vec<ExpiredOrder>, found: usize },
     /// It was rolled back: at least one of these orders is broken, the oldest first.
@@ -21,7 +21,7 @@ pub(super) enum BatchTry {
 
 /// The orders that are set aside by now.
 #[derive(Debug, Default)]
-pub(super) struct Quarantine {
+pub(in crate::ledger) struct Quarantine {
     orders: Mutex<Orders>,
 }
 
@@ -36,7 +36,7 @@ struct Orders {
 impl Quarantine {
     /// Expires up to `max` orders with `batch`, which is told how many to take at most and which to leave out. A batch
     /// with a broken order in it is taken in halves until that order is found.
-    pub(super) async fn expire_around<F>(
+    pub(in crate::ledger) async fn expire_around<F>(
         &self,
         max: u32,
         mut batch: impl FnMut(u32, Vec<OrderNo>) -> F,

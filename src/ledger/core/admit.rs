@@ -9,17 +9,17 @@ type Map<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
 
 /// What a batch is decided by.
 #[derive(Clone, Default)]
-pub(super) struct BatchState {
+pub(in crate::ledger) struct BatchState {
     /// Units that no order has, by locked row.
-    pub(super) available: Map<(SkuNo, u16), i64>,
+    pub(in crate::ledger) available: Map<(SkuNo, u16), i64>,
     /// Units that a user has, of the skus whose sales limit them.
-    pub(super) units: Map<(SkuNo, UserId), i64>,
-    pub(super) ended: HashSet<SaleNo>,
+    pub(in crate::ledger) units: Map<(SkuNo, UserId), i64>,
+    pub(in crate::ledger) ended: HashSet<SaleNo>,
 }
 
 /// What becomes of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum EntryDecision {
+pub(in crate::ledger) enum EntryDecision {
     /// To be inserted.
     Admitted,
     /// Inserted.
@@ -33,7 +33,7 @@ pub(super) enum EntryDecision {
 impl BatchState {
     /// Decides every entry in the order of the batch. The order of the checks is the contract's: an order that exists is
     /// recognised before the end of the sale, the limit or the stock is looked at.
-    pub(super) fn decide(
+    pub(in crate::ledger) fn decide(
         &mut self,
         batch: &[Entry],
         existing: &Map<OrderNo, Order>,
@@ -46,7 +46,7 @@ impl BatchState {
     }
 
     /// Takes the units of a new order, or says what keeps it from being recorded.
-    pub(super) fn admit(&mut self, entry: &Entry) -> Result<EntryDecision, Error> {
+    pub(in crate::ledger) fn admit(&mut self, entry: &Entry) -> Result<EntryDecision, Error> {
         let (sku, quantity) = (sku_no(entry)?, i64::from(entry.reservation.quantity));
         if self.ended.contains(&entry.sale.no) {
             return Ok(EntryDecision::Refused(AppendOutcome::Denied(AppendDenial::Closed)));
@@ -69,7 +69,7 @@ impl BatchState {
     }
 
     /// Gives the units of an order back that turned out to exist.
-    pub(super) fn give_back(&mut self, entry: &Entry) -> Result<(), Error> {
+    pub(in crate::ledger) fn give_back(&mut self, entry: &Entry) -> Result<(), Error> {
         let (sku, quantity) = (sku_no(entry)?, i64::from(entry.reservation.quantity));
         *self.available.get_mut(&(sku, entry.shard)).ok_or_else(no_segment)? += quantity;
         if let Some(units) = self.units.get_mut(&(sku, entry.reservation.user)) {
@@ -80,7 +80,7 @@ impl BatchState {
 }
 
 /// The sku that an entry is for, as the ledger numbers it.
-pub(super) fn sku_no(entry: &Entry) -> Result<SkuNo, Error> {
+pub(in crate::ledger) fn sku_no(entry: &Entry) -> Result<SkuNo, Error> {
     let sku = entry.sale.skus.get(usize::from(entry.reservation.sku));
     sku.map(|sku| sku.no).ok_or_else(|| Error::Corrupt(format!("sale {} has no such sku", entry.sale.id)))
 }

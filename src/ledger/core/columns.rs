@@ -3,12 +3,12 @@
 use crate::order::{Actor, Currency, Money, OrderNo, PaymentEvent, Provider, ProviderId, Report};
 
 /// The columns `by` and `event_id` of a step.
-pub(super) fn by_columns(by: &Actor) -> (&'static str, Option<&str>) {
+pub(in crate::ledger) fn by_columns(by: &Actor) -> (&'static str, Option<&str>) {
     (by.as_str(), by.event_id().map(ProviderId::as_str))
 }
 
 /// Who took a step, from the same columns.
-pub(super) fn by(word: &str, event_id: Option<&str>) -> Option<Actor> {
+pub(in crate::ledger) fn by(word: &str, event_id: Option<&str>) -> Option<Actor> {
     match (word, event_id) {
         ("buyer", None) => Some(Actor::Buyer),
         ("operator", None) => Some(Actor::Operator),
@@ -22,19 +22,19 @@ pub(super) fn by(word: &str, event_id: Option<&str>) -> Option<Actor> {
 
 /// The columns of a report that say what it says; see [`PaymentEvent`] and [`Money`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct FactColumns {
-    pub(super) fact: String,
-    pub(super) order_no: Option<[u8; 16]>,
-    pub(super) payment_id: Option<String>,
-    pub(super) amount: Option<i64>,
-    pub(super) currency: Option<String>,
-    pub(super) is_total: Option<bool>,
-    pub(super) is_ours: Option<bool>,
+pub(in crate::ledger) struct FactColumns {
+    pub(in crate::ledger) fact: String,
+    pub(in crate::ledger) order_no: Option<[u8; 16]>,
+    pub(in crate::ledger) payment_id: Option<String>,
+    pub(in crate::ledger) amount: Option<i64>,
+    pub(in crate::ledger) currency: Option<String>,
+    pub(in crate::ledger) is_total: Option<bool>,
+    pub(in crate::ledger) is_ours: Option<bool>,
 }
 
 impl FactColumns {
     /// The columns of a report.
-    pub(super) fn of(report: &Report) -> Self {
+    pub(in crate::ledger) fn of(report: &Report) -> Self {
         let money = report.fact.money();
         FactColumns {
             fact: report.fact.as_str().to_owned(),
@@ -48,7 +48,7 @@ impl FactColumns {
     }
 
     /// What they say; `None` if no report wrote them.
-    pub(super) fn read(&self) -> Option<PaymentEvent> {
+    pub(in crate::ledger) fn read(&self) -> Option<PaymentEvent> {
         let order_no = self.order_no.map(OrderNo::from_bytes);
         match self.fact.as_str() {
             "succeeded" => self.money(order_no?).map(PaymentEvent::Succeeded),

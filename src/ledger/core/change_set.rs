@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use crate::clock::UnixMs;
-use crate::ledger::effect::{self, Effect};
+use crate::ledger::core::effect::{self, Effect};
 use crate::ledger::idempotency::postgres::{Completion, KeyState};
 use crate::ledger::idempotency::{Acquired, Answer, Claim, Operation};
 use crate::ledger::{Change, Changed, Error, StepRequest};
@@ -16,61 +16,61 @@ use crate::order::{
 type Map<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
 
 /// What names a report.
-pub(super) type Event = (Provider, ProviderId);
+pub(in crate::ledger) type Event = (Provider, ProviderId);
 
 /// An order whose row is locked.
-pub(super) struct LockedOrder {
+pub(in crate::ledger) struct LockedOrder {
     /// As it stands by now.
-    pub(super) order: Order,
+    pub(in crate::ledger) order: Order,
     /// Its [`Order::state_version`] in the row.
-    pub(super) version: u32,
+    pub(in crate::ledger) version: u32,
     /// Its shard.
-    pub(super) shard: u16,
+    pub(in crate::ledger) shard: u16,
     /// Whether its sale limits the units of a user.
-    pub(super) is_limited: bool,
+    pub(in crate::ledger) is_limited: bool,
     /// Of one unit.
-    pub(super) price: i64,
-    pub(super) currency: Currency,
+    pub(in crate::ledger) price: i64,
+    pub(in crate::ledger) currency: Currency,
     /// What was reported of it.
     past: Vec<(Event, PriorReport)>,
 }
 
 impl LockedOrder {
-    pub(super) fn new(order: Order, shard: u16, is_limited: bool, price: i64, currency: Currency) -> Self {
+    pub(in crate::ledger) fn new(order: Order, shard: u16, is_limited: bool, price: i64, currency: Currency) -> Self {
         LockedOrder { order, version: order.state_version, shard, is_limited, price, currency, past: Vec::new() }
     }
 }
 
 /// Units that move in a segment.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct SegmentDelta {
-    pub(super) held: i64,
-    pub(super) sold: i64,
-    pub(super) returned: i64,
+pub(in crate::ledger) struct SegmentDelta {
+    pub(in crate::ledger) held: i64,
+    pub(in crate::ledger) sold: i64,
+    pub(in crate::ledger) returned: i64,
 }
 
 /// The locked rows, and what is to be written.
-pub(super) struct ChangeSet<'c> {
+pub(in crate::ledger) struct ChangeSet<'c> {
     now_ms: UnixMs,
-    pub(super) orders: Map<OrderNo, LockedOrder>,
+    pub(in crate::ledger) orders: Map<OrderNo, LockedOrder>,
     keys: Map<(&'c str, &'c str), KeyState>,
     /// Scopes under which no more answers are kept.
-    pub(super) full: HashSet<String>,
+    pub(in crate::ledger) full: HashSet<String>,
     heard: Map<Event, PriorReport>,
     /// Answers to be kept under keys.
     kept: Vec<StoredAnswer<'c>>,
     /// Steps that were taken, of one order in their order.
-    pub(super) steps: Vec<(UserId, OrderNo, StepRecord)>,
+    pub(in crate::ledger) steps: Vec<(UserId, OrderNo, StepRecord)>,
     /// Units that move, by segment, in the order in which everybody locks segments.
-    pub(super) moved: BTreeMap<(SkuNo, u16), SegmentDelta>,
+    pub(in crate::ledger) moved: BTreeMap<(SkuNo, u16), SegmentDelta>,
     /// Units that users have no longer.
-    pub(super) given_back: BTreeMap<(SkuNo, UserId), i64>,
+    pub(in crate::ledger) given_back: BTreeMap<(SkuNo, UserId), i64>,
     /// Shards in which units went back on sale.
-    pub(super) back_in: BTreeSet<(SaleNo, u16)>,
+    pub(in crate::ledger) back_in: BTreeSet<(SaleNo, u16)>,
     /// Reports to be kept.
-    pub(super) reports: BTreeMap<Event, &'c Report>,
+    pub(in crate::ledger) reports: BTreeMap<Event, &'c Report>,
     /// What becomes of the refunds that waited for an order's payment.
-    pub(super) waited: BTreeMap<OrderNo, Note>,
+    pub(in crate::ledger) waited: BTreeMap<OrderNo, Note>,
 }
 
 /// An answer that is to be kept.
@@ -82,7 +82,7 @@ struct StoredAnswer<'c> {
 }
 
 impl<'c> ChangeSet<'c> {
-    pub(super) fn of(orders: Vec<LockedOrder>, now_ms: UnixMs) -> Self {
+    pub(in crate::ledger) fn of(orders: Vec<LockedOrder>, now_ms: UnixMs) -> Self {
         ChangeSet {
             now_ms,
             orders: orders.into_iter().map(|locked| (locked.order.order_no, locked)).collect(),
@@ -100,7 +100,7 @@ impl<'c> ChangeSet<'c> {
     }
 
     /// Whether the change is one of an order that is there and may be changed by whoever asks.
-    pub(super) fn is_found(&self, change: &Change) -> bool {
+    pub(in crate::ledger) fn is_found(&self, change: &Change) -> bool {
         match change {
             Change::Step(asked) => self.found(asked).is_some(),
             Change::Report(report) => report.order_no().is_none_or(|order_no| self.orders.contains_key(&order_no)),
@@ -113,7 +113,7 @@ impl<'c> ChangeSet<'c> {
     }
 
     /// The scopes of steps that are done already, asked for under keys that nobody had.
-    pub(super) fn repeated(&self, changes: &'c [Change]) -> Vec<&'c str> {
+    pub(in crate::ledger) fn repeated(&self, changes: &'c [Change]) -> Vec<&'c str> {
         let is_repeated = |asked: &StepRequest| {
             let is_claimed = self
                 .keys
@@ -129,12 +129,12 @@ impl<'c> ChangeSet<'c> {
     }
 
     /// Takes in how a key stands.
-    pub(super) fn key(&mut self, operation: &'c Operation, standing: KeyState) {
+    pub(in crate::ledger) fn key(&mut self, operation: &'c Operation, standing: KeyState) {
         self.keys.insert(names(operation), standing);
     }
 
     /// Takes in a report that is kept.
-    pub(super) fn report(&mut self, event: Event, past: PriorReport) {
+    pub(in crate::ledger) fn report(&mut self, event: Event, past: PriorReport) {
         self.heard.insert(event.clone(), past.clone());
         let of_order = past.fact.order_no().and_then(|order_no| self.orders.get_mut(&order_no));
         if let Some(locked) = of_order {
@@ -143,12 +143,12 @@ impl<'c> ChangeSet<'c> {
     }
 
     /// What becomes of a report that is to be kept.
-    pub(super) fn note(&self, event: &Event) -> Note {
+    pub(in crate::ledger) fn note(&self, event: &Event) -> Note {
         self.heard.get(event).map_or(Note::NoEffect, |past| past.note)
     }
 
     /// Carries out one change.
-    pub(super) fn apply(&mut self, change: &'c Change) -> Result<Changed, Error> {
+    pub(in crate::ledger) fn apply(&mut self, change: &'c Change) -> Result<Changed, Error> {
         match change {
             Change::Step(asked) => self.apply_step_request(asked),
             Change::Report(report) => self.record_report(report),
@@ -238,7 +238,7 @@ impl<'c> ChangeSet<'c> {
     }
 
     /// Takes a step, if the order's state allows it.
-    pub(super) fn take(
+    pub(in crate::ledger) fn take(
         &mut self,
         order_no: &OrderNo,
         step: Step,
@@ -273,7 +273,7 @@ impl<'c> ChangeSet<'c> {
     }
 
     /// The answers that are to be kept under keys.
-    pub(super) fn settled(&self) -> Vec<Completion<'_>> {
+    pub(in crate::ledger) fn settled(&self) -> Vec<Completion<'_>> {
         let settled = self.kept.iter().map(|kept| Completion {
             claim: &kept.claim,
             fingerprint: &kept.operation.fingerprint,
@@ -284,7 +284,7 @@ impl<'c> ChangeSet<'c> {
     }
 
     /// The claims under which nothing was done: their keys are to be free again.
-    pub(super) fn unused(&self) -> Vec<&Claim> {
+    pub(in crate::ledger) fn unused(&self) -> Vec<&Claim> {
         let claims = self.keys.values().filter_map(|standing| match &standing.acquired {
             Acquired::Claimed(claim) => Some(claim),
             _ => None,

@@ -5,20 +5,20 @@ use crate::order::{InvalidTransition, Order, State, Step};
 
 /// What a step does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Effect {
+pub(in crate::ledger) struct Effect {
     /// How the order stands afterwards.
-    pub(super) order: Order,
+    pub(in crate::ledger) order: Order,
     /// Added to the units that the segment holds.
-    pub(super) held: i64,
+    pub(in crate::ledger) held: i64,
     /// Added to the units that the segment has sold.
-    pub(super) sold: i64,
+    pub(in crate::ledger) sold: i64,
     /// Units that come back on sale; they are also taken off what the buyer has.
-    pub(super) returned: i64,
+    pub(in crate::ledger) returned: i64,
 }
 
 impl Effect {
     /// What `step` does to `order`; with `restock`, a refund puts its units back on sale unless they went back before.
-    pub(super) fn of(order: &Order, step: Step, restock: bool, now_ms: UnixMs) -> Result<Self, InvalidTransition> {
+    pub(in crate::ledger) fn of(order: &Order, step: Step, restock: bool, now_ms: UnixMs) -> Result<Self, InvalidTransition> {
         let gives_back = match step {
             Step::Cancel | Step::Expire => true,
             Step::Refund => restock,
@@ -49,12 +49,12 @@ fn counted(order: &Order) -> (i64, i64) {
 }
 
 /// What is kept of an order under the key of a step: all that steps change of it.
-pub(super) fn encode_snapshot(order: &Order) -> String {
+pub(in crate::ledger) fn encode_snapshot(order: &Order) -> String {
     format!("{} {} {} {}", order.state.as_str(), order.state_version, order.updated_at, order.returned)
 }
 
 /// `order` as it stood when `body` was [`encode_snapshot`] of it; `None` if that never was.
-pub(super) fn decode_snapshot(order: &Order, body: &[u8]) -> Option<Order> {
+pub(in crate::ledger) fn decode_snapshot(order: &Order, body: &[u8]) -> Option<Order> {
     let mut words = std::str::from_utf8(body).ok()?.split(' ');
     let state = words.next()?;
     Some(Order {
