@@ -149,7 +149,7 @@ async fn insert(
     }
     let inserted = columns.insert(sql).await?;
     let all = u64::try_from(rows.len()).unwrap_or(u64::MAX);
-    // Read back in a following statement: the winner of a race may be invisible to the one that lost it.
+    // Read back in a following statement: the winner of a race may be invisible to the insert that lost it.
     let standing = if inserted == all { Map::default() } else { existing(sql, rows.iter().map(|row| row.1)).await? };
     let mut given_back = 0;
     for (seq, (entry, decision)) in (under.block * BLOCK..).zip(batch.iter().zip(decisions)) {
@@ -167,7 +167,7 @@ async fn insert(
                 given_back += 1;
                 EntryDecision::Exists(*order)
             }
-            _ => EntryDecision::Created,
+            Some(_) | None => EntryDecision::Created,
         };
     }
     Ok(given_back)

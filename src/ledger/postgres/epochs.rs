@@ -58,7 +58,8 @@ pub(super) async fn begin(
         }
         begun_shards.push(i32::from(request.shard));
         begun_epochs.push(newest + 1);
-        let mut levels = levels.remove(&request.shard).unwrap_or_default();
+        let missing = || Error::Corrupt(format!("sale {} has no segment of stock in shard {}", sale.0, request.shard));
+        let mut levels = levels.remove(&request.shard).ok_or_else(missing)?;
         levels.sort_unstable_by_key(|(position, _)| *position);
         let levels = levels.into_iter().map(|(_, level)| level).collect();
         epochs.push(NewestEpoch { epoch: newest + 1, begun: Some(EpochStart { levels, switch }) });

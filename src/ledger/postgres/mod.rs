@@ -1,5 +1,5 @@
 //! The ledger for more than one engine: PostgreSQL 14 or later, READ COMMITTED and constraints. Any number of engines
-//! may have it open; `docs/decisions/0009-postgres-ledger.md` tells why it is built as it is.
+//! may have it open; `docs/decisions/0009-postgres-ledger.md` has the reasons.
 //!
 //! Every connection belongs to one task for as long as it works. There is no pool, and no statement is ever cancelled:
 //! a connection that does not answer is dropped as a whole.

@@ -251,7 +251,7 @@ impl Session {
         }
     }
 
-    /// Whether the connection still answers; for one that has been idle.
+    /// Whether the connection still answers, to be asked after it was idle.
     pub(super) async fn answers(&mut self) -> bool {
         let patience = Duration::from_millis(limits::POSTGRES_CONNECT_MS_MAX);
         matches!(tokio::time::timeout(patience, self.sql.ping()).await, Ok(Ok(())))

@@ -31,7 +31,10 @@ pub(super) fn begin(connection: &Connection, sale: SaleNo, request: EpochRequest
     let levels = select.query_map(params![sale.0, request.shard], |row| {
         Ok(SkuLevel { total: row.get(0)?, held: row.get(1)?, sold: row.get(2)?, returned: row.get(3)? })
     })?;
-    let levels = levels.collect::<Result<_, _>>()?;
+    let levels: Vec<SkuLevel> = levels.collect::<Result<_, _>>()?;
+    if levels.is_empty() {
+        return Err(Error::Corrupt(format!("sale {} has no segment of stock in shard {}", sale.0, request.shard)));
+    }
     let mut select = connection.prepare_cached(SELECT_SWITCH)?;
     let mut rows = select.query([sale.0])?;
     let missing = || Error::Corrupt(format!("sale {} is not in the ledger", sale.0));

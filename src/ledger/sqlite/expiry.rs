@@ -18,7 +18,7 @@ pub(super) struct DueOrder {
     pub(super) order_no: OrderNo,
 }
 
-/// The sales with unpaid orders. Most sales of a ledger have none: the index is asked for the next one that has.
+/// The sales with unpaid orders. Most sales of a ledger have none, so the index leads to the next sale that has.
 const SELECT_SALES: &str = "WITH RECURSIVE unpaid (sale_no) AS (SELECT min(sale_no) FROM orders WHERE state = 0 \
          UNION ALL SELECT (SELECT min(o.sale_no) FROM orders o WHERE o.state = 0 AND o.sale_no > unpaid.sale_no) \
          FROM unpaid WHERE unpaid.sale_no IS NOT NULL) \

@@ -1,5 +1,5 @@
 //! The embedded ledger: one SQLite file in write-ahead-log mode with `synchronous=FULL`, one writer thread, and a few
-//! readers. `docs/decisions/0001-sqlite-driver.md` tells why it is driven by rusqlite.
+//! readers. `docs/decisions/0001-sqlite-driver.md` has the reasons for rusqlite.
 
 mod append;
 mod audit;
