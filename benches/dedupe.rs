@@ -31,8 +31,8 @@ use criterion::{BatchSize, BenchmarkGroup, BenchmarkId, Criterion, Throughput, m
 use futures_util::FutureExt;
 use rushgate::gate::{Denial, Gate, MemoryGate, ReserveMode, ReserveOutcome, ReserveRequest, Settlement, ShardEpoch};
 use rushgate::order::{
-    Currency, DERIVATION, Fingerprint, Identity, Key, Name, OrderNo, Reservation, Rules, Sale, SaleNo, Salt, Sku, SkuNo, Switch,
-    place_fingerprint,
+    Currency, DERIVATION, Fingerprint, Identity, Key, Name, OrderNo, Reservation, Rules, Sale, SaleNo, Salt, Sku,
+    SkuNo, Switch, place_fingerprint,
 };
 
 use common::{NOW, Orders, size};

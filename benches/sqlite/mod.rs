@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rushgate::ledger::{CreateOutcome, Ledger, SqliteLedger};
+use rushgate::ledger::{CreateOutcome, Ledger, SaleLedger, SqliteLedger};
 use rushgate::order::{Currency, Name, NewSale, NewSku, Rules, Sale, Salt};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;

@@ -13,7 +13,7 @@ use super::Lifecycle;
 use crate::command::{Principal, TakeStep};
 use crate::engine::trouble::ledger_trouble;
 use crate::ledger::idempotency::{Operation, Scope};
-use crate::ledger::{self, Change, Changed, StepRequest};
+use crate::ledger::{self, Change, ChangeOutcome, ReportOutcome, StepOutcome, StepRequest};
 use crate::limits;
 use crate::order::{Actor, Code, Fingerprint, Note, OrderView, Refusal, Report, State, Step};
 
@@ -42,7 +42,7 @@ pub(in crate::engine) struct LifecycleJob {
     change: Change,
     /// Given back when the change is answered.
     _permit: OwnedSemaphorePermit,
-    answer: oneshot::Sender<Result<Changed, ledger::Error>>,
+    answer: oneshot::Sender<Result<ChangeOutcome, ledger::Error>>,
 }
 
 impl Lifecycle {
@@ -69,16 +69,13 @@ impl Lifecycle {
             operation: Operation { scope, key, fingerprint },
             keep_until: self.core.clock.now_ms().saturating_add(limits::KEY_KEPT_MS),
         };
-        let (order, is_replay) = match self.change(Change::Step(asked)).await? {
-            Changed::Done { order, .. } => (order, false),
-            Changed::Before(order) => (order, true),
-            Changed::NotFound => return Err(Code::OrderNotFound.into()),
-            Changed::OtherContent => return Err(Code::IdempotencyKeyReused.into()),
-            Changed::NotAllowed(state) => return Err(not_allowed(state)),
-            Changed::Reported { .. } => {
-                crate::bug!("the ledger answered a step of order {order_no} as if it were a report");
-                return Err(Code::UnknownOutcome.into());
-            }
+        let outcome = self.change(Change::Step(asked)).await?.step();
+        let (order, is_replay) = match outcome.map_err(|error| ledger_trouble(&error))? {
+            StepOutcome::Done { order, .. } => (order, false),
+            StepOutcome::Before(order) => (order, true),
+            StepOutcome::NotFound => return Err(Code::OrderNotFound.into()),
+            StepOutcome::OtherContent => return Err(Code::IdempotencyKeyReused.into()),
+            StepOutcome::NotAllowed(state) => return Err(not_allowed(state)),
         };
         // A sale that another engine has just made may not be known here yet: the same request finds the answer.
         let view = self.core.catalog.view(order).ok_or(Code::UnknownOutcome)?;
@@ -90,17 +87,14 @@ impl Lifecycle {
     ///
     /// Cancel-safe: once polled, the report is recorded whether or not the provider waits for the answer.
     pub(in crate::engine) async fn record_report(&self, report: Report) -> Result<ReportResult, Refusal> {
-        match self.change(Change::Report(report)).await? {
-            Changed::Reported { note, waited, is_new, .. } => Ok(ReportResult { note, waited, is_new }),
-            Changed::NotFound => Err(Code::OrderNotFound.into()),
-            other @ (Changed::Done { .. } | Changed::Before(_) | Changed::OtherContent | Changed::NotAllowed(_)) => {
-                crate::bug!("the ledger answered a report as if it were a step: {other:?}");
-                Err(Code::UnknownOutcome.into())
-            }
+        let outcome = self.change(Change::Report(report)).await?.report();
+        match outcome.map_err(|error| ledger_trouble(&error))? {
+            ReportOutcome::Recorded { note, parked, is_new, .. } => Ok(ReportResult { note, waited: parked, is_new }),
+            ReportOutcome::NotFound => Err(Code::OrderNotFound.into()),
         }
     }
 
-    async fn change(&self, change: Change) -> Result<Changed, Refusal> {
+    async fn change(&self, change: Change) -> Result<ChangeOutcome, Refusal> {
         let permit = self.permits.clone().try_acquire_owned().map_err(|_| Code::Overloaded)?;
         let (answer, answered) = oneshot::channel();
         let job = LifecycleJob { change, _permit: permit, answer };
@@ -149,7 +143,7 @@ async fn apply_changes(lifecycle: Arc<Lifecycle>, jobs: Vec<LifecycleJob>) {
     let (mut returned, mut waiting) = (Vec::new(), Vec::new());
     for (job, changed) in jobs.into_iter().zip(changed) {
         lifecycle.count(&job.change, &changed);
-        if let Ok(Changed::Done { order, returned: Some(epoch) }) = &changed {
+        if let Ok(ChangeOutcome::Step(StepOutcome::Done { order, returned: Some(epoch) })) = &changed {
             returned.push((*order, *epoch));
             waiting.push((job, changed));
         } else {
@@ -161,7 +155,7 @@ async fn apply_changes(lifecycle: Arc<Lifecycle>, jobs: Vec<LifecycleJob>) {
 }
 
 impl LifecycleJob {
-    fn answer(self, changed: Result<Changed, ledger::Error>) {
+    fn answer(self, changed: Result<ChangeOutcome, ledger::Error>) {
         // The client may have hung up; its change is made all the same.
         drop(self.answer.send(changed));
     }
@@ -169,15 +163,18 @@ impl LifecycleJob {
 
 impl Lifecycle {
     /// Counts what was done, whether or not the client still waits for the answer.
-    fn count(&self, change: &Change, changed: &Result<Changed, ledger::Error>) {
+    fn count(&self, change: &Change, changed: &Result<ChangeOutcome, ledger::Error>) {
         match (change, changed) {
             // A cancel of a cancelled order under another key finds it done.
-            (Change::Step(asked), Ok(Changed::Done { returned, .. }))
+            (Change::Step(asked), Ok(ChangeOutcome::Step(StepOutcome::Done { returned, .. })))
                 if asked.step != Step::Cancel || returned.is_some() =>
             {
                 self.core.metrics.step(asked.step, 1);
             }
-            (Change::Report(_), Ok(Changed::Reported { note, steps, is_new: true, .. })) => {
+            (
+                Change::Report(_),
+                Ok(ChangeOutcome::Report(ReportOutcome::Recorded { note, steps, is_new: true, .. })),
+            ) => {
                 self.core.metrics.report(*note);
                 steps.iter().flatten().for_each(|step| self.core.metrics.step(*step, 1));
             }

@@ -4,12 +4,12 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::Lifecycle;
-use crate::ledger::{self, Change, Changed};
+use crate::ledger::{self, Change, ChangeOutcome};
 use crate::limits;
 use crate::order::OrderNo;
 
 /// What came of each change, in order.
-type Answers = Vec<Result<Changed, ledger::Error>>;
+type Answers = Vec<Result<ChangeOutcome, ledger::Error>>;
 
 /// Positions of changes that go into one transaction.
 #[derive(Debug, PartialEq, Eq)]
@@ -83,7 +83,7 @@ impl Lifecycle {
         }
     }
 
-    async fn commit_together(&self, changes: Vec<Change>) -> Result<Vec<Changed>, ledger::Error> {
+    async fn commit_together(&self, changes: Vec<Change>) -> Result<Vec<ChangeOutcome>, ledger::Error> {
         let count = changes.len();
         let changed = self.core.ledger.change(changes, self.core.clock.now_ms()).await;
         if let Err(error) = &changed {

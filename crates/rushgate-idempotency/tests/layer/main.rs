@@ -7,9 +7,6 @@
     reason = "a test fails by panicking, and these are all tests"
 )]
 
-#[allow(dead_code, reason = "these tests need a part of the harness")]
-#[path = "../../../../tests/engine/postgres_server.rs"]
-mod postgres_server;
 mod stories;
 mod trouble;
 mod wire;

@@ -220,8 +220,6 @@ pub(crate) mod databases {
     use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool};
     use tempfile::TempDir;
 
-    use crate::postgres_server;
-
     const EFFECTS: &str = "CREATE TABLE effects (who text NOT NULL)";
     const EFFECT: &str = "INSERT INTO effects VALUES ('handler')";
     const COUNT: &str = "SELECT count(*) FROM effects";
@@ -286,7 +284,7 @@ pub(crate) mod databases {
         type Store = PostgresStore;
 
         async fn new() -> Self {
-            let url = postgres_server::server().database().await;
+            let url = rushgate_test_support::postgres::shared().new_database();
             let mut sql = PgConnection::connect(&url).await.unwrap();
             sqlx::raw_sql(postgres::SCHEMA).execute(&mut sql).await.unwrap();
             sqlx::raw_sql(EFFECTS).execute(&mut sql).await.unwrap();
