@@ -100,7 +100,7 @@ impl Catalog {
         active
     }
 
-    /// It is not known in which sale something happened that no gate was told: all are compared soon.
+    /// Something happened in an unknown sale that may not have reached its gate: all sales are compared soon.
     pub(super) fn mark_all_dirty(&self) {
         self.all().iter().for_each(ActiveSale::mark_dirty);
     }
