@@ -20,7 +20,7 @@ pub struct Admission {
     ledger_well: AtomicBool,
 }
 
-/// A place among the orders in flight, free again when it is dropped.
+/// A permit for an order in flight, free again when it is dropped.
 pub type InFlightPermit = OwnedSemaphorePermit;
 
 /// What a request may do.
@@ -41,7 +41,7 @@ impl Default for Admission {
 }
 
 impl Admission {
-    /// Takes a seat for a request. The last seats are kept for retries that settle an unknown.
+    /// Takes a permit for a request. The last permits are kept for retries that settle an unknown.
     pub fn admit(&self) -> Admitted {
         let crowded = self.permits.available_permits() <= limits::ORDERS_IN_FLIGHT_RETRY;
         let no_new = if !self.is_ledger_well() {
@@ -54,7 +54,7 @@ impl Admission {
         Admitted { permit: self.permit(), no_new }
     }
 
-    /// Takes one seat, if any is left.
+    /// Takes one permit, if any is left.
     pub fn permit(&self) -> Option<InFlightPermit> {
         self.permits.clone().try_acquire_owned().ok()
     }
@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn new_orders_are_stopped_before_the_last_seats_are_gone() {
+    fn new_orders_are_stopped_before_the_last_permits_are_gone() {
         let admission = Admission::default();
         let mut permits = Vec::new();
         while admission.admit().no_new.is_none() {

@@ -40,7 +40,7 @@ fn take_over(core: &Arc<Core>, stock: &Arc<Stock>, sale: Sale) {
     } else if is_switched {
         tasks.spawn(async move {
             let _lock = active.runtime.admin_lock.lock().await;
-            // The engine that switched it has told the gates; not those that only this engine reaches.
+            // The engine that switched it has switched the gates, but not those that only this engine reaches.
             if let Some(newest) = core.catalog.by_no(active.sale.no) {
                 stock.switch_gates(&newest, newest.sale.switch).await;
             }

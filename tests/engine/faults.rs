@@ -59,6 +59,8 @@ pub(crate) struct FaultyLedger {
     asked: AtomicUsize,
     /// Whether there are always more keys to forget.
     pub(crate) endless_keys: std::sync::atomic::AtomicBool,
+    /// Whether a sweep of keys panics.
+    pub(crate) key_sweep_panics: std::sync::atomic::AtomicBool,
 }
 
 impl FaultyLedger {
@@ -70,6 +72,7 @@ impl FaultyLedger {
             changes: Mutex::default(),
             asked: AtomicUsize::new(0),
             endless_keys: std::sync::atomic::AtomicBool::new(false),
+            key_sweep_panics: std::sync::atomic::AtomicBool::new(false),
         })
     }
 
@@ -171,6 +174,7 @@ impl OrderLedger for FaultyLedger {
     }
 
     fn sweep_keys(&self, now_ms: UnixMs, max: u32) -> BoxFuture<'_, Result<u64, Error>> {
+        assert!(!self.key_sweep_panics.load(Ordering::SeqCst), "planned panic of a key sweep");
         if self.endless_keys.load(Ordering::SeqCst) {
             // As many as a batch takes, in the time that a commit takes.
             return async move {

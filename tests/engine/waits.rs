@@ -1,4 +1,5 @@
-//! What must not wait for what: expiry for keys, payments for a gate, lost units for those that come and go.
+//! What must not wait for what: expiry for keys, payments for a gate, lost units for those that come and go; and what
+//! becomes of an engine whose task panicked.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -58,6 +59,20 @@ async fn forgetting_keys_does_not_hold_up_expiry() {
     let order_no = made(&engine, "s", 1, "l").await;
     shop.clock.advance(60_000);
     until(async || engine.order(None, order_no).await.unwrap().order.state == State::Expired).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_panicked_task_is_named_and_the_engine_drains_what_is_in_flight() {
+    let shop = Shop::new();
+    shop.ledger.key_sweep_panics.store(true, Ordering::SeqCst);
+    let engine = shop.engine().await;
+    assert_eq!(engine.failed().await, "key sweep");
+    assert!(!engine.is_ready().await, "no new work is wanted");
+    engine.create_sale(new_sale("s", rules(1), &[("a", 9)])).await.unwrap();
+    let order_no = made(&engine, "s", 1, "l").await;
+    assert!(engine.order(None, order_no).await.is_ok());
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
+    assert!(engine.drain(deadline).await, "the other tasks end and nothing is left in flight");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -100,7 +100,7 @@ impl Catalog {
         active
     }
 
-    /// It is not known in which sale something happened that no gate was told: all are compared soon.
+    /// Something happened in an unknown sale that may not have reached its gate: all sales are compared soon.
     pub(super) fn mark_all_dirty(&self) {
         self.all().iter().for_each(ActiveSale::mark_dirty);
     }
@@ -164,5 +164,38 @@ impl ActiveSale {
     /// Units of any sku may have come back on sale.
     pub(super) fn clear_all_sold_out(&self) {
         self.runtime.skus.iter().for_each(|sku| sku.sold_out.clear());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::order::{DERIVATION, Rules, Salt, Switch};
+
+    fn sale(no: i64, id: &str, switch: Switch) -> Sale {
+        Sale {
+            no: SaleNo(no),
+            id: Name::parse(id).unwrap(),
+            rules: Rules::default(),
+            salt: Salt::new([0; 32]),
+            derivation: DERIVATION,
+            switch,
+            skus: Vec::new(),
+            revision: no,
+            bypassed: false,
+        }
+    }
+
+    #[test]
+    fn the_listing_has_every_sale_as_it_is_now_in_the_order_they_were_made() {
+        let catalog = Catalog::default();
+        let listed = || catalog.all().iter().map(|active| (active.sale.no.0, active.sale.switch)).collect::<Vec<_>>();
+        assert_eq!(listed(), []);
+        catalog.put(sale(2, "b", Switch::Running));
+        catalog.put(sale(1, "a", Switch::Running));
+        assert_eq!(listed(), [(1, Switch::Running), (2, Switch::Running)]);
+        assert!(Arc::ptr_eq(&catalog.all(), &catalog.all()), "made once");
+        catalog.put(sale(1, "a", Switch::Paused));
+        assert_eq!(listed(), [(1, Switch::Paused), (2, Switch::Running)]);
     }
 }

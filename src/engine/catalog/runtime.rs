@@ -81,7 +81,7 @@ impl BypassNotice {
         self.may_bypass.store(true, Ordering::SeqCst);
     }
 
-    /// Returns when every engine knows that orders bypass the gate; `announce` tells them, unless they were told before.
+    /// Returns when every engine knows that orders bypass the gate; `announce` lets them know, unless they know already.
     pub(in crate::engine) async fn announced<E>(&self, announce: impl Future<Output = Result<(), E>>) -> Result<(), E> {
         if self.is_announced.load(Ordering::SeqCst) {
             return Ok(());

@@ -26,7 +26,7 @@ impl Default for SoldOutCache {
 
 impl SoldOutCache {
     /// Whether fewer than `quantity` units are known to be left. Units may come back through another engine, so now and
-    /// then one caller is told "no" and has to count again, while the others go on with what is known.
+    /// then one caller gets `false` and has to count again, while the others go on with what is known.
     pub(in crate::engine) fn is_sold_out(&self, quantity: u32, now_ms: UnixMs) -> bool {
         if self.left_at_most.load(Ordering::SeqCst) >= i64::from(quantity) {
             return false;

@@ -5,11 +5,12 @@
 
 use std::sync::Arc;
 
-use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Duration, timeout};
 
 use super::Lifecycle;
+use super::job::LifecycleJob;
 use crate::command::{Principal, TakeStep};
 use crate::engine::trouble::ledger_trouble;
 use crate::ledger::idempotency::{Operation, Scope};
@@ -35,14 +36,6 @@ pub struct ReportResult {
     pub waited: Option<Note>,
     /// `true` if this call stored the report.
     pub is_new: bool,
-}
-
-/// A change on its way to the ledger.
-pub(in crate::engine) struct LifecycleJob {
-    change: Change,
-    /// Given back when the change is answered.
-    _permit: OwnedSemaphorePermit,
-    answer: oneshot::Sender<Result<ChangeOutcome, ledger::Error>>,
 }
 
 impl Lifecycle {
@@ -97,7 +90,7 @@ impl Lifecycle {
     async fn change(&self, change: Change) -> Result<ChangeOutcome, Refusal> {
         let permit = self.permits.clone().try_acquire_owned().map_err(|_| Code::Overloaded)?;
         let (answer, answered) = oneshot::channel();
-        let job = LifecycleJob { change, _permit: permit, answer };
+        let job = LifecycleJob { change, permit, answer };
         // The queue has room for every permit: this fails only when the engine has stopped.
         self.queue.try_send(job).map_err(|_| Code::LedgerUnavailable)?;
         let patience = Duration::from_millis(limits::ANSWER_MS_MAX);
@@ -152,13 +145,6 @@ async fn apply_changes(lifecycle: Arc<Lifecycle>, jobs: Vec<LifecycleJob>) {
     }
     let answer_waiting = move || waiting.into_iter().for_each(|(job, changed)| job.answer(changed));
     lifecycle.returns.give_back(returned, answer_waiting).await;
-}
-
-impl LifecycleJob {
-    fn answer(self, changed: Result<ChangeOutcome, ledger::Error>) {
-        // The client may have hung up; its change is made all the same.
-        drop(self.answer.send(changed));
-    }
 }
 
 impl Lifecycle {

@@ -7,6 +7,8 @@
 mod changes;
 mod commit;
 mod expiry;
+mod expiry_watch;
+mod job;
 mod returns;
 
 pub(super) use changes::run;
@@ -18,8 +20,8 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, mpsc};
 
-use self::changes::LifecycleJob;
-use self::expiry::ExpiryWatch;
+use self::expiry_watch::ExpiryWatch;
+use self::job::LifecycleJob;
 use self::returns::Returns;
 use super::core::Core;
 use crate::limits;

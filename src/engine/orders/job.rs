@@ -119,7 +119,7 @@ impl Job {
             == (self.at.epoch, self.reservation.created_at, self.reservation.fingerprint)
     }
 
-    /// What the gate is told of the reservation.
+    /// What the gate does with the reservation.
     pub(super) fn settlement(&self, outcome: &RecordOutcome) -> Settlement {
         let order_no = self.reservation.order_no;
         match outcome {

@@ -68,7 +68,7 @@ impl Orders {
                         log.hit = true;
                         return repeat(&active, &order, known.fingerprint, known.created_at);
                     }
-                    // The gate believed in units that the ledger does not have; the writer has told it.
+                    // The gate believed in units that the ledger does not have; the writer has corrected it.
                     RecordOutcome::Denied(AppendDenial::SoldOut) if gated => {}
                     RecordOutcome::Denied(AppendDenial::SoldOut) => self.gather(&active, &reservation, turn).await?,
                     RecordOutcome::Denied(AppendDenial::Closed) => return Err(Code::SaleEnded.into()),

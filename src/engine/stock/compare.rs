@@ -49,7 +49,7 @@ impl Stock {
             && let Ok(_lock) = active.runtime.admin_lock.try_lock()
             && let Some(newest) = self.core.catalog.by_no(active.sale.no)
         {
-            // Two engines switched it at once, or one died before it had told every gate.
+            // Two engines switched it at once, or one died before it had switched every gate.
             tracing::info!(sale = %active.sale.id, "the gate is switched as the ledger says");
             self.switch_gates(&newest, newest.sale.switch).await;
         }

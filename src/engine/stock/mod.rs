@@ -30,7 +30,7 @@ impl Stock {
         Stock { core }
     }
 
-    /// Switches every gate shard. One that cannot be told is bypassed until it is loaded anew, switch included.
+    /// Switches every gate shard. One that does not answer is bypassed until it is loaded anew, switch included.
     pub(super) async fn switch_gates(&self, active: &ActiveSale, switch: Switch) {
         let gate = &self.core.gate;
         let switches = active.shards().map(|at| async move { (at.shard, gate.switch(at, switch).await) });
