@@ -15,37 +15,37 @@ use crate::metrics::{Counter, Histogram};
 use crate::order::{Code, Note, Step};
 
 /// Renders the counters of one engine.
-pub(super) struct Scrape {
+pub(super) struct MetricsRegistry {
     registry: Registry,
 }
 
-impl Scrape {
+impl MetricsRegistry {
     pub(super) fn new(engine: Arc<Engine>) -> Self {
         let mut registry = Registry::with_prefix("rushgate");
-        registry.register_collector(Box::new(Counted(engine)));
-        Scrape { registry }
+        registry.register_collector(Box::new(EngineCollector(engine)));
+        MetricsRegistry { registry }
     }
 
     pub(super) fn text(&self) -> String {
         let mut page = String::new();
-        // Writing to a string cannot fail; a counter that could not be encoded is left out.
+        // Writing to a string cannot fail; a counter that cannot be encoded is left out.
         text::encode(&mut page, &self.registry).unwrap_or_default();
         page
     }
 }
 
-/// Reads every counter of an engine when it is asked.
-struct Counted(Arc<Engine>);
+/// Reads every counter of an engine at each scrape.
+struct EngineCollector(Arc<Engine>);
 
-impl fmt::Debug for Counted {
+impl fmt::Debug for EngineCollector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Counted")
+        f.write_str("EngineCollector")
     }
 }
 
-impl Collector for Counted {
+impl Collector for EngineCollector {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let mut page = Page(encoder);
+        let mut page = MetricsPage(encoder);
         let metrics = self.0.metrics();
         page.outcomes(metrics)?;
         page.histogram("place_seconds", "Time from a parsed order to its answer", &metrics.place_seconds)?;
@@ -54,41 +54,33 @@ impl Collector for Counted {
         page.counter("ledger_append_failures", "Ledger transactions that failed", &metrics.append_failures)?;
         page.counter(
             "rolled_forward_orders",
-            "Reservations handed in again past their lease",
+            "Reservations past their lease that the sweeper completed",
             &metrics.rolled_forward,
         )?;
         page.counter("transfers", "Moves of units between shards", &metrics.transfers)?;
-        page.counter(
-            "unsettled_moves",
-            "Moves of units whose outcome was not known at once",
-            &metrics.unsettled_moves,
-        )?;
-        page.counter(
-            "ungated_orders",
-            "Orders that went to the ledger past a gate that was out",
-            &metrics.bypassed_orders,
-        )?;
-        page.counter("reconciled_shards", "Shards loaded anew: gate and ledger did not fit", &metrics.reconciled)?;
-        page.counter("settles_lost", "Batches whose outcome the gate could not be told", &metrics.settles_lost)?;
+        page.counter("unsettled_moves", "Moves of units whose outcome was unknown at first", &metrics.unsettled_moves)?;
+        page.counter("ungated_orders", "Orders that bypassed their gate", &metrics.bypassed_orders)?;
+        page.counter("reconciled_shards", "Shards reloaded because gate and ledger disagreed", &metrics.reconciled)?;
+        page.counter("settles_lost", "Batches that could not be settled in the gate", &metrics.settles_lost)?;
         let steps = Step::ALL.iter().filter_map(|step| Some((step.as_str(), metrics.steps(*step)?)));
-        page.family("steps", "Steps that orders were asked to take, or took when time ran out", "step", steps)?;
+        page.family("steps", "Steps that orders took, on request or at a deadline", "step", steps)?;
         let reports = Note::ALL.iter().filter_map(|note| Some((note.as_str(), metrics.reports(*note)?)));
-        page.family("payment_reports", "Reports of payment providers by what became of them", "note", reports)?;
-        page.counter("returns_lost", "Times that the gate could not be given units back", &metrics.returns_lost)?;
+        page.family("payment_reports", "Reports of payment providers by their note", "note", reports)?;
+        page.counter("returns_lost", "Times that units could not be returned to the gate", &metrics.returns_lost)?;
         page.counter("handler_panics", "Handlers that panicked", &metrics.panics)?;
         page.bugs()?;
         let (in_flight, waiting) = self.0.depths();
         page.gauge("orders_in_flight", "Orders between reservation and answer", in_flight)?;
         page.gauge("requests_waiting", "Requests that wait for an order in flight", waiting)?;
-        page.gauge("gate_shards_out", "Shards whose gate is left aside", self.0.shards_bypassed())?;
-        page.gauge("gate_servers_down", "Servers of the gate that cannot be used", self.0.gate_servers_down())?;
-        page.gauge("ledger_well", "1 if the last ledger transaction went well", usize::from(self.0.is_well()))
+        page.gauge("gate_shards_out", "Shards that bypass their gate", self.0.shards_bypassed())?;
+        page.gauge("gate_servers_down", "Gate servers that are not usable", self.0.gate_servers_down())?;
+        page.gauge("ledger_well", "1 if the last ledger transaction succeeded", usize::from(self.0.is_well()))
     }
 }
 
-struct Page<'a>(DescriptorEncoder<'a>);
+struct MetricsPage<'a>(DescriptorEncoder<'a>);
 
-impl Page<'_> {
+impl MetricsPage<'_> {
     fn outcomes(&mut self, metrics: &crate::metrics::Metrics) -> fmt::Result {
         let answers = [("created", &metrics.created), ("replayed", &metrics.replayed)].into_iter();
         let refused = Code::ALL.iter().filter_map(|code| Some((code.as_str(), metrics.refused(*code)?)));
@@ -113,7 +105,7 @@ impl Page<'_> {
         let seen = ConstCounter::new(crate::bug::seen());
         seen.encode(self.0.encode_descriptor(
             "bugs",
-            "States that cannot be, met by this process",
+            "Impossible states that this process met",
             None,
             MetricType::Counter,
         )?)

@@ -15,7 +15,7 @@ pub(super) fn user(headers: &HeaderMap) -> Result<Option<UserId>, Refusal> {
     UserId::parse(text).map(Some).map_err(|_| refusal())
 }
 
-/// The user whom a proxy names, if it is one of ours.
+/// The user that a proxy names, if the proxy is trusted.
 pub(super) fn proven(headers: &HeaderMap, is_trusted: bool) -> Result<UserId, Refusal> {
     if !is_trusted {
         return Err(Refusal::because(Code::Unauthenticated, "this server is asked through its gateway only"));

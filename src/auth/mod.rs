@@ -36,13 +36,12 @@ pub enum Mode {
     Gateway,
 }
 
-/// Somebody who asks.
+/// Who sends a request, as far as its head tells.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Caller {
     /// A user, by a signature or by a trusted proxy.
     Proven(UserId),
-    /// A user, or nobody yet, as the request's head says without proof. What is wrong with it is said when the body, whose
-    /// faults come first, has been read.
+    /// A user whom the head names without proof, or no user yet. A fault of the head is answered after those of the body.
     Claimed(Result<Option<UserId>, Refusal>),
 }
 
