@@ -13,7 +13,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::admin::Admin;
+use crate::admin::AdminHandler;
 use crate::clock::Clock;
 use crate::config::{self, AuthMode, Config};
 use crate::engine::{self, Engine};
@@ -117,7 +117,7 @@ async fn run(config: Config, demo: bool) -> anyhow::Result<()> {
     if token.is_none() && config.admin.token.is_some() {
         tracing::info!("admin.token is set but not required: the admin listener is on loopback");
     }
-    let admin = Arc::new(Admin::new(engine.clone(), token.map(config::Secret::expose), config.shards)?);
+    let admin = Arc::new(AdminHandler::new(engine.clone(), token.map(config::Secret::expose), config.shards)?);
     let public = listen(config.listen, "listen")?;
     let private = listen(config.admin_listen, "admin-listen")?;
     if demo {

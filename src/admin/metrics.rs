@@ -15,15 +15,15 @@ use crate::metrics::{Counter, Histogram};
 use crate::order::{Code, Note, Step};
 
 /// Renders the counters of one engine.
-pub(super) struct Scrape {
+pub(super) struct MetricsRegistry {
     registry: Registry,
 }
 
-impl Scrape {
+impl MetricsRegistry {
     pub(super) fn new(engine: Arc<Engine>) -> Self {
         let mut registry = Registry::with_prefix("rushgate");
-        registry.register_collector(Box::new(Counted(engine)));
-        Scrape { registry }
+        registry.register_collector(Box::new(EngineCollector(engine)));
+        MetricsRegistry { registry }
     }
 
     pub(super) fn text(&self) -> String {
@@ -35,15 +35,15 @@ impl Scrape {
 }
 
 /// Reads every counter of an engine when it is asked.
-struct Counted(Arc<Engine>);
+struct EngineCollector(Arc<Engine>);
 
-impl fmt::Debug for Counted {
+impl fmt::Debug for EngineCollector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Counted")
+        f.write_str("EngineCollector")
     }
 }
 
-impl Collector for Counted {
+impl Collector for EngineCollector {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let mut page = Page(encoder);
         let metrics = self.0.metrics();

@@ -16,7 +16,7 @@ use serde_json::json;
 
 use crate::command::{IdempotencyPolicy, RequestId};
 use crate::engine::Engine;
-use crate::http::{Answer, Found, Handle, Query, Route, Router, plain_path};
+use crate::http::{Answer, Handle, Route, RouteMatch, Router, UrlQuery, plain_path};
 use crate::intake::{RefusalLog, refuse};
 use crate::ledger::Check;
 use crate::order::{Code, Key, OrderNo, Refusal, Step, Switch, UserId};
@@ -24,7 +24,7 @@ use crate::reply;
 
 /// A call of the admin listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Call {
+enum AdminCall {
     Dashboard,
     CreateSale,
     Sales,
@@ -42,52 +42,57 @@ enum Call {
     Problem,
 }
 
-const CALLS: &[Route<Call>] = &[
-    Route::new(Method::GET, "/", Call::Dashboard, IdempotencyPolicy::Read),
-    Route::new(Method::POST, "/admin/v1/sales", Call::CreateSale, IdempotencyPolicy::BusinessId("sale_id")),
-    Route::new(Method::GET, "/admin/v1/sales", Call::Sales, IdempotencyPolicy::Read),
-    Route::new(Method::GET, "/admin/v1/sales/{sale_id}", Call::Sale, IdempotencyPolicy::Read),
+const CALLS: &[Route<AdminCall>] = &[
+    Route::new(Method::GET, "/", AdminCall::Dashboard, IdempotencyPolicy::Read),
+    Route::new(Method::POST, "/admin/v1/sales", AdminCall::CreateSale, IdempotencyPolicy::BusinessId("sale_id")),
+    Route::new(Method::GET, "/admin/v1/sales", AdminCall::Sales, IdempotencyPolicy::Read),
+    Route::new(Method::GET, "/admin/v1/sales/{sale_id}", AdminCall::Sale, IdempotencyPolicy::Read),
     Route::new(
         Method::POST,
         "/admin/v1/sales/{sale_id}/restock",
-        Call::Restock,
+        AdminCall::Restock,
         IdempotencyPolicy::BusinessId("change_id"),
     ),
     Route::new(
         Method::POST,
         "/admin/v1/sales/{sale_id}/pause",
-        Call::Switch(Switch::Paused),
+        AdminCall::Switch(Switch::Paused),
         IdempotencyPolicy::Declarative,
     ),
     Route::new(
         Method::POST,
         "/admin/v1/sales/{sale_id}/resume",
-        Call::Switch(Switch::Running),
+        AdminCall::Switch(Switch::Running),
         IdempotencyPolicy::Declarative,
     ),
     Route::new(
         Method::POST,
         "/admin/v1/sales/{sale_id}/end",
-        Call::Switch(Switch::Ended),
+        AdminCall::Switch(Switch::Ended),
         IdempotencyPolicy::Declarative,
     ),
-    Route::new(Method::GET, "/admin/v1/orders/{order_no}", Call::Order, IdempotencyPolicy::Read),
-    Route::new(Method::GET, "/admin/v1/orders", Call::FindOrder, IdempotencyPolicy::Read),
-    Route::new(Method::GET, "/admin/v1/orders/{order_no}/history", Call::History, IdempotencyPolicy::Read),
-    Route::new(Method::POST, "/admin/v1/orders/{order_no}/ship", Call::Take(Step::Ship), IdempotencyPolicy::Key),
-    Route::new(Method::POST, "/admin/v1/orders/{order_no}/refund", Call::Take(Step::Refund), IdempotencyPolicy::Key),
-    Route::new(Method::GET, "/admin/v1/verify", Call::Verify, IdempotencyPolicy::Read),
-    Route::new(Method::GET, "/healthz", Call::Live, IdempotencyPolicy::Read),
-    Route::new(Method::GET, "/readyz", Call::Ready, IdempotencyPolicy::Read),
-    Route::new(Method::GET, "/metrics", Call::Metrics, IdempotencyPolicy::Read),
-    Route::new(Method::GET, "/problems/{code}", Call::Problem, IdempotencyPolicy::Read),
+    Route::new(Method::GET, "/admin/v1/orders/{order_no}", AdminCall::Order, IdempotencyPolicy::Read),
+    Route::new(Method::GET, "/admin/v1/orders", AdminCall::FindOrder, IdempotencyPolicy::Read),
+    Route::new(Method::GET, "/admin/v1/orders/{order_no}/history", AdminCall::History, IdempotencyPolicy::Read),
+    Route::new(Method::POST, "/admin/v1/orders/{order_no}/ship", AdminCall::Take(Step::Ship), IdempotencyPolicy::Key),
+    Route::new(
+        Method::POST,
+        "/admin/v1/orders/{order_no}/refund",
+        AdminCall::Take(Step::Refund),
+        IdempotencyPolicy::Key,
+    ),
+    Route::new(Method::GET, "/admin/v1/verify", AdminCall::Verify, IdempotencyPolicy::Read),
+    Route::new(Method::GET, "/healthz", AdminCall::Live, IdempotencyPolicy::Read),
+    Route::new(Method::GET, "/readyz", AdminCall::Ready, IdempotencyPolicy::Read),
+    Route::new(Method::GET, "/metrics", AdminCall::Metrics, IdempotencyPolicy::Read),
+    Route::new(Method::GET, "/problems/{code}", AdminCall::Problem, IdempotencyPolicy::Read),
 ];
 
 /// Serves the admin listener.
-pub struct Admin {
+pub struct AdminHandler {
     engine: Arc<Engine>,
-    router: Router<Call>,
-    metrics: metrics::Scrape,
+    router: Router<AdminCall>,
+    metrics: metrics::MetricsRegistry,
     /// Hash of the bearer token, if one is required: hashes compare in constant time.
     token: Option<blake3::Hash>,
     /// Shards of sales that name none.
@@ -95,12 +100,12 @@ pub struct Admin {
     draining: AtomicBool,
 }
 
-impl Admin {
+impl AdminHandler {
     /// An admin listener that requires `token`, if there is one. Fails only if the table of calls is wrong.
     pub fn new(engine: Arc<Engine>, token: Option<&str>, shards: u16) -> Result<Self, matchit::InsertError> {
-        Ok(Admin {
+        Ok(AdminHandler {
             router: Router::new(CALLS)?,
-            metrics: metrics::Scrape::new(engine.clone()),
+            metrics: metrics::MetricsRegistry::new(engine.clone()),
             engine,
             token: token.map(|token| blake3::hash(token.as_bytes())),
             shards,
@@ -116,46 +121,46 @@ impl Admin {
     async fn call(
         &self,
         request_id: RequestId,
-        call: Call,
+        call: AdminCall,
         variable: &str,
         request: Request<Incoming>,
     ) -> Result<Answer, Refusal> {
         same_origin(request.headers())?;
-        if self.token.is_none() && !matches!(call, Call::Live | Call::Ready) {
+        if self.token.is_none() && !matches!(call, AdminCall::Live | AdminCall::Ready) {
             own_name(request.headers())?;
         }
         // Probes carry no credentials and show one word only. The pages hold no data: a browser that opens the dashboard
         // cannot send the token, which the page then asks for.
-        if !matches!(call, Call::Live | Call::Ready | Call::Problem | Call::Dashboard) {
+        if !matches!(call, AdminCall::Live | AdminCall::Ready | AdminCall::Problem | AdminCall::Dashboard) {
             self.authorize(request.headers())?;
         }
         match call {
-            Call::Dashboard => Ok(reply::dashboard(include_str!("dashboard.html"))),
-            Call::CreateSale => sales::create(&self.engine, self.shards, request).await,
-            Call::Sales => Ok(reply::ok_json(reply::sales(&self.engine.sales().await?))),
-            Call::Sale => Ok(reply::ok_json(reply::sale(&self.engine.sale(variable).await?))),
-            Call::Restock => sales::restock(&self.engine, variable, request).await,
-            Call::Switch(switch) => sales::switch(&self.engine, variable, switch, request).await,
-            Call::Order => {
+            AdminCall::Dashboard => Ok(reply::dashboard(include_str!("dashboard.html"))),
+            AdminCall::CreateSale => sales::create(&self.engine, self.shards, request).await,
+            AdminCall::Sales => Ok(reply::ok_json(reply::sales(&self.engine.sales().await?))),
+            AdminCall::Sale => Ok(reply::ok_json(reply::sale(&self.engine.sale(variable).await?))),
+            AdminCall::Restock => sales::restock(&self.engine, variable, request).await,
+            AdminCall::Switch(switch) => sales::switch(&self.engine, variable, switch, request).await,
+            AdminCall::Order => {
                 let order_no = OrderNo::parse(variable).ok_or(Code::OrderNotFound)?;
                 Ok(reply::ok_json(reply::order(&self.engine.order(None, order_no).await?)))
             }
-            Call::History => {
+            AdminCall::History => {
                 let order_no = OrderNo::parse(variable).ok_or(Code::OrderNotFound)?;
                 Ok(reply::ok_json(reply::history(&self.engine.history(order_no).await?)))
             }
-            Call::Take(step) => steps::take(&self.engine, request_id, step, variable, request).await,
-            Call::FindOrder => self.find_order(request.uri().query()).await,
-            Call::Verify => {
-                let query = Query::parse(request.uri().query());
+            AdminCall::Take(step) => steps::take(&self.engine, request_id, step, variable, request).await,
+            AdminCall::FindOrder => self.find_order(request.uri().query()).await,
+            AdminCall::Verify => {
+                let query = UrlQuery::parse(request.uri().query());
                 // An empty sale_id is a mistake, and does not ask for every sale.
                 let sale_id = query.get("sale_id")?.map(|_| query.need("sale_id")).transpose()?;
                 Ok(reply::ok_json(report(&self.engine.verify(sale_id).await?)))
             }
-            Call::Live => Ok(reply::probe(true, "live\n")),
-            Call::Ready => Ok(self.ready().await),
-            Call::Problem => reply::problem_page(variable).ok_or(Code::NotFound.into()),
-            Call::Metrics => Ok(reply::ok_document(
+            AdminCall::Live => Ok(reply::probe(true, "live\n")),
+            AdminCall::Ready => Ok(self.ready().await),
+            AdminCall::Problem => reply::problem_page(variable).ok_or(Code::NotFound.into()),
+            AdminCall::Metrics => Ok(reply::ok_document(
                 "application/openmetrics-text; version=1.0.0; charset=utf-8",
                 self.metrics.text(),
             )),
@@ -182,7 +187,7 @@ impl Admin {
     }
 
     async fn find_order(&self, query: Option<&str>) -> Result<Answer, Refusal> {
-        let query = Query::parse(query);
+        let query = UrlQuery::parse(query);
         let (sale_id, user) = (query.need("sale_id")?, query.need("user_id")?);
         let user = UserId::parse(user)
             .map_err(|_| Refusal::because(Code::MalformedRequest, "user_id must be an integer from 1 to 2^63 - 1"))?;
@@ -232,18 +237,20 @@ fn report(checks: &[Check]) -> Vec<u8> {
     json!({ "ok": ok, "checks": checks }).to_string().into_bytes()
 }
 
-impl Handle for Admin {
+impl Handle for AdminHandler {
     async fn handle(&self, _: SocketAddr, request: Request<Incoming>) -> Answer {
         let request_id = RequestId::next();
         let path = plain_path(request.uri().path());
         let refuse = |refusal: &Refusal| refuse(&self.engine, refusal, RefusalLog::Line(request_id, &path));
         let answered = match self.router.find(request.method(), &path) {
-            Found::Call(call, variable) => self.call(request_id, call, variable.unwrap_or_default(), request).await,
-            Found::OtherMethods(allow) => {
+            RouteMatch::Call(call, variable) => {
+                self.call(request_id, call, variable.unwrap_or_default(), request).await
+            }
+            RouteMatch::OtherMethods(allow) => {
                 refuse(&Code::MethodNotAllowed.into());
                 return reply::method_not_allowed(&allow);
             }
-            Found::Nothing => Err(Code::NotFound.into()),
+            RouteMatch::Nothing => Err(Code::NotFound.into()),
         };
         answered.unwrap_or_else(|refusal| {
             refuse(&refusal);
@@ -287,7 +294,7 @@ mod tests {
     fn every_policy_fits_its_method() {
         for route in CALLS {
             assert!(route.is_sound(), "{} {}: {:?}", route.method, route.path, route.policy);
-            let is_step = matches!(route.call, Call::Take(_));
+            let is_step = matches!(route.call, AdminCall::Take(_));
             assert_eq!(
                 is_step,
                 route.policy == IdempotencyPolicy::Key,

@@ -14,7 +14,7 @@ use crate::reply;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Nothing {}
+struct EmptyBody {}
 
 /// `POST /admin/v1/sales`: 201 if the sale is new, 200 if the same sale exists.
 pub(super) async fn create(
@@ -50,6 +50,6 @@ pub(super) async fn switch(
 ) -> Result<Answer, Refusal> {
     let (head, body) = request.into_parts();
     let body = read_json(&head.headers, body, MediaType::JsonOrEmpty).await?;
-    let Nothing {} = parse(&body)?;
+    let EmptyBody {} = parse(&body)?;
     Ok(reply::ok_json(reply::sale(&engine.switch_sale(sale_id, switch).await?)))
 }

@@ -16,7 +16,7 @@ pub struct RawOrder<'a> {
     pub quantity: u64,
     /// The key that was sent; an invalid one matters only where the sale needs a key.
     pub key: Result<Option<Key>, InvalidKey>,
-    /// The purchase token that was sent; an empty text stands for one that cannot be read.
+    /// The purchase token that was sent; an empty text stands for a token that cannot be read.
     pub token: Option<&'a str>,
 }
 

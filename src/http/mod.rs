@@ -10,8 +10,8 @@ mod router;
 
 pub use body::{MediaType, discard, read_body, read_json};
 pub use header::{Repeated, single};
-pub use query::Query;
-pub use router::{Found, Route, Router, plain_path};
+pub use query::UrlQuery;
+pub use router::{Route, RouteMatch, Router, plain_path};
 
 use std::convert::Infallible;
 use std::future::Future;

@@ -5,14 +5,14 @@ use std::borrow::Cow;
 use crate::order::{Code, Refusal};
 
 /// The values of a query by name.
-pub struct Query<'a> {
+pub struct UrlQuery<'a> {
     pairs: Vec<(Cow<'a, str>, Cow<'a, str>)>,
 }
 
-impl<'a> Query<'a> {
+impl<'a> UrlQuery<'a> {
     /// Splits and decodes the part of the address behind the question mark.
     pub fn parse(text: Option<&'a str>) -> Self {
-        Query { pairs: form_urlencoded::parse(text.unwrap_or_default().as_bytes()).collect() }
+        UrlQuery { pairs: form_urlencoded::parse(text.unwrap_or_default().as_bytes()).collect() }
     }
 
     /// The value of `name`; a name that is sent twice is refused.

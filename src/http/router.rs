@@ -24,7 +24,7 @@ pub struct Router<C> {
 
 /// What stands at a path.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Found<'p, C> {
+pub enum RouteMatch<'p, C> {
     /// A call, with the variable part of its path.
     Call(C, Option<&'p str>),
     /// A path that takes other methods only: these, as the `Allow` header lists them.
@@ -62,12 +62,12 @@ impl<C: Copy> Router<C> {
     }
 
     /// Finds a call. `HEAD` is answered as `GET`, and the connection leaves the body out.
-    pub fn find<'p>(&self, method: &Method, path: &'p str) -> Found<'p, C> {
-        let Ok(found) = self.paths.at(path) else { return Found::Nothing };
+    pub fn find<'p>(&self, method: &Method, path: &'p str) -> RouteMatch<'p, C> {
+        let Ok(found) = self.paths.at(path) else { return RouteMatch::Nothing };
         let wanted = if method == Method::HEAD { &Method::GET } else { method };
         match found.value.iter().find(|(method, _)| method == wanted) {
-            Some((_, call)) => Found::Call(*call, found.params.iter().next().map(|(_, value)| value)),
-            None => Found::OtherMethods(allow(found.value.iter().map(|(method, _)| method))),
+            Some((_, call)) => RouteMatch::Call(*call, found.params.iter().next().map(|(_, value)| value)),
+            None => RouteMatch::OtherMethods(allow(found.value.iter().map(|(method, _)| method))),
         }
     }
 }
@@ -138,14 +138,14 @@ mod tests {
             Route::new(Method::GET, "/orders/{no}", 3, IdempotencyPolicy::Read),
         ];
         let router = Router::new(&table).unwrap();
-        assert_eq!(router.find(&Method::GET, "/orders"), Found::Call(1, None));
-        assert_eq!(router.find(&Method::HEAD, "/orders"), Found::Call(1, None));
-        assert_eq!(router.find(&Method::POST, "/orders"), Found::Call(2, None));
-        assert_eq!(router.find(&Method::GET, "/orders/7"), Found::Call(3, Some("7")));
-        assert_eq!(router.find(&Method::PUT, "/orders"), Found::OtherMethods("GET, HEAD, POST".to_owned()));
-        assert_eq!(router.find(&Method::PUT, "/orders/7"), Found::OtherMethods("GET, HEAD".to_owned()));
+        assert_eq!(router.find(&Method::GET, "/orders"), RouteMatch::Call(1, None));
+        assert_eq!(router.find(&Method::HEAD, "/orders"), RouteMatch::Call(1, None));
+        assert_eq!(router.find(&Method::POST, "/orders"), RouteMatch::Call(2, None));
+        assert_eq!(router.find(&Method::GET, "/orders/7"), RouteMatch::Call(3, Some("7")));
+        assert_eq!(router.find(&Method::PUT, "/orders"), RouteMatch::OtherMethods("GET, HEAD, POST".to_owned()));
+        assert_eq!(router.find(&Method::PUT, "/orders/7"), RouteMatch::OtherMethods("GET, HEAD".to_owned()));
         for path in ["/", "/orders/", "/orders/7/8", "/ORDERS", ""] {
-            assert_eq!(router.find(&Method::GET, path), Found::Nothing, "{path}");
+            assert_eq!(router.find(&Method::GET, path), RouteMatch::Nothing, "{path}");
         }
     }
 }

@@ -5,7 +5,7 @@ use crate::limits;
 use crate::order::{Code, OrderNo, OrderView, Refusal, UserId};
 
 /// A page of orders, newest first.
-pub(super) struct Page {
+pub(super) struct OrderPage {
     pub(super) orders: Vec<OrderView>,
     /// The cursor of the next page, if there is one.
     pub(super) next: Option<OrderNo>,
@@ -18,7 +18,7 @@ pub(super) async fn page(
     sale_id: &str,
     cursor: Option<&str>,
     limit: u32,
-) -> Result<Page, Refusal> {
+) -> Result<OrderPage, Refusal> {
     if !(1..=limits::PAGE_ORDERS_MAX).contains(&limit) {
         return Err(not_a_limit());
     }
@@ -32,10 +32,10 @@ pub(super) async fn page(
     let has_next = orders.len() > size;
     orders.truncate(size);
     let next = orders.last().filter(|_| has_next).map(|view| view.order.order_no);
-    Ok(Page { orders, next })
+    Ok(OrderPage { orders, next })
 }
 
-/// The refusal of a `limit` that is not a number, or not one that a page may have.
+/// The refusal of a `limit` that is no number, or out of bounds.
 pub(super) fn not_a_limit() -> Refusal {
     let detail = format!("limit must be an integer from 1 to {}", limits::PAGE_ORDERS_MAX);
     Refusal::because(Code::MalformedRequest, detail)
@@ -44,7 +44,7 @@ pub(super) fn not_a_limit() -> Refusal {
 /// The position of the order that a page ended with. The cursor is the number of that order: it does not show how many orders
 /// there are, and works for its owner only.
 async fn seq_of(engine: &Engine, user: UserId, sale_id: &str, cursor: &str) -> Result<i64, Refusal> {
-    let refusal = || Refusal::because(Code::MalformedRequest, "cursor is not one that this listing gave");
+    let refusal = || Refusal::because(Code::MalformedRequest, "cursor does not come from this listing");
     let order_no = OrderNo::parse(cursor).ok_or_else(refusal)?;
     let found = engine.order(Some(user), order_no).await;
     let last = found.map_err(|other| if other.code == Code::OrderNotFound { refusal() } else { other })?;

@@ -44,12 +44,12 @@ pub fn reject(provider: Provider, why: &Refusal) -> Answer {
 /// The failure that WeChat Pay reads.
 fn failure(why: &Refusal) -> Vec<u8> {
     #[derive(Serialize)]
-    struct Failure<'a> {
+    struct WechatpayFailure<'a> {
         code: &'static str,
         message: &'a str,
     }
     let message = why.detail.as_deref().unwrap_or(why.code.title());
-    serde_json::to_vec(&Failure { code: "FAIL", message }).unwrap_or_default()
+    serde_json::to_vec(&WechatpayFailure { code: "FAIL", message }).unwrap_or_default()
 }
 
 #[cfg(test)]

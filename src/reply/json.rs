@@ -15,7 +15,7 @@ use crate::order::{
 pub fn created(receipt: &Receipt) -> Option<Vec<u8>> {
     let sku = receipt.sku()?;
     let mut body = Vec::with_capacity(384);
-    let what = What {
+    let what = OrderMembers {
         order_no: receipt.order_no,
         sale_id: receipt.sale.id.as_str(),
         sku_id: sku.id.as_str(),
@@ -66,7 +66,7 @@ fn write_order(view: &OrderView, body: &mut Vec<u8>) {
 /// An order without the brace at its end.
 pub(super) fn write_members(view: &OrderView, body: &mut Vec<u8>) {
     let order = &view.order;
-    let what = What {
+    let what = OrderMembers {
         order_no: order.order_no,
         sale_id: view.sale.id.as_str(),
         sku_id: view.sku.id.as_str(),
@@ -86,7 +86,7 @@ pub(super) fn write_members(view: &OrderView, body: &mut Vec<u8>) {
 }
 
 /// The members that every view of an order has.
-struct What<'a> {
+struct OrderMembers<'a> {
     order_no: OrderNo,
     sale_id: &'a str,
     sku_id: &'a str,
@@ -99,7 +99,7 @@ struct What<'a> {
     expires_at: Option<UnixMs>,
 }
 
-impl What<'_> {
+impl OrderMembers<'_> {
     /// Writes the members without the closing brace.
     fn write(&self, body: &mut Vec<u8>) {
         member(body, b"{\"order_no\":");
@@ -163,7 +163,7 @@ pub(super) fn rfc3339(at: UnixMs) -> String {
 /// A problem document.
 pub(super) fn problem(refusal: &Refusal, status: StatusCode) -> Vec<u8> {
     #[derive(Serialize)]
-    struct Problem<'a> {
+    struct ProblemDocument<'a> {
         r#type: String,
         title: &'a str,
         status: u16,
@@ -175,7 +175,7 @@ pub(super) fn problem(refusal: &Refusal, status: StatusCode) -> Vec<u8> {
         order_no: Option<String>,
     }
     let code = refusal.code;
-    document(&Problem {
+    document(&ProblemDocument {
         r#type: format!("/problems/{}", code.as_str()),
         title: code.title(),
         status: status.as_u16(),
@@ -221,11 +221,11 @@ pub fn public_sale(sale: &Sale, state: SaleState, left: &[i64]) -> Vec<u8> {
 /// A purchase token and when it expires.
 pub fn purchase_token(token: &str, expires_at: UnixMs) -> Vec<u8> {
     #[derive(Serialize)]
-    struct Token<'a> {
+    struct TokenDocument<'a> {
         token: &'a str,
         expires_at: String,
     }
-    document(&Token { token, expires_at: rfc3339(expires_at) })
+    document(&TokenDocument { token, expires_at: rfc3339(expires_at) })
 }
 
 /// A sale as operators see it.
@@ -236,10 +236,10 @@ pub fn sale(view: &SaleView) -> Vec<u8> {
 /// All sales as operators see them.
 pub fn sales(views: &[SaleView]) -> Vec<u8> {
     #[derive(Serialize)]
-    struct Sales<'a> {
+    struct SaleList<'a> {
         sales: Vec<AdminSale<'a>>,
     }
-    document(&Sales { sales: views.iter().map(AdminSale::from).collect() })
+    document(&SaleList { sales: views.iter().map(AdminSale::from).collect() })
 }
 
 #[derive(Serialize)]

@@ -1,4 +1,4 @@
-//! `POST /v1/payments/callbacks/{provider}`: reports of payment providers. The signature is the principal: no user is asked for.
+//! `POST /v1/payments/callbacks/{provider}`: reports of payment providers. The signature proves who sends them; they have no user.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -35,7 +35,7 @@ pub(super) async fn callback(
     // A callback without a good signature is charged to its address. If it exceeds the rate, the next one is refused: this
     // one has its refusal already.
     let charge = || guard.charge(peer, &head.headers).unwrap_or_default();
-    // A provider that is not set up looks like one that does not exist.
+    // The answer does not show which providers exist and are not set up.
     let Some(provider) = Provider::parse(provider).filter(|provider| providers.has(*provider)) else {
         charge();
         return Err(Code::NotFound.into());

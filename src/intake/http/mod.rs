@@ -18,7 +18,7 @@ use hyper::body::Incoming;
 use super::guard::PendingPrincipal;
 use super::{Intake, RefusalLog, refuse};
 use crate::command::{IdempotencyPolicy, RequestId};
-use crate::http::{Answer, Found, Handle, Route, Router, discard, plain_path};
+use crate::http::{Answer, Handle, Route, RouteMatch, Router, discard, plain_path};
 use crate::order::{Code, Refusal};
 use crate::payment::Providers;
 use crate::reply;
@@ -28,7 +28,7 @@ const OPENAPI: &str = include_str!("../../../openapi.yaml");
 
 /// A call of the public listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Call {
+enum PublicCall {
     PlaceOrder,
     Orders,
     Order,
@@ -42,37 +42,37 @@ enum Call {
     OpenApi,
 }
 
-const CALLS: &[Route<Call>] = &[
-    Route::new(Method::POST, "/v1/orders", Call::PlaceOrder, IdempotencyPolicy::DerivedId),
-    Route::new(Method::GET, "/v1/orders", Call::Orders, IdempotencyPolicy::Read),
-    Route::new(Method::GET, "/v1/orders/{order_no}", Call::Order, IdempotencyPolicy::Read),
-    Route::new(Method::POST, "/v1/orders/{order_no}/cancel", Call::Cancel, IdempotencyPolicy::Key),
+const CALLS: &[Route<PublicCall>] = &[
+    Route::new(Method::POST, "/v1/orders", PublicCall::PlaceOrder, IdempotencyPolicy::DerivedId),
+    Route::new(Method::GET, "/v1/orders", PublicCall::Orders, IdempotencyPolicy::Read),
+    Route::new(Method::GET, "/v1/orders/{order_no}", PublicCall::Order, IdempotencyPolicy::Read),
+    Route::new(Method::POST, "/v1/orders/{order_no}/cancel", PublicCall::Cancel, IdempotencyPolicy::Key),
     Route::new(
         Method::POST,
         "/v1/payments/callbacks/{provider}",
-        Call::PaymentCallback,
+        PublicCall::PaymentCallback,
         IdempotencyPolicy::BusinessId("event_id"),
     ),
-    Route::new(Method::GET, "/v1/sales/{sale_id}", Call::Sale, IdempotencyPolicy::Read),
+    Route::new(Method::GET, "/v1/sales/{sale_id}", PublicCall::Sale, IdempotencyPolicy::Read),
     // Each call draws another token, and the engine stores none: the call changes nothing.
-    Route::new(Method::POST, "/v1/sales/{sale_id}/tokens", Call::NewToken, IdempotencyPolicy::Declarative),
-    Route::new(Method::GET, "/api/token", Call::Token, IdempotencyPolicy::Read),
-    Route::new(Method::GET, "/v1/capabilities", Call::Capabilities, IdempotencyPolicy::Read),
-    Route::new(Method::GET, "/problems/{code}", Call::Problem, IdempotencyPolicy::Read),
-    Route::new(Method::GET, "/openapi.yaml", Call::OpenApi, IdempotencyPolicy::Read),
+    Route::new(Method::POST, "/v1/sales/{sale_id}/tokens", PublicCall::NewToken, IdempotencyPolicy::Declarative),
+    Route::new(Method::GET, "/api/token", PublicCall::Token, IdempotencyPolicy::Read),
+    Route::new(Method::GET, "/v1/capabilities", PublicCall::Capabilities, IdempotencyPolicy::Read),
+    Route::new(Method::GET, "/problems/{code}", PublicCall::Problem, IdempotencyPolicy::Read),
+    Route::new(Method::GET, "/openapi.yaml", PublicCall::OpenApi, IdempotencyPolicy::Read),
 ];
 
 /// Serves the public listener.
 pub struct HttpIntake {
     intake: Arc<Intake>,
     providers: Providers,
-    router: Router<Call>,
+    router: Router<PublicCall>,
 }
 
 /// A request that found its call, and that its address may send.
 struct RoutedRequest<'i, 'p> {
     request_id: RequestId,
-    call: Call,
+    call: PublicCall,
     /// The variable part of its path, or nothing.
     variable: &'p str,
     /// The address it came from.
@@ -100,23 +100,32 @@ impl HttpIntake {
         let found = self.router.find(request.method(), path);
         let passed = match found {
             // Providers have few addresses and, after a rush, much to report: the call charges what they did not sign.
-            Found::Call(Call::PaymentCallback, _) => guard.check(peer, request.headers()),
-            Found::Call(..) | Found::OtherMethods(_) | Found::Nothing => guard.charge(peer, request.headers()),
+            RouteMatch::Call(PublicCall::PaymentCallback, _) => guard.check(peer, request.headers()),
+            RouteMatch::Call(..) | RouteMatch::OtherMethods(_) | RouteMatch::Nothing => {
+                guard.charge(peer, request.headers())
+            }
         };
         passed.map_err(refused)?;
         let (call, variable) = match found {
-            Found::Call(call, variable) => (call, variable.unwrap_or_default()),
-            Found::OtherMethods(allow) => {
+            RouteMatch::Call(call, variable) => (call, variable.unwrap_or_default()),
+            RouteMatch::OtherMethods(allow) => {
                 refuse(engine, &Code::MethodNotAllowed.into(), RefusalLog::Line(request_id, path));
                 return Err(Box::new(reply::method_not_allowed(&allow)));
             }
-            Found::Nothing => return Err(refused(Code::NotFound.into())),
+            RouteMatch::Nothing => return Err(refused(Code::NotFound.into())),
         };
         let principal = match call {
-            Call::PlaceOrder | Call::Orders | Call::Order | Call::Cancel | Call::NewToken | Call::Token => {
-                Some(guard.principal(peer, request.headers()).map_err(refused)?)
-            }
-            Call::PaymentCallback | Call::Sale | Call::Capabilities | Call::Problem | Call::OpenApi => None,
+            PublicCall::PlaceOrder
+            | PublicCall::Orders
+            | PublicCall::Order
+            | PublicCall::Cancel
+            | PublicCall::NewToken
+            | PublicCall::Token => Some(guard.principal(peer, request.headers()).map_err(refused)?),
+            PublicCall::PaymentCallback
+            | PublicCall::Sale
+            | PublicCall::Capabilities
+            | PublicCall::Problem
+            | PublicCall::OpenApi => None,
         };
         Ok(RoutedRequest { request_id, call, variable, peer, principal })
     }
@@ -126,20 +135,20 @@ impl HttpIntake {
         let RoutedRequest { request_id, call, variable, peer, principal } = routed;
         let principal = || principal.ok_or(Code::Unauthenticated);
         match call {
-            Call::PlaceOrder => place::place(engine, request_id, principal()?, request).await,
-            Call::Orders => queries::orders(engine, principal()?, request).await,
-            Call::Order => queries::order(engine, principal()?, variable).await,
-            Call::Cancel => steps::cancel(engine, request_id, principal()?, variable, request).await,
-            Call::PaymentCallback => {
+            PublicCall::PlaceOrder => place::place(engine, request_id, principal()?, request).await,
+            PublicCall::Orders => queries::orders(engine, principal()?, request).await,
+            PublicCall::Order => queries::order(engine, principal()?, variable).await,
+            PublicCall::Cancel => steps::cancel(engine, request_id, principal()?, variable, request).await,
+            PublicCall::PaymentCallback => {
                 let sender = callbacks::Sender { guard, peer, request_id };
                 callbacks::callback(engine, &self.providers, sender, variable, request).await
             }
-            Call::Sale => queries::sale(engine, variable).await,
-            Call::NewToken => tokens::post(engine, principal()?, variable, request).await,
-            Call::Token => tokens::get(engine, principal()?, &request),
-            Call::Capabilities => Ok(queries::capabilities()),
-            Call::Problem => reply::problem_page(variable).ok_or(Code::NotFound.into()),
-            Call::OpenApi => Ok(reply::ok_document("application/yaml; charset=utf-8", OPENAPI)),
+            PublicCall::Sale => queries::sale(engine, variable).await,
+            PublicCall::NewToken => tokens::post(engine, principal()?, variable, request).await,
+            PublicCall::Token => tokens::get(engine, principal()?, &request),
+            PublicCall::Capabilities => Ok(queries::capabilities()),
+            PublicCall::Problem => reply::problem_page(variable).ok_or(Code::NotFound.into()),
+            PublicCall::OpenApi => Ok(reply::ok_document("application/yaml; charset=utf-8", OPENAPI)),
         }
     }
 

@@ -21,7 +21,7 @@ use crate::reply;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Body<'a> {
+struct PlaceBody<'a> {
     #[serde(borrow)]
     sale_id: Cow<'a, str>,
     #[serde(borrow)]
@@ -41,7 +41,7 @@ pub(super) async fn place(
 ) -> Result<Answer, Refusal> {
     let (head, body) = request.into_parts();
     let body = read_json(&head.headers, body, MediaType::Json).await?;
-    let body: Body<'_> = parse(&body)?;
+    let body: PlaceBody<'_> = parse(&body)?;
     let wait_s = preferred_wait_s(&head.headers);
     let wait = Duration::from_secs(wait_s.unwrap_or(0));
     let context = RequestContext::new(request_id, principal.user(body.user_id)?, wait);
@@ -66,7 +66,7 @@ pub(super) async fn place(
     Ok(answer)
 }
 
-/// The purchase token. One that is no text, or that stands in two lines, is read as an empty one, which is not valid.
+/// The purchase token. A token that is no text, or that stands in two lines, reads as an empty one, which is not valid.
 fn token_of(headers: &HeaderMap) -> Option<&str> {
     match single(headers, "purchase-token") {
         Ok(line) => line.map(|line| line.to_str().unwrap_or_default()),

@@ -5,7 +5,7 @@ use hyper::body::Incoming;
 use serde_json::json;
 
 use crate::engine::Engine;
-use crate::http::{Answer, Query};
+use crate::http::{Answer, UrlQuery};
 use crate::intake::guard::PendingPrincipal;
 use crate::intake::pages::{not_a_limit, page};
 use crate::limits;
@@ -26,7 +26,7 @@ pub(super) async fn orders(
     request: Request<Incoming>,
 ) -> Result<Answer, Refusal> {
     let user = principal.user(None)?;
-    let query = Query::parse(request.uri().query());
+    let query = UrlQuery::parse(request.uri().query());
     let sale_id = query.need("sale_id")?;
     if let Some(key) = query.get("idempotency_key")? {
         let key = Key::parse(key.as_bytes())?;

@@ -17,7 +17,7 @@ use crate::reply;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Body<'a> {
+struct CancelBody<'a> {
     #[serde(default)]
     user_id: Option<u64>,
     #[serde(borrow, default)]
@@ -33,7 +33,7 @@ pub(super) async fn cancel(
 ) -> Result<Answer, Refusal> {
     let (head, body) = request.into_parts();
     let body = read_json(&head.headers, body, MediaType::JsonOrEmpty).await?;
-    let body: Body<'_> = parse(&body)?;
+    let body: CancelBody<'_> = parse(&body)?;
     let buyer = Principal::Buyer(principal.user(body.user_id)?);
     let key = key_of(&head.headers, body.idempotency_key.as_deref());
     let raw = RawStep { order_no, step: Step::Cancel, restock: false, key };

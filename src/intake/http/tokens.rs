@@ -6,14 +6,14 @@ use serde::Deserialize;
 
 use crate::command::parse;
 use crate::engine::Engine;
-use crate::http::{Answer, MediaType, Query, read_json};
+use crate::http::{Answer, MediaType, UrlQuery, read_json};
 use crate::intake::guard::PendingPrincipal;
 use crate::order::{Refusal, UserId};
 use crate::reply;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Body {
+struct TokenBody {
     #[serde(default)]
     user_id: Option<u64>,
 }
@@ -26,7 +26,7 @@ pub(super) async fn post(
 ) -> Result<Answer, Refusal> {
     let (head, body) = request.into_parts();
     let body = read_json(&head.headers, body, MediaType::JsonOrEmpty).await?;
-    let body: Body = parse(&body)?;
+    let body: TokenBody = parse(&body)?;
     token(engine, principal.user(body.user_id)?, sale_id)
 }
 
@@ -36,7 +36,7 @@ pub(super) fn get(
     request: &Request<Incoming>,
 ) -> Result<Answer, Refusal> {
     let user = principal.user(None)?;
-    token(engine, user, Query::parse(request.uri().query()).need("sale_id")?)
+    token(engine, user, UrlQuery::parse(request.uri().query()).need("sale_id")?)
 }
 
 fn token(engine: &Engine, user: UserId, sale_id: &str) -> Result<Answer, Refusal> {
