@@ -102,8 +102,8 @@ fn json(report: &AuditReport) -> Result<String, CommandError> {
 fn shown(report: &AuditReport) -> String {
     let row = |check: &ReportedCheck| vec![check.name.clone(), yes_or_no(check.ok), check.detail.clone()];
     let checks = table(&["check", "ok", "detail"], &report.checks.iter().map(row).collect::<Vec<_>>());
-    let verdict = if report.balances() { "books balance" } else { "books do not balance" };
-    format!("{checks}\n{verdict}")
+    let conclusion = if report.balances() { "books balance" } else { "books do not balance" };
+    format!("{checks}\n{conclusion}")
 }
 
 fn yes_or_no(ok: bool) -> String {
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_line_is_the_verdict() {
+    fn the_last_line_is_the_conclusion() {
         let text = shown(&report(true, &[true, true]));
         assert_eq!(text.lines().last(), Some("books balance"));
         assert_eq!(text.lines().count(), 4);

@@ -1,4 +1,4 @@
-//! The client against a server of a few lines, which says one thing and remembers what it heard.
+//! The client against a server of a few lines, which says one thing and remembers the request.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
@@ -12,14 +12,14 @@ pub(in crate::cli) fn server_saying(answer: &str) -> (SocketAddr, JoinHandle<Str
     let (address, answer) = (listener.local_addr().unwrap(), answer.to_owned());
     let server = std::thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
-        let (mut heard, mut buffer) = (Vec::new(), [0; 4096]);
-        while !is_whole(&heard) {
+        let (mut request, mut buffer) = (Vec::new(), [0; 4096]);
+        while !is_whole(&request) {
             let n = stream.read(&mut buffer).unwrap();
             assert!(n > 0, "the client left early");
-            heard.extend_from_slice(&buffer[..n]);
+            request.extend_from_slice(&buffer[..n]);
         }
         stream.write_all(answer.as_bytes()).unwrap();
-        String::from_utf8(heard).unwrap()
+        String::from_utf8(request).unwrap()
     });
     (address, server)
 }
@@ -34,8 +34,8 @@ pub(in crate::cli) fn client(address: SocketAddr, token: Option<&str>) -> Client
     Client::new(&format!("http://{address}/"), token.map(Secret::new)).unwrap()
 }
 
-fn is_whole(heard: &[u8]) -> bool {
-    let text = String::from_utf8_lossy(heard);
+fn is_whole(request: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(request);
     let Some((head, body)) = text.split_once("\r\n\r\n") else { return false };
     let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
     body.len() >= length.map_or(0, |length| length.parse().unwrap())
@@ -55,15 +55,15 @@ fn a_call_carries_what_the_contract_asks_for() {
     let (address, server) = server_saying(&answer("201 Created", r#"{"sale_id": "s"}"#));
     let got = client(address, Some("0123456789abcdef")).post("/admin/v1/sales", r#"{"a": 1}"#).unwrap();
     assert_eq!((got.status, got.text().as_str()), (StatusCode::CREATED, r#"{"sale_id": "s"}"#));
-    let heard = server.join().unwrap();
-    assert!(heard.starts_with("POST /admin/v1/sales HTTP/1.1\r\n"), "{heard}");
+    let request = server.join().unwrap();
+    assert!(request.starts_with("POST /admin/v1/sales HTTP/1.1\r\n"), "{request}");
     for part in [
         format!("host: {address}\r\n"),
         "authorization: Bearer 0123456789abcdef\r\n".to_owned(),
         "content-type: application/json\r\n".to_owned(),
         "\r\n\r\n{\"a\": 1}".to_owned(),
     ] {
-        assert!(heard.contains(&part), "{part} in {heard}");
+        assert!(request.contains(&part), "{part} in {request}");
     }
 }
 

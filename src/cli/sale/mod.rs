@@ -179,8 +179,8 @@ impl Ask {
 /// What a creation did: 201 is new, 200 was there before.
 fn created(answer: &ServerAnswer) -> Result<String, CommandError> {
     let sale: SaleView = answer.read()?;
-    let verdict = if answer.status == StatusCode::CREATED { "created" } else { "there already, with the same content" };
-    Ok(format!("{verdict}\n{}", sale.in_brief()))
+    let outcome = if answer.status == StatusCode::CREATED { "created" } else { "there already, with the same content" };
+    Ok(format!("{outcome}\n{}", sale.in_brief()))
 }
 
 /// A sale, sku or change id.

@@ -26,8 +26,8 @@ fn refused(line: &str) -> String {
     Cli::try_parse_from(line.split_whitespace()).err().unwrap().to_string()
 }
 
-/// Runs a command against a server that answers `said`; gives back what the server heard.
-fn heard(line: &str, said: &str) -> String {
+/// Runs a command against a server that answers `said`; answers the request that the server got.
+fn sent(line: &str, said: &str) -> String {
     let (address, server) = server_saying(said);
     sale(&format!("{line} --server http://{address}")).run().unwrap();
     server.join().unwrap()
@@ -93,11 +93,11 @@ fn commands_call_what_the_contract_names() {
         ("end demo", &ok, "POST /admin/v1/sales/demo/end "),
         ("create demo --sku a:1:1:CNY", &ok, "POST /admin/v1/sales "),
     ] {
-        let heard = heard(&format!("rushgate sale {line}"), said);
-        assert!(heard.starts_with(call), "{call} in {heard}");
+        let sent = sent(&format!("rushgate sale {line}"), said);
+        assert!(sent.starts_with(call), "{call} in {sent}");
     }
-    let heard = heard("rushgate sale restock demo --sku a --quantity -3 --change-id c-1", &ok);
-    let (head, body) = heard.split_once("\r\n\r\n").unwrap();
+    let sent = sent("rushgate sale restock demo --sku a --quantity -3 --change-id c-1", &ok);
+    let (head, body) = sent.split_once("\r\n\r\n").unwrap();
     assert!(head.starts_with("POST /admin/v1/sales/demo/restock "), "{head}");
     let body: Value = serde_json::from_str(body).unwrap();
     assert_eq!(body, json!({"change_id": "c-1", "sku_id": "a", "quantity": -3}));
@@ -109,7 +109,7 @@ fn a_file_is_sent_as_it_is_and_has_a_bound() {
     let path = dir.path().join("sale.json");
     std::fs::write(&path, r#"{"sale_id":  "demo"}"#).unwrap();
     let line = format!("rushgate sale create --file {}", path.display());
-    assert!(heard(&line, &answer("201 Created", DEMO)).ends_with(r#"{"sale_id":  "demo"}"#));
+    assert!(sent(&line, &answer("201 Created", DEMO)).ends_with(r#"{"sale_id":  "demo"}"#));
 
     std::fs::write(&path, " ".repeat(crate::limits::BODY_BYTES_MAX + 1)).unwrap();
     assert!(matches!(sale(&line).run(), Err(CommandError::Usage(text)) if text.contains("longer than 65536 bytes")));

@@ -17,8 +17,8 @@ pub struct Decision {
     pub parked: Option<Note>,
 }
 
-/// Decides what a report of `provider` does to an order in `state` that costs `amount` of `currency`, when `past` was heard
-/// of it before.
+/// Decides what a report of `provider` does to an order in `state` that costs `amount` of `currency`, given its earlier
+/// reports, `past`.
 pub fn judge(
     state: State,
     amount: i64,

@@ -44,20 +44,20 @@ impl Book {
         Book { state, past: Vec::new() }
     }
 
-    fn hear(&mut self, fact: &PaymentEvent) -> Note {
-        self.hear_from(Provider::Standard, fact)
+    fn record(&mut self, fact: &PaymentEvent) -> Note {
+        self.record_from(Provider::Standard, fact)
     }
 
-    fn hear_from(&mut self, provider: Provider, fact: &PaymentEvent) -> Note {
-        let verdict = judge(self.state, PRICE, cny(), &self.past, provider, fact);
-        for step in verdict.steps.into_iter().flatten() {
+    fn record_from(&mut self, provider: Provider, fact: &PaymentEvent) -> Note {
+        let decision = judge(self.state, PRICE, cny(), &self.past, provider, fact);
+        for step in decision.steps.into_iter().flatten() {
             self.state = self.state.after(step).unwrap();
         }
-        if let Some(note) = verdict.parked {
+        if let Some(note) = decision.parked {
             self.past.iter_mut().filter(|past| past.note == Note::Parked).for_each(|past| past.note = note);
         }
-        self.past.push(PriorReport { provider, fact: fact.clone(), note: verdict.note });
-        verdict.note
+        self.past.push(PriorReport { provider, fact: fact.clone(), note: decision.note });
+        decision.note
     }
 }
 
@@ -96,7 +96,7 @@ fn the_same_reports_in_any_order_end_in_one_state() {
             for (from, to) in [(State::PendingPayment, from_pending), (State::Expired, from_expired)] {
                 let mut book = Book::new(from);
                 for fact in &facts {
-                    book.hear(fact);
+                    book.record(fact);
                 }
                 assert_eq!(book.state, to, "{facts:?} from {from:?}");
             }
@@ -109,8 +109,8 @@ fn what_costs_nothing_is_paid_with_nothing_and_not_given_back() {
     for (from, to) in
         [(State::PendingPayment, State::Paid), (State::Cancelled, State::RefundDue), (State::Expired, State::RefundDue)]
     {
-        let verdict = judge(from, 0, cny(), &[], Provider::Standard, &PaymentEvent::Succeeded(money("p", 0)));
-        assert_eq!((verdict.note, verdict.steps), (Note::Applied, [Some(Step::Pay), None]));
+        let decision = judge(from, 0, cny(), &[], Provider::Standard, &PaymentEvent::Succeeded(money("p", 0)));
+        assert_eq!((decision.note, decision.steps), (Note::Applied, [Some(Step::Pay), None]));
         assert_eq!(from.after(Step::Pay), Ok(to));
     }
 }
@@ -119,10 +119,10 @@ fn what_costs_nothing_is_paid_with_nothing_and_not_given_back() {
 fn a_late_payment_is_due_for_refund_whatever_waited_for_it() {
     for from in [State::Cancelled, State::Expired] {
         let mut book = Book::new(from);
-        assert_eq!(book.hear(&refunded("r", 500)), Note::Parked);
-        assert_eq!(book.hear(&paid("p")), Note::Applied);
+        assert_eq!(book.record(&refunded("r", 500)), Note::Parked);
+        assert_eq!(book.record(&paid("p")), Note::Applied);
         assert_eq!((book.state, book.past[0].note), (State::RefundDue, Note::Counted));
-        assert_eq!(book.hear(&refunded("s", PRICE - 500)), Note::Applied);
+        assert_eq!(book.record(&refunded("s", PRICE - 500)), Note::Applied);
         assert_eq!(book.state, State::Refunded);
     }
 }
@@ -157,7 +157,7 @@ fn what_does_not_fit_moves_nothing() {
     for state in State::ALL {
         for fact in &bad {
             let mut book = Book::new(state);
-            assert_eq!(book.hear(fact), Note::Mismatch, "{fact:?} in {state:?}");
+            assert_eq!(book.record(fact), Note::Mismatch, "{fact:?} in {state:?}");
             assert_eq!(book.state, state);
         }
         let order_no = OrderNo::from_bytes([1; 16]);
@@ -168,7 +168,7 @@ fn what_does_not_fit_moves_nothing() {
             (PaymentEvent::RefundFailed(order_no), Note::RefundFailed),
         ] {
             let mut book = Book::new(state);
-            assert_eq!((book.hear(&fact), book.state), (note, state));
+            assert_eq!((book.record(&fact), book.state), (note, state));
         }
     }
 }
@@ -176,11 +176,11 @@ fn what_does_not_fit_moves_nothing() {
 #[test]
 fn a_mismatched_payment_does_not_stand_in_the_way_of_the_right_one() {
     let mut book = Book::new(State::PendingPayment);
-    assert_eq!(book.hear(&PaymentEvent::Succeeded(money("p", 1))), Note::Mismatch);
-    assert_eq!(book.hear(&paid("p")), Note::Applied);
-    assert_eq!(book.hear(&paid("p")), Note::Repeat);
-    assert_eq!(book.hear(&paid("q")), Note::SecondPayment);
-    assert_eq!(book.hear(&paid("q")), Note::Repeat);
+    assert_eq!(book.record(&PaymentEvent::Succeeded(money("p", 1))), Note::Mismatch);
+    assert_eq!(book.record(&paid("p")), Note::Applied);
+    assert_eq!(book.record(&paid("p")), Note::Repeat);
+    assert_eq!(book.record(&paid("q")), Note::SecondPayment);
+    assert_eq!(book.record(&paid("q")), Note::Repeat);
     assert_eq!(book.state, State::Paid);
 }
 
@@ -188,27 +188,27 @@ fn a_mismatched_payment_does_not_stand_in_the_way_of_the_right_one() {
 fn a_total_is_not_added_to_totals_before_it() {
     let mut book = Book::new(State::Paid);
     for amount in [500, 1000, 1500] {
-        assert_eq!(book.hear(&total("t", amount)), Note::Counted);
+        assert_eq!(book.record(&total("t", amount)), Note::Counted);
     }
-    assert_eq!(book.hear(&total("t", PRICE)), Note::Applied);
+    assert_eq!(book.record(&total("t", PRICE)), Note::Applied);
     assert_eq!(book.state, State::Refunded);
 }
 
 #[test]
 fn more_back_than_was_paid_is_for_a_person() {
     let mut book = Book::new(State::PendingPayment);
-    book.hear(&paid("p"));
-    assert_eq!(book.hear(&refunded("r1", 1500)), Note::Counted);
-    assert_eq!((book.hear(&refunded("r2", 1500)), book.state), (Note::OverRefunded, State::Refunded));
-    assert_eq!(book.hear(&refunded("r2", 1500)), Note::Repeat, "it counts");
-    assert_eq!((book.hear(&refunded("r3", 1)), book.state), (Note::OverRefunded, State::Refunded));
+    book.record(&paid("p"));
+    assert_eq!(book.record(&refunded("r1", 1500)), Note::Counted);
+    assert_eq!((book.record(&refunded("r2", 1500)), book.state), (Note::OverRefunded, State::Refunded));
+    assert_eq!(book.record(&refunded("r2", 1500)), Note::Repeat, "it counts");
+    assert_eq!((book.record(&refunded("r3", 1)), book.state), (Note::OverRefunded, State::Refunded));
 
     // An operator's refund, and the provider's one report of it.
     let mut book = Book::new(State::PendingPayment);
-    book.hear(&paid("p"));
+    book.record(&paid("p"));
     book.state = book.state.after(Step::Refund).unwrap();
-    assert_eq!(book.hear(&refunded("r1", PRICE)), Note::Counted);
-    assert_eq!(book.hear(&refunded("r2", PRICE)), Note::OverRefunded);
+    assert_eq!(book.record(&refunded("r1", PRICE)), Note::Counted);
+    assert_eq!(book.record(&refunded("r2", PRICE)), Note::OverRefunded);
     assert_eq!(book.state, State::Refunded);
 }
 
@@ -222,7 +222,7 @@ fn a_second_payment_may_go_back_too() {
         (refunded("r2", PRICE), Note::Counted),
         (refunded("r3", 1), Note::OverRefunded),
     ] {
-        assert_eq!(book.hear(&fact), note, "{fact:?}");
+        assert_eq!(book.record(&fact), note, "{fact:?}");
     }
     assert_eq!(book.state, State::Refunded);
 }
@@ -231,9 +231,9 @@ fn a_second_payment_may_go_back_too() {
 fn refunds_that_waited_may_be_too_much() {
     for from in [State::PendingPayment, State::Expired] {
         let mut book = Book::new(from);
-        assert_eq!(book.hear(&refunded("r1", PRICE)), Note::Parked);
-        assert_eq!(book.hear(&refunded("r2", 1)), Note::Parked);
-        assert_eq!((book.hear(&paid("p")), book.state), (Note::Applied, State::Refunded));
+        assert_eq!(book.record(&refunded("r1", PRICE)), Note::Parked);
+        assert_eq!(book.record(&refunded("r2", 1)), Note::Parked);
+        assert_eq!((book.record(&paid("p")), book.state), (Note::Applied, State::Refunded));
         assert_eq!((book.past[0].note, book.past[1].note), (Note::OverRefunded, Note::OverRefunded));
     }
 }
@@ -241,25 +241,25 @@ fn refunds_that_waited_may_be_too_much() {
 #[test]
 fn an_id_is_one_providers_own() {
     let mut book = Book::new(State::PendingPayment);
-    assert_eq!(book.hear_from(Provider::Alipay, &paid("p")), Note::Applied);
-    assert_eq!(book.hear_from(Provider::Wechatpay, &paid("p")), Note::SecondPayment);
+    assert_eq!(book.record_from(Provider::Alipay, &paid("p")), Note::Applied);
+    assert_eq!(book.record_from(Provider::Wechatpay, &paid("p")), Note::SecondPayment);
     for provider in [Provider::Alipay, Provider::Wechatpay] {
-        assert_eq!(book.hear_from(provider, &paid("p")), Note::Repeat);
+        assert_eq!(book.record_from(provider, &paid("p")), Note::Repeat);
     }
-    assert_eq!(book.hear_from(Provider::Alipay, &refunded("r", 1000)), Note::Counted);
-    assert_eq!(book.hear_from(Provider::Alipay, &refunded("r", 1000)), Note::Repeat);
-    assert_eq!(book.hear_from(Provider::Wechatpay, &refunded("r", 1000)), Note::Applied);
+    assert_eq!(book.record_from(Provider::Alipay, &refunded("r", 1000)), Note::Counted);
+    assert_eq!(book.record_from(Provider::Alipay, &refunded("r", 1000)), Note::Repeat);
+    assert_eq!(book.record_from(Provider::Wechatpay, &refunded("r", 1000)), Note::Applied);
     assert_eq!(book.state, State::Refunded);
 }
 
 #[test]
 fn totals_of_several_providers_and_parts_add_up() {
     let mut book = Book::new(State::Paid);
-    assert_eq!(book.hear_from(Provider::Alipay, &total("t", 900)), Note::Counted);
-    assert_eq!(book.hear_from(Provider::Alipay, &total("t", 1000)), Note::Counted);
-    assert_eq!(book.hear_from(Provider::Wechatpay, &refunded("r", 500)), Note::Counted);
-    assert_eq!(book.hear_from(Provider::Standard, &total("t", PRICE - 1501)), Note::Counted);
-    assert_eq!(book.hear_from(Provider::Standard, &total("t", PRICE - 1500)), Note::Applied);
+    assert_eq!(book.record_from(Provider::Alipay, &total("t", 900)), Note::Counted);
+    assert_eq!(book.record_from(Provider::Alipay, &total("t", 1000)), Note::Counted);
+    assert_eq!(book.record_from(Provider::Wechatpay, &refunded("r", 500)), Note::Counted);
+    assert_eq!(book.record_from(Provider::Standard, &total("t", PRICE - 1501)), Note::Counted);
+    assert_eq!(book.record_from(Provider::Standard, &total("t", PRICE - 1500)), Note::Applied);
     assert_eq!(book.state, State::Refunded);
 }
 
@@ -267,29 +267,29 @@ fn totals_of_several_providers_and_parts_add_up() {
 fn a_trade_that_is_closed_was_not_paid() {
     let closed = PaymentEvent::Closed(OrderNo::from_bytes([1; 16]));
     let mut book = Book::new(State::PendingPayment);
-    assert_eq!(book.hear_from(Provider::Alipay, &closed), Note::NoEffect);
-    book.hear_from(Provider::Alipay, &paid("p"));
-    assert_eq!(book.hear_from(Provider::Alipay, &closed), Note::Impossible);
-    assert_eq!(book.hear_from(Provider::Wechatpay, &closed), Note::NoEffect, "one that the buyer did not use");
+    assert_eq!(book.record_from(Provider::Alipay, &closed), Note::NoEffect);
+    book.record_from(Provider::Alipay, &paid("p"));
+    assert_eq!(book.record_from(Provider::Alipay, &closed), Note::Impossible);
+    assert_eq!(book.record_from(Provider::Wechatpay, &closed), Note::NoEffect, "one that the buyer did not use");
     assert_eq!(book.state, State::Paid);
-    book.hear_from(Provider::Alipay, &total("p", PRICE));
-    assert_eq!(book.hear_from(Provider::Alipay, &closed), Note::NoEffect);
+    book.record_from(Provider::Alipay, &total("p", PRICE));
+    assert_eq!(book.record_from(Provider::Alipay, &closed), Note::NoEffect);
 }
 
 #[test]
 fn shipped_and_confirmed_orders_only_note_what_they_hear() {
     for state in [State::Shipped, State::Confirmed] {
         let mut book = Book::new(state);
-        assert_eq!(book.hear(&refunded("r", PRICE)), Note::Impossible);
-        assert_eq!(book.hear(&paid("p")), Note::Impossible);
+        assert_eq!(book.record(&refunded("r", PRICE)), Note::Impossible);
+        assert_eq!(book.record(&paid("p")), Note::Impossible);
         assert_eq!(book.state, state);
     }
     // Paid by a report, then shipped: its refund is for a person to look at.
     let mut book = Book::new(State::PendingPayment);
-    book.hear(&paid("p"));
+    book.record(&paid("p"));
     book.state = book.state.after(Step::Ship).unwrap();
-    assert_eq!(book.hear(&paid("p")), Note::Repeat);
-    assert_eq!(book.hear(&refunded("r", PRICE)), Note::Impossible);
+    assert_eq!(book.record(&paid("p")), Note::Repeat);
+    assert_eq!(book.record(&refunded("r", PRICE)), Note::Impossible);
 }
 
 fn report(event_id: &str, fact: PaymentEvent) -> Report {

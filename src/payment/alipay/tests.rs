@@ -37,7 +37,7 @@ fn form(changes: &[(&str, &str)]) -> Vec<u8> {
     form.finish().into_bytes()
 }
 
-fn hear(changes: &[(&str, &str)]) -> Result<Report, NotVerified> {
+fn receive(changes: &[(&str, &str)]) -> Result<Report, NotVerified> {
     alipay().verify(&form(changes))
 }
 
@@ -95,8 +95,8 @@ fn only_alipays_keys_are_believed() {
     ] {
         assert!(is_unproven(&alipay().verify(other.as_bytes())), "{other}");
     }
-    assert!(is_unproven(&hear(&[("charset", "gbk")])));
-    assert!(hear(&[("charset", "UTF-8")]).is_ok());
+    assert!(is_unproven(&receive(&[("charset", "gbk")])));
+    assert!(receive(&[("charset", "UTF-8")]).is_ok());
 }
 
 #[test]
@@ -105,7 +105,7 @@ fn a_form_has_up_to_128_parameters() {
     // Nine of a payment, sign and sign_type.
     let with = |more: usize| {
         let more: Vec<(&str, &str)> = names.iter().take(more).map(|name| (name.as_str(), "1")).collect();
-        hear(&more)
+        receive(&more)
     };
     assert!(with(limits::FORM_PARAMETERS_MAX - 11).is_ok());
     assert!(is_unproven(&with(limits::FORM_PARAMETERS_MAX - 10)));
@@ -126,10 +126,10 @@ fn a_form_is_utf_8_and_taken_as_it_is() {
 #[test]
 fn a_parameter_does_not_hide_in_another() {
     for name in READ {
-        assert!(is_unproven(&hear(&[("subject", &format!("shoes&{name}=1"))])), "{name}");
-        assert!(is_unproven(&hear(&[(&format!("a=1&{name}"), "1")])), "{name}");
+        assert!(is_unproven(&receive(&[("subject", &format!("shoes&{name}=1"))])), "{name}");
+        assert!(is_unproven(&receive(&[(&format!("a=1&{name}"), "1")])), "{name}");
     }
-    assert!(hear(&[("subject", "total_amount=1&colour=red&size=")]).is_ok());
+    assert!(receive(&[("subject", "total_amount=1&colour=red&size=")]).is_ok());
     // The same signed text, cut elsewhere: 1999 yuan for the price of one fen.
     let signed = form(&[("subject", "x&total_amount=1999.00&tz=8"), ("total_amount", "0.01")]);
     assert!(is_unproven(&alipay().verify(&signed)));
@@ -147,7 +147,7 @@ fn a_parameter_does_not_hide_in_another() {
 
 #[test]
 fn each_state_of_a_trade_is_a_fact() {
-    let fact = |changes: &[(&str, &str)]| hear(changes).unwrap().fact;
+    let fact = |changes: &[(&str, &str)]| receive(changes).unwrap().fact;
     assert!(matches!(fact(&[("trade_status", "TRADE_FINISHED")]), PaymentEvent::Succeeded(_)));
     assert!(matches!(fact(&[("refund_fee", "0.00")]), PaymentEvent::Succeeded(_)));
     assert!(matches!(fact(&[("trade_status", "TRADE_CLOSED")]), PaymentEvent::Closed(_)));
@@ -155,18 +155,18 @@ fn each_state_of_a_trade_is_a_fact() {
     assert_eq!(fact(&[("trade_status", "")]), PaymentEvent::Unknown);
     for status in ["TRADE_SUCCESS", "TRADE_CLOSED", "TRADE_FINISHED"] {
         let back = [("trade_status", status), ("refund_fee", "5.5"), ("gmt_refund", "2026-11-20 21:00:00.1")];
-        let report = hear(&back).unwrap();
+        let report = receive(&back).unwrap();
         assert!(matches!(report.fact, PaymentEvent::Refunded(_)), "{status}");
         let back = money(&report);
         assert_eq!((back.amount, back.is_total, back.payment_id.as_str()), (550, true, "t1"));
     }
-    let named = hear(&[("refund_fee", "1"), ("out_biz_no", "refund-7")]).unwrap();
+    let named = receive(&[("refund_fee", "1"), ("out_biz_no", "refund-7")]).unwrap();
     assert_eq!(money(&named).payment_id.as_str(), "refund-7");
 }
 
 #[test]
 fn another_merchants_money_is_not_ours() {
-    let is_ours = |changes: &[(&str, &str)]| money(&hear(changes).unwrap()).is_ours;
+    let is_ours = |changes: &[(&str, &str)]| money(&receive(changes).unwrap()).is_ours;
     assert!(is_ours(&[]));
     assert!(!is_ours(&[("app_id", "2021000000000002")]));
     assert!(!is_ours(&[("app_id", "")]));
@@ -174,7 +174,7 @@ fn another_merchants_money_is_not_ours() {
     assert!(!is_ours(&[("seller_id", "")]));
     let any_seller = Alipay { seller_id: None, ..alipay() };
     assert!(money(&any_seller.verify(&form(&[("seller_id", "2")])).unwrap()).is_ours);
-    assert_eq!(money(&hear(&[("trans_currency", "USD")]).unwrap()).currency.as_str(), "USD");
+    assert_eq!(money(&receive(&[("trans_currency", "USD")]).unwrap()).currency.as_str(), "USD");
 }
 
 /// Yen have no hundredths, dinars have thousandths.
@@ -187,14 +187,14 @@ fn amounts_are_in_the_minor_units_of_their_currency() {
         ("KWD", "1.999", 1999),
         ("KWD", "1.9", 1900),
     ] {
-        let told = hear(&[("trans_currency", currency), ("total_amount", text)]).unwrap();
+        let told = receive(&[("trans_currency", currency), ("total_amount", text)]).unwrap();
         let money = money(&told);
         assert_eq!((money.amount, money.currency.as_str(), money.is_ours), (amount, currency, true), "{text}");
-        let back = hear(&[("trans_currency", currency), ("refund_fee", text)]).unwrap();
+        let back = receive(&[("trans_currency", currency), ("refund_fee", text)]).unwrap();
         assert!(matches!(&back.fact, PaymentEvent::Refunded(back) if (back.amount, back.is_ours) == (amount, true)));
     }
     for (currency, text) in [("JPY", "1999.5"), ("KWD", "1.9999")] {
-        let told = hear(&[("trans_currency", currency), ("total_amount", text)]);
+        let told = receive(&[("trans_currency", currency), ("total_amount", text)]);
         assert!(matches!(told, Err(NotVerified::Malformed(_))), "{text} {currency}");
     }
 }
@@ -213,9 +213,9 @@ fn what_is_signed_may_still_be_malformed() {
         [("refund_fee", "x")],
         [("trans_currency", "yuan")],
     ] {
-        assert!(matches!(hear(&bad), Err(NotVerified::Malformed(_))), "{bad:?}");
+        assert!(matches!(receive(&bad), Err(NotVerified::Malformed(_))), "{bad:?}");
     }
-    assert_eq!(hear(&[("out_trade_no", "shop-1")]), Err(NotVerified::OtherOrder));
+    assert_eq!(receive(&[("out_trade_no", "shop-1")]), Err(NotVerified::OtherOrder));
 }
 
 #[test]

@@ -20,7 +20,7 @@ fn sign(secret: &str, id: &str, timestamp: &str, body: &[u8]) -> String {
 }
 
 /// Sends a body, properly signed.
-fn hear(body: &[u8]) -> Result<Report, NotVerified> {
+fn receive(body: &[u8]) -> Result<Report, NotVerified> {
     let timestamp = NOW_S.to_string();
     let signature = sign(SECRET, "evt_1", &timestamp, body);
     let lines = [("webhook-id", "evt_1"), ("webhook-timestamp", &timestamp), ("webhook-signature", &signature)];
@@ -146,18 +146,21 @@ fn events_become_facts() {
         is_total: false,
         is_ours: true,
     };
-    let paid = hear(body("payment.succeeded", &data).as_bytes()).unwrap();
+    let paid = receive(body("payment.succeeded", &data).as_bytes()).unwrap();
     assert_eq!((paid.event_id.as_str(), paid.event_type.as_str()), ("evt_1", "payment.succeeded"));
     assert_eq!(paid.fact, PaymentEvent::Succeeded(money.clone()));
-    assert_eq!(hear(body("payment.refunded", &data).as_bytes()).unwrap().fact, PaymentEvent::Refunded(money.clone()));
+    assert_eq!(
+        receive(body("payment.refunded", &data).as_bytes()).unwrap().fact,
+        PaymentEvent::Refunded(money.clone())
+    );
     let failed = format!("{{\"order_no\":\"{ORDER_NO}\"}}");
-    assert_eq!(hear(body("payment.failed", &failed).as_bytes()).unwrap().fact, PaymentEvent::Failed(money.order_no));
+    assert_eq!(receive(body("payment.failed", &failed).as_bytes()).unwrap().fact, PaymentEvent::Failed(money.order_no));
     for other in [body("payment.disputed", "null"), body("", "{}"), "{\"type\":\"ping\",\"type2\":1}".to_owned()] {
-        let heard = hear(other.as_bytes());
+        let read = receive(other.as_bytes());
         if other.contains("\"type\":\"\"") {
-            assert!(matches!(heard, Err(NotVerified::Malformed(_))), "an event without a name");
+            assert!(matches!(read, Err(NotVerified::Malformed(_))), "an event without a name");
         } else {
-            assert_eq!(heard.unwrap().fact, PaymentEvent::Unknown, "{other}");
+            assert_eq!(read.unwrap().fact, PaymentEvent::Unknown, "{other}");
         }
     }
 }
@@ -171,7 +174,7 @@ fn a_list_is_no_payment() {
         format!("{{\"type\":\"payment.failed\",\"data\":[\"{ORDER_NO}\"]}}"),
         "[\"ping\"]".to_owned(),
     ] {
-        assert!(matches!(hear(bad.as_bytes()), Err(NotVerified::Malformed(_))), "{bad}");
+        assert!(matches!(receive(bad.as_bytes()), Err(NotVerified::Malformed(_))), "{bad}");
     }
 }
 
@@ -184,10 +187,10 @@ fn what_is_signed_may_still_be_malformed() {
         )
     };
     let (no, id, cny) = (format!("\"{ORDER_NO}\""), "\"p\"", "\"CNY\"");
-    assert!(hear(data(&no, id, "0", cny).as_bytes()).is_ok());
-    assert!(hear(data(&no, id, "9223372036854775807", cny).as_bytes()).is_ok());
+    assert!(receive(data(&no, id, "0", cny).as_bytes()).is_ok());
+    assert!(receive(data(&no, id, "9223372036854775807", cny).as_bytes()).is_ok());
     for amount in ["-1", "1.0", "1e3", "\"1\"", "null", "9223372036854775808", "true"] {
-        assert!(matches!(hear(data(&no, id, amount, cny).as_bytes()), Err(NotVerified::Malformed(_))), "{amount}");
+        assert!(matches!(receive(data(&no, id, amount, cny).as_bytes()), Err(NotVerified::Malformed(_))), "{amount}");
     }
     let twice = format!("{{\"type\":\"payment.failed\",\"data\":{{\"order_no\":{no},\"order_no\":{no}}}}}");
     for bad in [
@@ -208,11 +211,11 @@ fn what_is_signed_may_still_be_malformed() {
         "{\"type\":\"ping\"}x".to_owned(),
         "[".repeat(1000),
     ] {
-        assert!(matches!(hear(bad.as_bytes()), Err(NotVerified::Malformed(_))), "{bad}");
+        assert!(matches!(receive(bad.as_bytes()), Err(NotVerified::Malformed(_))), "{bad}");
     }
-    assert!(matches!(hear(b"{\"type\":\"\xff\"}"), Err(NotVerified::Malformed(_))));
+    assert!(matches!(receive(b"{\"type\":\"\xff\"}"), Err(NotVerified::Malformed(_))));
     // Somebody else's order number is no mistake of the provider's.
     for other in ["\"\"", "\"ORDER-1\"", "\"2ea1y4g9mygn66x8vtccfh635k\""] {
-        assert_eq!(hear(data(other, id, "1", cny).as_bytes()), Err(NotVerified::OtherOrder), "{other}");
+        assert_eq!(receive(data(other, id, "1", cny).as_bytes()), Err(NotVerified::OtherOrder), "{other}");
     }
 }

@@ -37,7 +37,7 @@ fn hear_body(body: &str) -> Result<Report, NotVerified> {
 }
 
 /// Encrypts what happened, and sends it.
-fn hear(event_type: &str, plain: &str) -> Result<Report, NotVerified> {
+fn receive(event_type: &str, plain: &str) -> Result<Report, NotVerified> {
     let mut sealed = plain.as_bytes().to_vec();
     let key = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, API_KEY.as_bytes()).unwrap());
     let nonce = Nonce::try_assume_unique_for_key(b"fdasflkja484").unwrap();
@@ -171,7 +171,7 @@ fn two_api_keys_may_be_active() {
 
 #[test]
 fn each_event_is_a_fact() {
-    let fact = |event_type: &str, plain: &str| hear(event_type, plain).unwrap().fact;
+    let fact = |event_type: &str, plain: &str| receive(event_type, plain).unwrap().fact;
     let paid = payment("SUCCESS", "1230000109", "wxd678efh567hg6787", "{\"total\":1999}");
     let PaymentEvent::Succeeded(money) = fact("TRANSACTION.SUCCESS", &paid) else { panic!("not paid") };
     assert_eq!((money.amount, money.currency.as_str(), money.is_ours), (1999, "CNY", true));
@@ -204,9 +204,9 @@ fn each_event_is_a_fact() {
         assert_eq!(fact(event_type, &back(status, "1230000109")), failed, "{event_type} {status}");
     }
     for event_type in ["REFUND.ABNORMAL", "REFUND.CLOSED"] {
-        assert!(matches!(hear(event_type, "{}"), Err(NotVerified::Malformed(_))), "{event_type}");
+        assert!(matches!(receive(event_type, "{}"), Err(NotVerified::Malformed(_))), "{event_type}");
         let other = back("CLOSED", "1230000109").replace(ORDER_NO, "shop-1");
-        assert_eq!(hear(event_type, &other), Err(NotVerified::OtherOrder));
+        assert_eq!(receive(event_type, &other), Err(NotVerified::OtherOrder));
     }
     assert_eq!(fact("COUPON.USE", "{}"), PaymentEvent::Unknown);
     assert_eq!(hear_body("{\"id\":\"e\",\"event_type\":\"COUPON.USE\"}").unwrap().fact, PaymentEvent::Unknown);
@@ -221,8 +221,8 @@ fn a_list_is_no_payment() {
         "{{\"id\":\"e\",\"event_type\":\"TRANSACTION.SUCCESS\",\"resource\":{resource}}}"
     ))));
     let paid = format!("[\"1230000109\",\"wx1\",\"{ORDER_NO}\",\"t1\",\"SUCCESS\",{{\"total\":1}}]");
-    assert!(is_malformed(&hear("TRANSACTION.SUCCESS", &paid)));
-    assert!(is_malformed(&hear("TRANSACTION.SUCCESS", &payment("SUCCESS", "1230000109", "wx1", "[1999,\"CNY\"]"))));
+    assert!(is_malformed(&receive("TRANSACTION.SUCCESS", &paid)));
+    assert!(is_malformed(&receive("TRANSACTION.SUCCESS", &payment("SUCCESS", "1230000109", "wx1", "[1999,\"CNY\"]"))));
 }
 
 #[test]
@@ -252,8 +252,8 @@ fn what_is_signed_may_still_be_malformed() {
     assert!(is_sealed(&hear_body(&envelope("AEAD_AES_256_GCM", &STANDARD.encode([0; 64]), "fdasflkja484"))));
     for amount in ["{}", "{\"total\":\"1\"}", "{\"total\":-1}", "{\"total\":1.5}", "{\"total\":1,\"currency\":\"\"}"] {
         let paid = payment("SUCCESS", "1230000109", "wxd678efh567hg6787", amount);
-        assert!(is_malformed(&hear("TRANSACTION.SUCCESS", &paid)), "{amount}");
+        assert!(is_malformed(&receive("TRANSACTION.SUCCESS", &paid)), "{amount}");
     }
     let other = payment("SUCCESS", "1", "1", "{\"total\":1}").replace(ORDER_NO, "shop-1");
-    assert_eq!(hear("TRANSACTION.SUCCESS", &other), Err(NotVerified::OtherOrder));
+    assert_eq!(receive("TRANSACTION.SUCCESS", &other), Err(NotVerified::OtherOrder));
 }
