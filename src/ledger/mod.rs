@@ -403,6 +403,9 @@ pub trait Ledger: OrderLedger + SaleLedger {
     /// A random number that this ledger drew once and keeps: gates tell two ledgers apart by it.
     fn id(&self) -> BoxFuture<'_, Result<u64, Error>>;
 
+    /// The kind of ledger, for spans.
+    fn kind(&self) -> &'static str;
+
     /// Audits one sale, or all of them, in one consistent view.
     fn audit(&self, sale: Option<SaleNo>) -> BoxFuture<'_, Result<Vec<Check>, Error>>;
 

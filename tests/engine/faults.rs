@@ -239,6 +239,10 @@ impl Ledger for FaultyLedger {
         self.inner.id()
     }
 
+    fn kind(&self) -> &'static str {
+        self.inner.kind()
+    }
+
     fn audit(&self, sale: Option<SaleNo>) -> BoxFuture<'_, Result<Vec<Check>, Error>> {
         self.inner.audit(sale)
     }

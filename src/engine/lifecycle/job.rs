@@ -1,6 +1,7 @@
 //! A change on its way through the queue, as the requests hand it to the task that commits.
 
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tracing::Span;
 
 use crate::ledger::{self, Change, ChangeOutcome};
 
@@ -9,6 +10,8 @@ pub(in crate::engine) struct LifecycleJob {
     pub(super) change: Change,
     /// Given back when the change is answered.
     pub(super) permit: OwnedSemaphorePermit,
+    /// From the queue to the answer.
+    pub(super) span: Span,
     pub(super) answer: oneshot::Sender<Result<ChangeOutcome, ledger::Error>>,
 }
 

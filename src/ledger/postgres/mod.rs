@@ -270,6 +270,10 @@ impl Ledger for PostgresLedger {
         std::future::ready(Ok(self.server.ledger_id.cast_unsigned())).boxed()
     }
 
+    fn kind(&self) -> &'static str {
+        "postgres"
+    }
+
     fn audit(&self, sale: Option<SaleNo>) -> BoxFuture<'_, Result<Vec<Check>, Error>> {
         let closing = self.closing.clone();
         let audit = async move |session: &mut Session| {

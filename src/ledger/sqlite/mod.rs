@@ -259,6 +259,10 @@ impl Ledger for SqliteLedger {
         self.read(|connection| read::ledger_id(connection)).boxed()
     }
 
+    fn kind(&self) -> &'static str {
+        "sqlite"
+    }
+
     fn audit(&self, sale: Option<SaleNo>) -> BoxFuture<'_, Result<Vec<Check>, Error>> {
         self.auditor.run(move |connection| audit::audit(connection, sale)).boxed()
     }
