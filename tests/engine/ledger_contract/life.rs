@@ -14,8 +14,7 @@ use rushgate::ledger::{
 use rushgate::limits::KEY_KEPT_MS;
 use rushgate::limits::KEYS_PER_STEP_MAX;
 use rushgate::order::{
-    Actor, Fingerprint, History, Money, Note, Order, PaymentEvent, Provider, ProviderId, Report, Rules, SkuLevel,
-    State, Step,
+    Actor, Fingerprint, History, Money, Order, PaymentEvent, Provider, ProviderId, Report, Rules, SkuLevel, State, Step,
 };
 
 pub(crate) use self::outcomes::{heard, paid, paid_and_refunded, refunded};
