@@ -131,8 +131,8 @@ impl Purpose {
     }
 }
 
-/// Settings of a session: $1 statement, $2 lock, $3 transaction time-out in ms, $4 whether it only reads. Settings that this server is too old for
-/// are left out. The planner is told to take the indexes: its guess about a list of orders is made once, perhaps while the
+/// Settings of a session: $1 statement, $2 lock, $3 transaction time-out in ms, $4 whether it only reads. Settings that
+/// this server is too old for are left out. The planner is told to take the indexes: its guess about a list of orders is made once, perhaps while the
 /// tables are still empty, and would otherwise be kept when they are not. A stricter synchronous_commit is left alone.
 const SET_UP: &str = "SELECT set_config(w.name, w.value, false) FROM (VALUES \
      ('statement_timeout', $1::text), ('lock_timeout', $2), ('transaction_timeout', $3), \

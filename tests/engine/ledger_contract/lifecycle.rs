@@ -2,6 +2,7 @@
 
 mod expiry;
 mod kept;
+mod outcomes;
 mod races;
 mod reports;
 mod reused;
@@ -13,10 +14,11 @@ use rushgate::ledger::{
 use rushgate::limits::KEY_KEPT_MS;
 use rushgate::limits::KEYS_PER_STEP_MAX;
 use rushgate::order::{
-    Actor, Fingerprint, History, Money, Note, Order, PaymentEvent, Provider, ProviderId, Report, Rules, SkuLevel,
-    State, Step,
+    Actor, Fingerprint, History, Money, Order, PaymentEvent, Provider, ProviderId, Report, Rules, SkuLevel, State, Step,
 };
 
+pub(crate) use self::outcomes::{heard, paid, paid_and_refunded, refunded};
+use self::outcomes::{known, paid_and_counted, word};
 use super::{Books, CREATED, ledgers, limited};
 use crate::world::{NOON, key, new_sale, reservation, rules, user};
 
@@ -419,55 +421,5 @@ async fn a_batch_takes_its_changes_in_turn() {
         assert_eq!(states, [State::Paid, State::Shipped, State::Refunded], "{name}");
         assert_eq!(books.change_at(vec![], NOON).await, [], "{name}");
         books.assert_balanced().await;
-    }
-}
-
-/// It moves nothing.
-pub(crate) fn heard(note: Note) -> ReportOutcome {
-    ReportOutcome::Recorded { note, steps: [None; 2], parked: None, is_new: true }
-}
-
-/// It was kept before.
-fn known(note: Note) -> ReportOutcome {
-    ReportOutcome::Recorded { note, steps: [None; 2], parked: None, is_new: false }
-}
-
-fn applied(steps: [Option<Step>; 2], parked: Option<Note>) -> ReportOutcome {
-    ReportOutcome::Recorded { note: Note::Applied, steps, parked, is_new: true }
-}
-
-pub(crate) fn paid() -> ReportOutcome {
-    applied([Some(Step::Pay), None], None)
-}
-
-/// With a refund of a part that waited for it.
-fn paid_and_counted() -> ReportOutcome {
-    applied([Some(Step::Pay), None], Some(Note::Counted))
-}
-
-pub(crate) fn paid_and_refunded() -> ReportOutcome {
-    applied([Some(Step::Pay), Some(Step::Refund)], Some(Note::Applied))
-}
-
-pub(crate) fn refunded() -> ReportOutcome {
-    applied([Some(Step::Refund), None], None)
-}
-
-/// An answer in words: what it is, and how the order stands.
-fn word(changed: &ChangeOutcome) -> String {
-    match changed {
-        ChangeOutcome::Step(StepOutcome::Done { order, returned }) => {
-            let back = if returned.is_some() { " back" } else { "" };
-            format!("done {} {}{back}", order.state.as_str(), order.state_version)
-        }
-        ChangeOutcome::Step(StepOutcome::Before(order)) => {
-            format!("before {} {}", order.state.as_str(), order.state_version)
-        }
-        ChangeOutcome::Report(ReportOutcome::Recorded { note, .. }) => format!("heard {}", note.as_str()),
-        ChangeOutcome::Step(StepOutcome::NotFound) | ChangeOutcome::Report(ReportOutcome::NotFound) => {
-            "not found".to_owned()
-        }
-        ChangeOutcome::Step(StepOutcome::OtherContent) => "other content".to_owned(),
-        ChangeOutcome::Step(StepOutcome::NotAllowed(state)) => format!("not allowed {}", state.as_str()),
     }
 }

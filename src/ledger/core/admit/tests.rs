@@ -1,3 +1,5 @@
+//! Which orders of a batch get its units.
+
 use super::*;
 use crate::ledger::core::effect::tests::order;
 use crate::order::{Currency, Fingerprint, Name, Reservation, Rules, Sale, Salt, Sku, State, Switch};

@@ -1,3 +1,5 @@
+//! Steps and reports, decided without a ledger.
+
 use super::*;
 use crate::ledger::ReportOutcome;
 use crate::ledger::core::effect::tests::order;
