@@ -5,6 +5,7 @@ mod client;
 mod completions;
 mod config;
 mod health;
+mod man;
 mod order;
 mod rebuild;
 mod sale;
@@ -72,6 +73,7 @@ enum Command {
     #[command(subcommand)]
     Config(Box<config::ConfigCommand>),
     Completions(completions::Completions),
+    Man(man::Man),
 }
 
 impl Command {
@@ -87,6 +89,7 @@ impl Command {
             Command::Health(health) => health.run(),
             Command::Config(config) => config.run(),
             Command::Completions(completions) => completions.run(),
+            Command::Man(man) => man.run(),
         }
     }
 }

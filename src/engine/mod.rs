@@ -1,7 +1,7 @@
 //! The engine: walks an order from admission to the ledger's commit, and keeps gate and ledger together.
 //!
 //! [`Engine`] is a façade: it starts the rooms and their tasks, drains them, says whether they are ready, and hands each
-//! call to its room. The work is in the rooms, which own their queues and permits over the shared [`core`]:
+//! call to its room. The work is in the rooms, which own their queues and permits over the shared `core`:
 //!
 //! - `orders`: an order on its way; `orders/place.rs` is the path and reads top to bottom;
 //! - `lifecycle`: an order after it was made: steps, reports of payment providers, expiry, returned units;

@@ -1,6 +1,6 @@
 //! The ways in. A transport reads who asks and the raw values of a command, has them checked by `command`, hands the command
 //! to the engine, and writes the outcome or the refusal in its own words. What all transports share stands here: the
-//! [`RequestGuard`], pages of orders, and [`refuse`], which every refusal passes once. `http/` is the first transport.
+//! [`RequestGuard`], pages of orders, and `refuse`, which every refusal passes once. `http/` is the first transport.
 //!
 //! Nothing here owns I/O that has to be finished: the engine does.
 

@@ -17,7 +17,7 @@ pub fn format(ms: i64) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{ms:03}Z")
 }
 
-/// Reads what [`format`] writes and fails on any other spelling.
+/// Reads what [`format()`] writes and fails on any other spelling.
 pub fn parse(text: &str) -> i64 {
     let number = |from: usize, to: usize| -> i64 {
         let digits = text.get(from..to).unwrap_or("");
