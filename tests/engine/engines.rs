@@ -17,6 +17,7 @@ use tokio::runtime::Runtime;
 
 use crate::faults::{Fault, FaultyLedger};
 use crate::faulty_gate::{Call, FaultyGate};
+use crate::no_bug::NoBug;
 use crate::world::{NOON, PATIENCE, name, new_sale, open, place, rules, word};
 use rushgate_test_support::postgres;
 use rushgate_test_support::random::Random;
@@ -29,13 +30,14 @@ pub(crate) struct Shop {
     pub(crate) ledger: Arc<FaultyLedger>,
     /// Where the ledger is, if it is PostgreSQL.
     pub(crate) url: Option<String>,
+    _no_bug: NoBug,
 }
 
 impl Shop {
     pub(crate) fn new() -> Shop {
         let directory = TempDir::new().unwrap();
         let ledger = FaultyLedger::new(open(&directory));
-        Shop { _directory: directory, clock: Clock::System, gate: Arc::default(), ledger, url: None }
+        Shop { _directory: directory, clock: Clock::System, gate: Arc::default(), ledger, url: None, _no_bug: NoBug }
     }
 
     /// With a clock that stands at noon until it is moved.
