@@ -33,7 +33,7 @@ EXAMPLES
   rushgate order show 01J8ZQ5W6T9V3K7M2N4P8R0S1X
   rushgate order find --sale demo --user 42 --key checkout-7")]
 pub(super) enum OrderCommand {
-    Show(Show),
+    Show(ShowOrderArgs),
     Find(Find),
 }
 
@@ -43,7 +43,7 @@ pub(super) enum OrderCommand {
 EXAMPLES
   rushgate order show 01J8ZQ5W6T9V3K7M2N4P8R0S1X
   rushgate order show 01J8ZQ5W6T9V3K7M2N4P8R0S1X --json")]
-pub(super) struct Show {
+pub(super) struct ShowOrderArgs {
     /// The order's number, 26 characters
     #[arg(value_parser = order_no)]
     order_no: String,
@@ -87,7 +87,7 @@ impl OrderCommand {
     }
 }
 
-impl Show {
+impl ShowOrderArgs {
     fn path(&self) -> String {
         format!("/admin/v1/orders/{}/history", self.order_no)
     }

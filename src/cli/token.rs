@@ -84,13 +84,13 @@ impl TokenCommand {
 impl Purchase {
     fn run(&self) -> Result<(), CommandError> {
         #[derive(Deserialize)]
-        struct Given {
+        struct GivenToken {
             token: String,
         }
         let client = Client::public(&self.server)?;
         let path = format!("/v1/sales/{}/tokens", self.sale);
         for user in users(self.first_user, self.users)? {
-            let given: Given = client.post(&path, json!({ "user_id": user.get() }).to_string())?.read()?;
+            let given: GivenToken = client.post(&path, json!({ "user_id": user.get() }).to_string())?.read()?;
             screen::out(&format!("{user},{}", screen::plain(&given.token)))?;
         }
         Ok(())

@@ -4,7 +4,8 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use super::{Origin, SETTINGS};
+use super::SETTINGS;
+use super::origin::Origin;
 
 /// Everything that is wrong with the settings, at least one thing.
 #[derive(Clone, Debug)]

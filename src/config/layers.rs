@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use toml::{Table, Value};
 
+use super::origin::Origin;
 use super::setting::{CONFIG_VARIABLE, PREFIX, SERVER_VARIABLE, SETTINGS, Setting, nearest};
 use super::{Error, SettingProblem};
 
@@ -25,19 +26,6 @@ pub struct Layers {
 /// The `RUSHGATE_…` variables of the process, or those that a test makes up.
 #[derive(Clone, Default)]
 pub struct Env(Vec<(String, String)>);
-
-/// Where a value came from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Origin {
-    /// `default.toml`.
-    Default,
-    /// A settings file.
-    File(PathBuf),
-    /// A variable.
-    Env(String),
-    /// A flag, dashes included.
-    Flag(String),
-}
 
 /// The value of each setting that was given, by dotted name, with where it came from.
 pub(super) type Settings = BTreeMap<&'static str, Given>;
@@ -189,15 +177,5 @@ impl FromIterator<(String, String)> for Env {
 impl fmt::Debug for Given {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(&self.origin, f)
-    }
-}
-
-impl fmt::Display for Origin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Origin::Default => f.write_str("default"),
-            Origin::File(path) => path.display().fmt(f),
-            Origin::Env(name) | Origin::Flag(name) => f.write_str(name),
-        }
     }
 }

@@ -8,6 +8,7 @@ mod check;
 mod error;
 mod key_file;
 mod layers;
+mod origin;
 mod payments;
 mod read;
 mod secret;
@@ -15,7 +16,8 @@ mod setting;
 
 pub use check::is_loopback;
 pub use error::{Error, SettingProblem};
-pub use layers::{Env, Layers, Origin};
+pub use layers::{Env, Layers};
+pub use origin::Origin;
 pub use payments::{Payments, Unusable};
 pub use secret::Secret;
 pub use setting::{ADMIN_TOKEN_VARIABLE, CONFIG_VARIABLE, SERVER_VARIABLE, SETTINGS, Setting};

@@ -28,7 +28,7 @@ impl Default for Options {
 /// What becomes of orders whose gate cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnGateFailure {
-    /// They go straight to the ledger, up to [`limits::UNGATED_IN_FLIGHT_MAX`] at a time.
+    /// They go straight to the ledger, up to [`limits::BYPASS_IN_FLIGHT_MAX`] at a time.
     Ledger,
     /// They are refused with [`crate::order::Code::GateUnavailable`].
     Shed,

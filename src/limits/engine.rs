@@ -41,7 +41,7 @@ pub const STRANDED_MS: u64 = 300;
 pub const REFILL_WAIT_MS_MAX: u64 = 5_000;
 /// How long the engine answers "sold out" from its cache before one request counts again, in ms: what another engine
 /// puts on sale must be on sale here within a second.
-pub const LATCH_MS: i64 = 400;
+pub const SOLD_OUT_CACHE_MS: i64 = 400;
 /// How often an engine asks the ledger for sales that other engines made or changed, in ms; a quarter of the promised
 /// second.
 pub const REFRESH_MS: u64 = 250;
@@ -49,11 +49,11 @@ pub const REFRESH_MS: u64 = 250;
 pub const REFRESH_TRUST_MS: u64 = 600;
 /// How long an engine waits between announcing a bypass of a sale in the ledger and sending the first order past the
 /// gate, in ms. Once per sale and engine.
-pub const UNGATED_AFTER_MS: u64 = 750;
-const _: () = assert!(REFRESH_MS < REFRESH_TRUST_MS && REFRESH_TRUST_MS < UNGATED_AFTER_MS);
+pub const BYPASS_AFTER_MS: u64 = 750;
+const _: () = assert!(REFRESH_MS < REFRESH_TRUST_MS && REFRESH_TRUST_MS < BYPASS_AFTER_MS);
 /// Orders in flight that bypass the gate, per process: enough for four full batches, few enough for a ledger that was
 /// not made for a crowd.
-pub const UNGATED_IN_FLIGHT_MAX: usize = 1_024;
+pub const BYPASS_IN_FLIGHT_MAX: usize = 1_024;
 /// Sales that are loaded at once at start.
 pub const SALES_LOADED_AT_ONCE: usize = 16;
 /// Times an engine looks at the shards of a sale while other engines load them.
@@ -68,7 +68,7 @@ pub const GATE_BACK_MS_MAX: i64 = 8_000;
 /// A gate that fails within this time after a load, in ms, keeps failing.
 pub const GATE_STEADY_MS: i64 = 10_000;
 /// Slots that wake the requests which wait for an order in flight; orders share them by their number.
-pub const BELLS: usize = 256;
+pub const WAITER_SLOTS: usize = 256;
 /// Requests that may wait for an order in flight at once, per process.
 pub const WAITERS_MAX: usize = 20_000;
 /// How often a waiting request asks the gate again, in ms, in case another process finished the order.

@@ -5,9 +5,9 @@ use super::{ANSWER_MS_MAX, BATCH_ORDERS_MAX, CLIENT_AUDIT_S, ORDERS_IN_FLIGHT_MA
 /// Connections that record batches of orders, per process: while one waits for its commit, the others work.
 pub const POSTGRES_WRITERS: usize = 4;
 /// Connections that change and expire orders, per process: neither waits for the other.
-pub const POSTGRES_STEPPERS: usize = 2;
+pub const POSTGRES_LIFECYCLE_CONNECTIONS: usize = 2;
 /// Connections for everything else that writes, per process.
-pub const POSTGRES_CHANGERS: usize = 2;
+pub const POSTGRES_ADMIN_CONNECTIONS: usize = 2;
 /// Connections for reads, per process.
 pub const POSTGRES_READERS: usize = 2;
 /// Connections that look orders up in batches, per process.

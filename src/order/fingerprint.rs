@@ -5,8 +5,7 @@
 
 use rushgate_idempotency::Fingerprint;
 
-use super::UserId;
-use super::number::Salt;
+use super::{Salt, UserId};
 
 /// The fingerprint of "`user` orders `quantity` units of `sku` in `sale`", under the sale's salt.
 pub fn place_fingerprint(salt: &Salt, sale: &str, user: UserId, sku: &str, quantity: u32) -> Fingerprint {

@@ -10,6 +10,7 @@ mod lifecycle;
 mod number;
 mod payment;
 mod sale;
+mod salt;
 mod view;
 mod zone;
 
@@ -17,11 +18,12 @@ pub use answer::{Code, Outcome, Receipt, Refusal, Retry};
 pub use fingerprint::place_fingerprint;
 pub use id::{Currency, InvalidId, Name, NameRef, UserId};
 pub use lifecycle::{InvalidTransition, State, Step};
-pub use number::{DERIVATION, Identity, OrderNo, Salt};
+pub use number::{DERIVATION, Identity, OrderNo};
 pub use payment::{Decision, Money, Note, PaymentEvent, PriorReport, Provider, ProviderId, Report, judge};
 pub use sale::{
     Boundary, NewSale, NewSku, OnDuplicate, Rules, Sale, SaleNo, SaleState, Sku, SkuLevel, SkuNo, Switch, even_split,
 };
+pub use salt::Salt;
 pub use view::{HistoryView, OrderView, SaleView, SkuView};
 pub use zone::Zone;
 

@@ -6,33 +6,11 @@
 
 use std::fmt;
 
-use super::{Boundary, Key, Rules, UserId};
+use super::{Boundary, Key, Rules, Salt, UserId};
 use crate::clock::UnixMs;
 
 /// The derivation that new sales are created with.
 pub const DERIVATION: u8 = 1;
-
-/// A sale's secret salt: it keys the derivation, so numbers of one sale tell nothing about another's.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Salt([u8; 32]);
-
-impl Salt {
-    /// Wraps 32 random bytes.
-    pub fn new(bytes: [u8; 32]) -> Self {
-        Salt(bytes)
-    }
-
-    /// The bytes, for the ledger's sale row and the hash functions of this floor.
-    pub fn as_bytes(&self) -> &[u8; 32] {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Salt {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Salt(…)")
-    }
-}
 
 /// What makes an operation *the same operation*, by the sale's [`Boundary`].
 #[derive(Clone, Copy, Debug)]

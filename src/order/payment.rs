@@ -54,7 +54,7 @@ pub struct Report {
     /// The provider's name of the event, such as `payment.succeeded`.
     pub event_type: ProviderId,
     /// The event itself.
-    pub fact: PaymentEvent,
+    pub event: PaymentEvent,
 }
 
 /// The event that a report is about.
@@ -94,20 +94,20 @@ pub struct Money {
 impl Report {
     /// The order that the report is about.
     pub fn order_no(&self) -> Option<OrderNo> {
-        self.fact.order_no()
+        self.event.order_no()
     }
 
     /// The id that the ledger stores it under when another report with other content used its own id before:
     /// `evt_1#0123abcd`, derived from its content, so that a repeat is recognised. A long id is cut.
     pub fn reused_id(&self) -> ProviderId {
-        let fact = self.fact.as_str();
+        let event = self.event.as_str();
         let order_no = self.order_no().map(|order_no| *order_no.as_bytes()).unwrap_or_default();
-        let hash = match self.fact.sum() {
+        let hash = match self.event.sum() {
             Some((id, amount, currency)) => Fingerprint::of_fields(
-                fact,
+                event,
                 &[&order_no, id.as_str().as_bytes(), &amount.to_be_bytes(), currency.as_str().as_bytes()],
             ),
-            None => Fingerprint::of_fields(fact, &[&order_no]),
+            None => Fingerprint::of_fields(event, &[&order_no]),
         };
         let hash: String = hash.as_bytes().iter().take(4).map(|byte| format!("{byte:02x}")).collect();
         let id = self.event_id.as_str();
@@ -151,7 +151,7 @@ pub struct PriorReport {
     /// The provider that reported it.
     pub provider: Provider,
     /// Its event.
-    pub fact: PaymentEvent,
+    pub event: PaymentEvent,
     /// Its note.
     pub note: Note,
 }

@@ -43,7 +43,7 @@ impl Alipay {
 
     fn read(&self, form: &Form) -> Result<Report, NotVerified> {
         let status = form.get("trade_status").unwrap_or_default();
-        let fact = match (status, form.refunded()?) {
+        let event = match (status, form.refunded()?) {
             ("TRADE_SUCCESS" | "TRADE_FINISHED" | "TRADE_CLOSED", Some(amount)) => {
                 // Every request for a refund has its own number; `amount` is what all of them come to.
                 let refund = form.get("out_biz_no").or_else(|| form.get("trade_no"));
@@ -60,7 +60,7 @@ impl Alipay {
         let event_id = form.get("notify_id").ok_or(NotVerified::Malformed("notify_id is missing"))?;
         let event_type = form.get("trade_status").or_else(|| form.get("notify_type")).unwrap_or("notification");
         let (event_id, event_type) = (reference(event_id)?, reference(event_type)?);
-        Ok(Report { provider: Provider::Alipay, event_id, event_type, fact })
+        Ok(Report { provider: Provider::Alipay, event_id, event_type, event })
     }
 
     fn money(&self, form: &Form, payment: Option<&str>, amount: i64) -> Result<Money, NotVerified> {

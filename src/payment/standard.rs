@@ -117,15 +117,15 @@ struct FailedData<'a> {
 /// Reads a body whose signature is good. Members that we do not know are ignored; one that we know and that stands
 /// twice is not, because it would be unclear which of the two counts.
 fn read(id: &str, body: &[u8]) -> Result<Report, NotVerified> {
-    let event: StandardEvent<'_> = parse(body)?;
-    let fact = match event.r#type.as_ref() {
+    let message: StandardEvent<'_> = parse(body)?;
+    let event = match message.r#type.as_ref() {
         "payment.succeeded" => PaymentEvent::Succeeded(money(body)?),
         "payment.refunded" => PaymentEvent::Refunded(money(body)?),
         "payment.failed" => PaymentEvent::Failed(order_no(&parse::<Failed<'_>>(body)?.data.0.order_no)?),
         _ => PaymentEvent::Unknown,
     };
-    let (event_id, event_type) = (reference(id)?, reference(&event.r#type)?);
-    Ok(Report { provider: Provider::Standard, event_id, event_type, fact })
+    let (event_id, event_type) = (reference(id)?, reference(&message.r#type)?);
+    Ok(Report { provider: Provider::Standard, event_id, event_type, event })
 }
 
 fn money(body: &[u8]) -> Result<Money, NotVerified> {

@@ -80,15 +80,15 @@ impl Wechatpay {
     }
 
     fn read(&self, body: &[u8]) -> Result<Report, NotVerified> {
-        let event: WechatpayEvent<'_> = parse(body)?;
-        let fact = match event.event_type.as_ref() {
+        let notice: WechatpayEvent<'_> = parse(body)?;
+        let event = match notice.event_type.as_ref() {
             "TRANSACTION.SUCCESS" => self.payment(&self.open(body)?)?,
             "REFUND.SUCCESS" => self.refund(&self.open(body)?)?,
             "REFUND.ABNORMAL" | "REFUND.CLOSED" => refund_failed(&self.open(body)?)?,
             _ => PaymentEvent::Unknown,
         };
-        let (event_id, event_type) = (reference(&event.id)?, reference(&event.event_type)?);
-        Ok(Report { provider: Provider::Wechatpay, event_id, event_type, fact })
+        let (event_id, event_type) = (reference(&notice.id)?, reference(&notice.event_type)?);
+        Ok(Report { provider: Provider::Wechatpay, event_id, event_type, event })
     }
 
     /// Decrypts what happened, with whichever of the active keys it was encrypted with.

@@ -61,7 +61,7 @@ fn step(taken: &StepRecord) -> StepOut<'_> {
 }
 
 fn report(stored: &StoredReport) -> ReportOut<'_> {
-    let money = stored.report.fact.money();
+    let money = stored.report.event.money();
     ReportOut {
         provider: stored.report.provider.as_str(),
         event_id: stored.report.event_id.as_str(),

@@ -9,7 +9,7 @@ use rushgate::clock::Clock;
 use rushgate::engine::{Engine, OnGateFailure, Options, rebuild};
 use rushgate::gate::{Gate, ShardEpoch};
 use rushgate::ledger::{OrderLedger, PostgresLedger};
-use rushgate::limits::{GATE_KEEPS_ENDED_MS, LATCH_MS, SWEEP_MS, SWEEPS_WIDE};
+use rushgate::limits::{GATE_KEEPS_ENDED_MS, SOLD_OUT_CACHE_MS, SWEEP_MS, SWEEPS_WIDE};
 use rushgate::metrics::Metrics;
 use rushgate::order::{OrderNo, Outcome, Retry, Switch};
 use tempfile::TempDir;
@@ -17,6 +17,7 @@ use tokio::runtime::Runtime;
 
 use crate::faults::{Fault, FaultyLedger};
 use crate::faulty_gate::{Call, FaultyGate};
+use crate::no_bug::NoBug;
 use crate::world::{NOON, PATIENCE, name, new_sale, open, place, rules, word};
 use rushgate_test_support::postgres;
 use rushgate_test_support::random::Random;
@@ -29,13 +30,14 @@ pub(crate) struct Shop {
     pub(crate) ledger: Arc<FaultyLedger>,
     /// Where the ledger is, if it is PostgreSQL.
     pub(crate) url: Option<String>,
+    _no_bug: NoBug,
 }
 
 impl Shop {
     pub(crate) fn new() -> Shop {
         let directory = TempDir::new().unwrap();
         let ledger = FaultyLedger::new(open(&directory));
-        Shop { _directory: directory, clock: Clock::System, gate: Arc::default(), ledger, url: None }
+        Shop { _directory: directory, clock: Clock::System, gate: Arc::default(), ledger, url: None, _no_bug: NoBug }
     }
 
     /// With a clock that stands at noon until it is moved.
@@ -257,7 +259,7 @@ async fn what_one_engine_changes_the_other_obeys() {
     let more = rushgate::command::RestockSale { change_id: name("c"), sku_id: name("a"), units: 1 };
     there.restock_sale("s", more).await.unwrap();
     assert_eq!(word(&place(&here, "s", 2, "l", "a", 1).await).0, "sold_out", "the latch is believed for a while");
-    shop.clock.advance(LATCH_MS);
+    shop.clock.advance(SOLD_OUT_CACHE_MS);
     assert_eq!(word(&place(&here, "s", 2, "l", "a", 1).await).0, "created", "and no longer");
     there.switch_sale("s", Switch::Paused).await.unwrap();
     assert_eq!(word(&place(&here, "s", 3, "k", "a", 1).await).0, "sale_paused", "by the gate, at once");

@@ -50,7 +50,7 @@ pub(crate) fn paid(order_no: OrderNo, event: &str, quantity: u32) -> Report {
         provider: Provider::Standard,
         event_id: reference(event),
         event_type: reference("payment.succeeded"),
-        fact: PaymentEvent::Succeeded(money),
+        event: PaymentEvent::Succeeded(money),
     }
 }
 

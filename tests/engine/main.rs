@@ -23,6 +23,7 @@ mod ledger_contract;
 mod ledger_postgres;
 mod lifecycle;
 mod model;
+mod no_bug;
 mod rush;
 mod stories;
 mod tokens;

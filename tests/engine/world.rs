@@ -16,6 +16,7 @@ use rushgate::order::{
 use tempfile::TempDir;
 
 use crate::faults::FaultyLedger;
+use crate::no_bug::NoBug;
 
 /// 2026-11-20T12:00:00Z.
 pub(crate) const NOON: i64 = 1_795_176_000_000;
@@ -81,6 +82,7 @@ pub(crate) struct World {
     pub(crate) gate: Arc<MemoryGate>,
     pub(crate) ledger: Arc<FaultyLedger>,
     pub(crate) engine: Arc<Engine>,
+    _no_bug: NoBug,
 }
 
 impl World {
@@ -90,7 +92,7 @@ impl World {
         let gate = Arc::new(MemoryGate::default());
         let ledger = FaultyLedger::new(open(&directory));
         let engine = start(ledger.clone(), gate.clone(), clock.clone()).await;
-        World { directory, clock, gate, ledger, engine }
+        World { directory, clock, gate, ledger, engine, _no_bug: NoBug }
     }
 
     /// Stops the engine as SIGTERM does and starts another on the same directory, with an empty gate.

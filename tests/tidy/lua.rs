@@ -101,11 +101,11 @@ fn used(body: &str, open: &str) -> Vec<usize> {
     used
 }
 
-/// `Script::Level => &[Part::State, Part::Holds],`: the parts, in small letters.
+/// `Script::Level => &[KeyPart::State, KeyPart::Reservations],`: the parts, in small letters.
 fn listed(text: &str, begin: &str) -> Vec<String> {
     let Some((_, rest)) = text.split_once(begin) else { return Vec::new() };
     let list = rest.split(']').next().unwrap_or("");
-    let parts = list.split(',').map(|part| part.trim().trim_start_matches("Part::").to_lowercase());
+    let parts = list.split(',').map(|part| part.trim().trim_start_matches("KeyPart::").to_lowercase());
     parts.filter(|part| !part.is_empty()).collect()
 }
 

@@ -10,7 +10,7 @@ use serde_json::json;
 use super::client::{ServerAnswer, ServerFlags};
 use super::{CommandError, screen};
 use crate::order::NameRef;
-use show::{SaleList, SaleView};
+use show::{ShownSale, ShownSales};
 
 /// Make, list, show, restock, pause, resume or end a sale
 #[derive(Subcommand)]
@@ -22,8 +22,8 @@ EXAMPLES
 pub(super) enum SaleCommand {
     Create(create::Create),
     List(List),
-    Show(Show),
-    Restock(Restock),
+    Show(ShowArgs),
+    Restock(RestockArgs),
     Pause(Pause),
     Resume(Resume),
     End(End),
@@ -46,7 +46,7 @@ pub(super) struct List {
 EXAMPLES
   rushgate sale show demo
   rushgate sale show demo --json")]
-pub(super) struct Show {
+pub(super) struct ShowArgs {
     #[command(flatten)]
     sale: OneSale,
 }
@@ -59,7 +59,7 @@ The same command again changes nothing: --change-id names the change.
 EXAMPLES
   rushgate sale restock demo --sku sku-1 --quantity 500 --change-id delivery-17
   rushgate sale restock demo --sku sku-1 --quantity -20 --change-id damaged-3")]
-pub(super) struct Restock {
+pub(super) struct RestockArgs {
     /// The sku
     #[arg(long, value_name = "SKU_ID", value_parser = name)]
     sku: String,
@@ -127,9 +127,9 @@ impl SaleCommand {
         match self {
             SaleCommand::Create(create) => create.run(),
             SaleCommand::List(list) => list.run(),
-            SaleCommand::Show(Show { sale }) => {
+            SaleCommand::Show(ShowArgs { sale }) => {
                 let answer = sale.ask.server.client()?.get(&sale.path(""))?;
-                sale.ask.print(&answer, |answer| Ok(answer.read::<SaleView>()?.in_full()))
+                sale.ask.print(&answer, |answer| Ok(answer.read::<ShownSale>()?.in_full()))
             }
             SaleCommand::Restock(restock) => restock.run(),
             SaleCommand::Pause(Pause { sale }) => sale.steer("/pause"),
@@ -142,16 +142,16 @@ impl SaleCommand {
 impl List {
     fn run(&self) -> Result<(), CommandError> {
         let answer = self.ask.server.client()?.get("/admin/v1/sales")?;
-        self.ask.print(&answer, |answer| Ok(answer.read::<SaleList>()?.as_table()))
+        self.ask.print(&answer, |answer| Ok(answer.read::<ShownSales>()?.as_table()))
     }
 }
 
-impl Restock {
+impl RestockArgs {
     fn run(&self) -> Result<(), CommandError> {
         let body = json!({"change_id": self.change_id, "sku_id": self.sku, "quantity": self.quantity});
         let ask = &self.sale.ask;
         let answer = ask.server.client()?.post(&self.sale.path("/restock"), body.to_string())?;
-        ask.print(&answer, |answer| Ok(answer.read::<SaleView>()?.levels()))
+        ask.print(&answer, |answer| Ok(answer.read::<ShownSale>()?.levels()))
     }
 }
 
@@ -162,7 +162,7 @@ impl OneSale {
 
     fn steer(&self, operation: &str) -> Result<(), CommandError> {
         let answer = self.ask.server.client()?.post(&self.path(operation), "{}")?;
-        self.ask.print(&answer, |answer| Ok(answer.read::<SaleView>()?.in_brief()))
+        self.ask.print(&answer, |answer| Ok(answer.read::<ShownSale>()?.in_brief()))
     }
 }
 
@@ -178,7 +178,7 @@ impl Ask {
 
 /// What a creation did: 201 is new, 200 was there before.
 fn created(answer: &ServerAnswer) -> Result<String, CommandError> {
-    let sale: SaleView = answer.read()?;
+    let sale: ShownSale = answer.read()?;
     let outcome = if answer.status == StatusCode::CREATED { "created" } else { "there already, with the same content" };
     Ok(format!("{outcome}\n{}", sale.in_brief()))
 }

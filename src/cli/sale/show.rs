@@ -7,13 +7,13 @@ use crate::cli::table::{cell, table};
 
 /// Every sale.
 #[derive(Deserialize)]
-pub(super) struct SaleList {
-    sales: Vec<SaleView>,
+pub(super) struct ShownSales {
+    sales: Vec<ShownSale>,
 }
 
 /// One sale: its rules as created, its state, its units. Members that are not shown are passed over.
 #[derive(Deserialize)]
-pub(super) struct SaleView {
+pub(super) struct ShownSale {
     sale_id: String,
     state: String,
     #[serde(default)]
@@ -35,11 +35,11 @@ pub(super) struct SaleView {
     #[serde(default)]
     shards: Option<u16>,
     #[serde(default)]
-    skus: Vec<SkuView>,
+    skus: Vec<ShownSku>,
 }
 
 #[derive(Deserialize)]
-struct SkuView {
+struct ShownSku {
     sku_id: String,
     unit_price: i64,
     currency: String,
@@ -56,11 +56,11 @@ struct LevelView {
     sold: i64,
 }
 
-impl SaleList {
+impl ShownSales {
     /// One line per sale.
     pub(super) fn as_table(&self) -> String {
         let header = ["sale_id", "state", "starts_at", "ends_at", "skus", "total", "available", "held", "sold"];
-        let row = |sale: &SaleView| {
+        let row = |sale: &ShownSale| {
             let start = vec![
                 sale.sale_id.clone(),
                 sale.state.clone(),
@@ -74,7 +74,7 @@ impl SaleList {
     }
 }
 
-impl SaleView {
+impl ShownSale {
     /// Rules, then units.
     pub(super) fn in_full(&self) -> String {
         // Told only where it means something.
@@ -98,7 +98,7 @@ impl SaleView {
     /// Units by sku; prices are in minor units.
     pub(super) fn levels(&self) -> String {
         let header = ["sku_id", "unit_price", "currency", "total", "available", "held", "sold"];
-        let row = |sku: &SkuView| {
+        let row = |sku: &ShownSku| {
             let start = vec![sku.sku_id.clone(), sku.unit_price.to_string(), sku.currency.clone()];
             [start, sku.level.cells()].concat()
         };

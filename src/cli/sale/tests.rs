@@ -119,7 +119,7 @@ fn a_file_is_sent_as_it_is_and_has_a_bound() {
 
 #[test]
 fn a_sale_is_shown_with_its_rules_and_units() {
-    let shown: SaleView = serde_json::from_str(DEMO).unwrap();
+    let shown: ShownSale = serde_json::from_str(DEMO).unwrap();
     assert_eq!(shown.in_brief(), "demo is open: 11 of 14 units left, 2 held, 1 sold");
     let text = shown.in_full();
     for part in ["payment_timeout_s  none", "user_limit         2", "starts_at          -", "a             1999  CNY"] {
@@ -127,8 +127,8 @@ fn a_sale_is_shown_with_its_rules_and_units() {
     }
     assert!(!text.contains("time_zone"), "{text}");
     let daily = DEMO.replace("\"request\"", "\"user_sku_day\", \"time_zone\": \"Asia/Shanghai\"");
-    let daily: SaleView = serde_json::from_str(&daily).unwrap();
+    let daily: ShownSale = serde_json::from_str(&daily).unwrap();
     assert!(daily.in_full().contains("time_zone          Asia/Shanghai"), "{}", daily.in_full());
-    let sales: SaleList = serde_json::from_str(&format!(r#"{{"sales": [{DEMO}]}}"#)).unwrap();
+    let sales: ShownSales = serde_json::from_str(&format!(r#"{{"sales": [{DEMO}]}}"#)).unwrap();
     assert_eq!(sales.as_table().lines().count(), 2);
 }

@@ -102,14 +102,14 @@ pub(in crate::engine) struct SweepState {
     is_dirty: AtomicBool,
     /// Whether a sweep of the sale is under way.
     is_sweeping: AtomicBool,
-    end: Mutex<End>,
+    end: Mutex<SaleEnd>,
     /// What did not fit when gate and ledger were last compared.
     pub(in crate::engine) drift: Mutex<Drift>,
 }
 
 /// What this engine knows of the end of a sale.
 #[derive(Clone, Copy, Default)]
-enum End {
+enum SaleEnd {
     #[default]
     NotSeen,
     /// This engine first saw it then.
@@ -160,18 +160,18 @@ impl SweepState {
     pub(in crate::engine) fn ended_for_ms(&self, now_ms: UnixMs) -> Option<i64> {
         let mut end = self.end.lock();
         match *end {
-            End::NotSeen => {
-                *end = End::SeenAt(now_ms);
+            SaleEnd::NotSeen => {
+                *end = SaleEnd::SeenAt(now_ms);
                 Some(0)
             }
-            End::SeenAt(ended_at) => Some(now_ms.saturating_sub(ended_at)),
-            End::GateEmptied => None,
+            SaleEnd::SeenAt(ended_at) => Some(now_ms.saturating_sub(ended_at)),
+            SaleEnd::GateEmptied => None,
         }
     }
 
     /// The gate of the ended sale was emptied.
     pub(in crate::engine) fn set_gate_emptied(&self) {
-        *self.end.lock() = End::GateEmptied;
+        *self.end.lock() = SaleEnd::GateEmptied;
     }
 }
 

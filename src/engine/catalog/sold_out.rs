@@ -33,7 +33,7 @@ impl SoldOutCache {
         }
         let counted_at = self.counted_at.load(Ordering::SeqCst);
         let age_ms = now_ms.saturating_sub(counted_at);
-        let is_fresh = (0..limits::LATCH_MS).contains(&age_ms);
+        let is_fresh = (0..limits::SOLD_OUT_CACHE_MS).contains(&age_ms);
         let mine = || self.counted_at.compare_exchange(counted_at, now_ms, Ordering::SeqCst, Ordering::SeqCst).is_ok();
         is_fresh || !mine()
     }

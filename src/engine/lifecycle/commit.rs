@@ -13,7 +13,7 @@ type Answers = Vec<Result<ChangeOutcome, ledger::Error>>;
 
 /// Positions of changes that go into one transaction.
 #[derive(Debug, PartialEq, Eq)]
-enum Part {
+enum ChangeGroup {
     /// All of one order.
     OneOrder(Vec<usize>),
     /// Of every order that is left: so many were locked that the ledger is asked no more often.
@@ -35,14 +35,14 @@ impl Lifecycle {
         let mut answers = vec![Err(ledger::Error::Busy); changes.len()];
         let mut groups = by_order(&changes);
         let mut locked_orders = 0;
-        while let Some(part) = next_part(&mut groups, locked_orders) {
+        while let Some(part) = next_group(&mut groups, locked_orders) {
             let of = |members: &[usize]| members.iter().filter_map(|n| changes.get(*n).cloned()).collect();
             let (members, changed) = match part {
-                Part::OneOrder(members) => {
+                ChangeGroup::OneOrder(members) => {
                     let changed = self.commit_of_order(of(&members)).await;
                     (members, changed)
                 }
-                Part::Rest(members) => {
+                ChangeGroup::Rest(members) => {
                     let changed = self.commit_or_fail(of(&members)).await;
                     (members, changed)
                 }
@@ -119,12 +119,12 @@ fn by_order(changes: &[Change]) -> VecDeque<Vec<usize>> {
 }
 
 /// What goes into the next transaction.
-fn next_part(groups: &mut VecDeque<Vec<usize>>, locked_orders: usize) -> Option<Part> {
+fn next_group(groups: &mut VecDeque<Vec<usize>>, locked_orders: usize) -> Option<ChangeGroup> {
     let next = groups.pop_front()?;
     if locked_orders < limits::HELD_ORDERS_PER_BATCH_MAX {
-        Some(Part::OneOrder(next))
+        Some(ChangeGroup::OneOrder(next))
     } else {
-        Some(Part::Rest(next.into_iter().chain(groups.drain(..).flatten()).collect()))
+        Some(ChangeGroup::Rest(next.into_iter().chain(groups.drain(..).flatten()).collect()))
     }
 }
 
@@ -137,13 +137,13 @@ mod tests {
         let most = limits::HELD_ORDERS_PER_BATCH_MAX;
         let mut groups = VecDeque::from([vec![0, 2], vec![1], vec![3], vec![4]]);
         let rows = [
-            (0, Some(Part::OneOrder(vec![0, 2]))),
-            (most - 1, Some(Part::OneOrder(vec![1]))),
-            (most, Some(Part::Rest(vec![3, 4]))),
+            (0, Some(ChangeGroup::OneOrder(vec![0, 2]))),
+            (most - 1, Some(ChangeGroup::OneOrder(vec![1]))),
+            (most, Some(ChangeGroup::Rest(vec![3, 4]))),
             (most, None),
         ];
         for (locked_orders, expected) in rows {
-            assert_eq!(next_part(&mut groups, locked_orders), expected, "{locked_orders} locked");
+            assert_eq!(next_group(&mut groups, locked_orders), expected, "{locked_orders} locked");
         }
     }
 }

@@ -51,7 +51,7 @@ impl Orders {
     /// does not know this one, and would let its repeat be refused as a new order.
     async fn announce_bypass(&self, active: &ActiveSale) -> Result<(), Refusal> {
         self.core.ledger.mark_bypassed(active.sale.no).await.map_err(|error| ledger_trouble(&error))?;
-        tokio::time::sleep(Duration::from_millis(limits::UNGATED_AFTER_MS)).await;
+        tokio::time::sleep(Duration::from_millis(limits::BYPASS_AFTER_MS)).await;
         Ok(())
     }
 

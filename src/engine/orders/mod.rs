@@ -70,7 +70,7 @@ impl Orders {
             waiters: InFlightWaiters::default(),
             queue,
             stall_watches,
-            bypass_permits: Arc::new(Semaphore::new(limits::UNGATED_IN_FLIGHT_MAX)),
+            bypass_permits: Arc::new(Semaphore::new(limits::BYPASS_IN_FLIGHT_MAX)),
             attempts: AtomicU64::new(first_attempt),
         };
         (Arc::new(orders), jobs)

@@ -15,7 +15,7 @@ pub(super) struct InFlightWaiters {
 impl Default for InFlightWaiters {
     fn default() -> Self {
         InFlightWaiters {
-            wakers: (0..limits::BELLS).map(|_| Notify::new()).collect(),
+            wakers: (0..limits::WAITER_SLOTS).map(|_| Notify::new()).collect(),
             permits: Semaphore::new(limits::WAITERS_MAX),
         }
     }

@@ -4,7 +4,7 @@ use super::ShardEpoch;
 
 /// What Redis stores of one shard of one sale, each part under a key of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Part {
+pub(super) enum KeyPart {
     /// Epoch, lineage, rules, and the units per sku.
     State,
     /// The reservations that are not settled.
@@ -15,14 +15,14 @@ pub(super) enum Part {
     Units,
 }
 
-impl Part {
+impl KeyPart {
     fn name(self) -> &'static str {
         match self {
-            Part::State => "state",
+            KeyPart::State => "state",
             // As version 0.1 called it: two versions may share a Redis during an update.
-            Part::Reservations => "holds",
-            Part::Records => "records",
-            Part::Units => "units",
+            KeyPart::Reservations => "holds",
+            KeyPart::Records => "records",
+            KeyPart::Units => "units",
         }
     }
 }
@@ -33,7 +33,7 @@ pub(super) fn tag(shard: u16) -> String {
 }
 
 /// The key of one part. Ledgers may share a Redis: the numbers of their sales begin alike, so the ledger's id is in it.
-pub(super) fn key(ledger_id: u64, at: ShardEpoch, part: Part) -> String {
+pub(super) fn key(ledger_id: u64, at: ShardEpoch, part: KeyPart) -> String {
     format!("{{{}}}:{ledger_id:016x}:{}:{}", tag(at.shard), at.sale.0, part.name())
 }
 
@@ -45,6 +45,6 @@ mod tests {
     #[test]
     fn a_key_names_shard_ledger_sale_and_part() {
         let at = ShardEpoch { sale: SaleNo(7), shard: 63, epoch: 1 };
-        assert_eq!(key(0xab, at, Part::Reservations), "{rg:63}:00000000000000ab:7:holds");
+        assert_eq!(key(0xab, at, KeyPart::Reservations), "{rg:63}:00000000000000ab:7:holds");
     }
 }

@@ -1,6 +1,6 @@
 //! The scripts in `lua/`, one per method of the gate, and the keys that each is given.
 
-use super::key::Part;
+use super::key::KeyPart;
 
 /// A script, called like its file and its method.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,16 +43,16 @@ impl Script {
     }
 
     /// Its KEYS, in order.
-    pub(super) fn keys(self) -> &'static [Part] {
+    pub(super) fn keys(self) -> &'static [KeyPart] {
         match self {
-            Script::Load => &[Part::State, Part::Reservations, Part::Records, Part::Units],
-            Script::Reserve => &[Part::State, Part::Reservations, Part::Records, Part::Units],
-            Script::Settle => &[Part::State, Part::Reservations, Part::Records, Part::Units],
-            Script::Switch => &[Part::State],
-            Script::Adjust => &[Part::State],
-            Script::ReturnUnits => &[Part::State, Part::Units],
-            Script::Level => &[Part::State, Part::Reservations],
-            Script::Overdue => &[Part::State, Part::Reservations],
+            Script::Load => &[KeyPart::State, KeyPart::Reservations, KeyPart::Records, KeyPart::Units],
+            Script::Reserve => &[KeyPart::State, KeyPart::Reservations, KeyPart::Records, KeyPart::Units],
+            Script::Settle => &[KeyPart::State, KeyPart::Reservations, KeyPart::Records, KeyPart::Units],
+            Script::Switch => &[KeyPart::State],
+            Script::Adjust => &[KeyPart::State],
+            Script::ReturnUnits => &[KeyPart::State, KeyPart::Units],
+            Script::Level => &[KeyPart::State, KeyPart::Reservations],
+            Script::Overdue => &[KeyPart::State, KeyPart::Reservations],
         }
     }
 }

@@ -23,7 +23,7 @@ pub(in crate::ledger) fn actor(word: &str, event_id: Option<&str>) -> Option<Act
 /// The columns of a report's [`PaymentEvent`] and its [`Money`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(in crate::ledger) struct EventColumns {
-    /// The column `fact`.
+    /// The column `event`.
     pub(in crate::ledger) event: String,
     pub(in crate::ledger) order_no: Option<[u8; 16]>,
     pub(in crate::ledger) payment_id: Option<String>,
@@ -36,9 +36,9 @@ pub(in crate::ledger) struct EventColumns {
 impl EventColumns {
     /// The columns of a report.
     pub(in crate::ledger) fn of(report: &Report) -> Self {
-        let money = report.fact.money();
+        let money = report.event.money();
         EventColumns {
-            event: report.fact.as_str().to_owned(),
+            event: report.event.as_str().to_owned(),
             order_no: report.order_no().map(|order_no| *order_no.as_bytes()),
             payment_id: money.map(|money| money.payment_id.as_str().to_owned()),
             amount: money.map(|money| money.amount),
@@ -121,8 +121,8 @@ mod tests {
         ];
         for event in moved.into_iter().chain(other) {
             let (provider, event_id, event_type) = (Provider::Standard, provider_id("evt_1"), provider_id("payment"));
-            let report = Report { provider, event_id, event_type, fact: event };
-            assert_eq!(EventColumns::of(&report).event(), Some(report.fact));
+            let report = Report { provider, event_id, event_type, event: event };
+            assert_eq!(EventColumns::of(&report).event(), Some(report.event));
         }
         let whole = EventColumns { event: "refunded".to_owned(), order_no: Some([7; 16]), ..EventColumns::default() };
         for damaged in [whole.clone(), EventColumns { event: "lost".to_owned(), ..whole }, EventColumns::default()] {

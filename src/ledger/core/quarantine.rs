@@ -1,7 +1,7 @@
 //! Orders that cannot expire because the ledger's rows about them do not fit. They are left out for a while, so that they
 //! keep no other order from expiring.
 //!
-//! The adapter asks a [`Round`] what the next batch is, expires it in a transaction, and hands the result back, until the
+//! The adapter asks a [`QuarantineRound`] what the next batch is, expires it in a transaction, and hands the result back, until the
 //! round is over.
 
 use std::time::Duration;
@@ -24,7 +24,7 @@ pub(in crate::ledger) enum BatchTry {
 
 /// The next batch of a round.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::ledger) struct Batch {
+pub(in crate::ledger) struct QuarantineBatch {
     /// Most orders.
     pub(in crate::ledger) size: u32,
     pub(in crate::ledger) left_out: Vec<OrderNo>,
@@ -47,12 +47,12 @@ struct Quarantined {
 impl Quarantine {
     /// Begins a round that expires up to `max` orders. Orders whose time here is over are tried again in it, and only then,
     /// so that a round meets each broken order once, however long it takes.
-    pub(in crate::ledger) fn begin(&self, max: u32, now: Instant) -> Round<'_> {
+    pub(in crate::ledger) fn begin(&self, max: u32, now: Instant) -> QuarantineRound<'_> {
         let mut orders = self.orders.lock();
         if orders.until.is_some_and(|until| now >= until) {
             orders.numbers.clear();
         }
-        Round { quarantine: self, now, max, size: max, expired: Vec::new() }
+        QuarantineRound { quarantine: self, now, max, size: max, expired: Vec::new() }
     }
 
     /// Adds an order; `false` if there is no room for it.
@@ -71,7 +71,7 @@ impl Quarantine {
 
 /// A round of expiring orders. A batch with a broken order in it is tried again in halves until that order is found.
 #[derive(Debug)]
-pub(in crate::ledger) struct Round<'q> {
+pub(in crate::ledger) struct QuarantineRound<'q> {
     quarantine: &'q Quarantine,
     now: Instant,
     max: u32,
@@ -79,10 +79,10 @@ pub(in crate::ledger) struct Round<'q> {
     expired: Vec<ExpiredOrder>,
 }
 
-impl Round<'_> {
+impl QuarantineRound<'_> {
     /// What to expire next.
-    pub(in crate::ledger) fn next(&self) -> Batch {
-        Batch { size: self.size, left_out: self.quarantine.orders.lock().numbers.clone() }
+    pub(in crate::ledger) fn next(&self) -> QuarantineBatch {
+        QuarantineBatch { size: self.size, left_out: self.quarantine.orders.lock().numbers.clone() }
     }
 
     /// Takes in what became of the batch. `Some` if the round is over, with its result: once orders have expired that is
@@ -138,7 +138,7 @@ mod tests {
     fn tried(quarantine: &Quarantine, broken: &[OrderNo], now: Instant) -> (Vec<usize>, bool) {
         let (mut sizes, mut round) = (Vec::new(), quarantine.begin(limits::EXPIRED_MAX, now));
         loop {
-            let Batch { size, left_out } = round.next();
+            let QuarantineBatch { size, left_out } = round.next();
             let due = broken.iter().copied().filter(|order_no| !left_out.contains(order_no));
             let found: Vec<OrderNo> = due.take(usize::try_from(size).unwrap()).collect();
             sizes.push(found.len());

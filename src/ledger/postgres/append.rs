@@ -143,20 +143,21 @@ async fn insert(
         return Ok(0);
     }
     rows.sort_unstable_by_key(|(_, entry)| (entry.reservation.user, entry.reservation.order_no));
-    let mut columns = Columns::with_capacity(rows.len());
+    let mut columns = OrderColumns::with_capacity(rows.len());
     for (seq, entry) in &rows {
         columns.push(*seq, entry)?;
     }
     let inserted = columns.insert(sql).await?;
     let all = u64::try_from(rows.len()).unwrap_or(u64::MAX);
     // Read back in a following statement: the winner of a race may be invisible to the insert that lost it.
-    let standing = if inserted == all { Map::default() } else { existing(sql, rows.iter().map(|row| row.1)).await? };
+    let recorded_row =
+        if inserted == all { Map::default() } else { existing(sql, rows.iter().map(|row| row.1)).await? };
     let mut given_back = 0;
     for (seq, (entry, decision)) in (under.block * BLOCK..).zip(batch.iter().zip(decisions)) {
         if *decision != EntryDecision::Admitted {
             continue;
         }
-        *decision = match standing.get(&entry.reservation.order_no) {
+        *decision = match recorded_row.get(&entry.reservation.order_no) {
             None if inserted < all => {
                 let order_no = entry.reservation.order_no;
                 return Err(impossible!("order {order_no} was not inserted and cannot be read"));
@@ -178,7 +179,7 @@ const BLOCK: i64 = limits::POSTGRES_BATCH_ORDERS_MAX as i64;
 
 /// Orders as the arrays that [`INSERT_ORDERS`] takes.
 #[derive(Default)]
-struct Columns {
+struct OrderColumns {
     seq: Vec<i64>,
     user_id: Vec<i64>,
     sale_no: Vec<i64>,
@@ -191,9 +192,9 @@ struct Columns {
     state: Vec<i16>,
 }
 
-impl Columns {
+impl OrderColumns {
     fn with_capacity(rows: usize) -> Self {
-        Columns {
+        OrderColumns {
             seq: Vec::with_capacity(rows),
             user_id: Vec::with_capacity(rows),
             sale_no: Vec::with_capacity(rows),

@@ -19,7 +19,7 @@ use super::session::Session;
 use super::{reports, steps};
 use crate::clock::UnixMs;
 use crate::ledger::core::change_set::{ChangeSet, StoredAnswer};
-use crate::ledger::core::quarantine::{Batch, BatchTry};
+use crate::ledger::core::quarantine::{BatchTry, QuarantineBatch};
 use crate::ledger::idempotency::Scope;
 use crate::ledger::idempotency::postgres::{
     ClaimRequest, Completion, acquire_all, complete_all, full_scopes, release_all,
@@ -113,7 +113,7 @@ fn completion<'s>(answer: &'s StoredAnswer<'_>) -> Completion<'s> {
 }
 
 /// Expires a batch of orders whose time to pay is over.
-pub(super) async fn expire(session: &mut Session, now_ms: UnixMs, batch: &Batch) -> Result<BatchTry, Error> {
+pub(super) async fn expire(session: &mut Session, now_ms: UnixMs, batch: &QuarantineBatch) -> Result<BatchTry, Error> {
     session.begin().await?;
     let overdue = steps::lock_overdue(&mut session.sql, now_ms, batch).await?;
     if overdue.is_empty() {

@@ -91,9 +91,9 @@ impl PostgresLedger {
             async |purpose, count, queued_max| Connections::start(&server, &tasks, purpose, count, queued_max).await;
         let writers = start(Purpose::Orders, limits::POSTGRES_WRITERS, limits::POSTGRES_APPENDS_QUEUED_MAX).await?;
         let lifecycle_pool =
-            start(Purpose::Orders, limits::POSTGRES_STEPPERS, limits::POSTGRES_STEPS_QUEUED_MAX).await?;
+            start(Purpose::Orders, limits::POSTGRES_LIFECYCLE_CONNECTIONS, limits::POSTGRES_STEPS_QUEUED_MAX).await?;
         let admin_pool =
-            start(Purpose::Changes, limits::POSTGRES_CHANGERS, limits::POSTGRES_CHANGES_QUEUED_MAX).await?;
+            start(Purpose::Changes, limits::POSTGRES_ADMIN_CONNECTIONS, limits::POSTGRES_CHANGES_QUEUED_MAX).await?;
         let readers = start(Purpose::Reads, limits::POSTGRES_READERS, limits::POSTGRES_READS_QUEUED_MAX).await?;
         let finders = start(Purpose::Reads, limits::POSTGRES_FINDERS, limits::POSTGRES_FINDERS).await?;
         let auditors = start(Purpose::Audits, 1, limits::POSTGRES_AUDITS_QUEUED_MAX).await?;

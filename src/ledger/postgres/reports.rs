@@ -42,8 +42,8 @@ pub(super) async fn read<'c>(
     let order_nos: Vec<Uuid> = order_nos.iter().map(number).collect();
     let select = sqlx::query(SELECT_REPORTS).bind(providers).bind(event_ids).bind(order_nos);
     for row in select.fetch_all(sql).await? {
-        let StoredReport { report: Report { provider, event_id, fact, .. }, note, .. } = stored_report(&row)?;
-        change_set.add_prior_report((provider, event_id), PriorReport { provider, fact, note });
+        let StoredReport { report: Report { provider, event_id, event, .. }, note, .. } = stored_report(&row)?;
+        change_set.add_prior_report((provider, event_id), PriorReport { provider, event, note });
     }
     Ok(())
 }
@@ -56,7 +56,7 @@ const INSERT_REPORTS: &str = "INSERT INTO payment_reports (provider, event_id, e
 /// Stores the new reports of a set, in the order in which every transaction does; `false` if another transaction has stored
 /// one of them first.
 pub(super) async fn insert(sql: &mut PgConnection, change_set: &ChangeSet<'_>, now_ms: UnixMs) -> Result<bool, Error> {
-    let mut columns = Columns::default();
+    let mut columns = ReportColumns::default();
     for (id, report) in &change_set.new_reports {
         columns.push(id, report, change_set.note(id)?);
     }
@@ -79,7 +79,7 @@ pub(super) async fn insert(sql: &mut PgConnection, change_set: &ChangeSet<'_>, n
 
 /// Reports as the arrays that [`INSERT_REPORTS`] takes.
 #[derive(Default)]
-struct Columns {
+struct ReportColumns {
     provider: Vec<&'static str>,
     event_id: Vec<String>,
     event_type: Vec<String>,
@@ -93,7 +93,7 @@ struct Columns {
     note: Vec<&'static str>,
 }
 
-impl Columns {
+impl ReportColumns {
     fn push(&mut self, (provider, event_id): &ReportId, report: &Report, note: Note) {
         let event = EventColumns::of(report);
         self.provider.push(provider.as_str());
@@ -140,7 +140,7 @@ fn stored_report(row: &PgRow) -> Result<StoredReport, Error> {
         provider: read::parse_column(row, 0, Provider::parse)?,
         event_id: provider_id(row, 1)?,
         event_type: provider_id(row, 2)?,
-        fact: event.event().ok_or_else(|| read::unreadable(row, 3))?,
+        event: event.event().ok_or_else(|| read::unreadable(row, 3))?,
     };
     Ok(StoredReport { report, note: read::parse_column(row, 10, Note::parse)?, at: row.try_get(11)? })
 }

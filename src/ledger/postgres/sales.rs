@@ -107,14 +107,14 @@ pub(super) async fn switch(session: &mut Session, sale: SaleNo, switch: Switch) 
     Ok(switched)
 }
 
-const MARK_UNGATED: &str = "UPDATE sales SET ungated = true WHERE no = $1 AND NOT ungated";
+const MARK_BYPASSED: &str = "UPDATE sales SET ungated = true WHERE no = $1 AND NOT ungated";
 
 /// Notes that orders of a sale bypass its gate.
 pub(super) async fn mark_bypassed(session: &mut Session, sale: SaleNo) -> Result<(), Error> {
     session.begin().await?;
     let sql = &mut session.sql;
     sqlx::query(LOCK_REVISION).execute(&mut *sql).await?;
-    if sqlx::query(MARK_UNGATED).bind(sale.0).execute(&mut *sql).await?.rows_affected() > 0 {
+    if sqlx::query(MARK_BYPASSED).bind(sale.0).execute(&mut *sql).await?.rows_affected() > 0 {
         sqlx::query(RAISE_REVISION).bind(sale.0).execute(&mut *sql).await?;
     }
     session.commit().await

@@ -132,8 +132,8 @@ impl Purpose {
 }
 
 /// Settings of a session: $1 statement, $2 lock, $3 transaction time-out in ms, $4 whether it only reads. Settings that
-/// this server is too old for are left out. The planner is told to take the indexes: its guess about a list of orders is made once, perhaps while the
-/// tables are still empty, and would otherwise be kept when they are not. A stricter synchronous_commit is left alone.
+/// this server is too old for are left out. The planner has to take the indexes: it guesses once about a list of orders,
+/// perhaps while the tables are still empty, and would keep that guess. A stricter synchronous_commit is left alone.
 const SET_UP: &str = "SELECT set_config(w.name, w.value, false) FROM (VALUES \
      ('statement_timeout', $1::text), ('lock_timeout', $2), ('transaction_timeout', $3), \
      ('idle_in_transaction_session_timeout', '5000'), ('client_connection_check_interval', '1000'), \

@@ -9,7 +9,7 @@ use crate::clock::UnixMs;
 use crate::ledger::Error;
 use crate::ledger::core::change_set::{ChangeSet, Epochs, LockedOrder};
 use crate::ledger::core::columns;
-use crate::ledger::core::quarantine::Batch;
+use crate::ledger::core::quarantine::QuarantineBatch;
 use crate::order::{Currency, OrderNo, State, Step, StepRecord, UserId};
 
 /// In the order in which every transaction locks orders. PostgreSQL answers the newest version of a row it had to wait for.
@@ -52,7 +52,11 @@ const LOCK_OVERDUE: &str = "WITH RECURSIVE unpaid (sale_no) AS ( \
      LEFT JOIN skus k ON k.no = d.sku_no ORDER BY d.deadline, d.order_no";
 
 /// Locks orders past their time to pay, the oldest first; their rows are what [`order_no`] and [`locked`] read.
-pub(super) async fn lock_overdue(sql: &mut PgConnection, now_ms: UnixMs, batch: &Batch) -> Result<Vec<PgRow>, Error> {
+pub(super) async fn lock_overdue(
+    sql: &mut PgConnection,
+    now_ms: UnixMs,
+    batch: &QuarantineBatch,
+) -> Result<Vec<PgRow>, Error> {
     let left_out: Vec<Uuid> = batch.left_out.iter().map(number).collect();
     Ok(sqlx::query(LOCK_OVERDUE).bind(now_ms).bind(i64::from(batch.size)).bind(left_out).fetch_all(sql).await?)
 }
@@ -125,7 +129,7 @@ pub(super) async fn write(sql: &mut PgConnection, change_set: &ChangeSet<'_>, no
     if change_set.steps.is_empty() {
         return Ok(Epochs::new());
     }
-    let (orders, steps) = (Orders::of(change_set)?, Steps::of(change_set)?);
+    let (orders, steps) = (OrderRows::of(change_set)?, Steps::of(change_set)?);
     let count = orders.user_id.len();
     let (skus, users): (Vec<i64>, Vec<i64>) =
         change_set.user_returns.keys().map(|(sku, user)| (sku.0, user.get())).unzip();
@@ -170,7 +174,7 @@ pub(super) async fn write(sql: &mut PgConnection, change_set: &ChangeSet<'_>, no
 
 /// Orders as the arrays that [`WRITE`] takes, in the order in which every transaction locks them.
 #[derive(Default)]
-struct Orders {
+struct OrderRows {
     user_id: Vec<i64>,
     order_no: Vec<Uuid>,
     version: Vec<i32>,
@@ -179,9 +183,9 @@ struct Orders {
     returned: Vec<bool>,
 }
 
-impl Orders {
+impl OrderRows {
     fn of(change_set: &ChangeSet<'_>) -> Result<Self, Error> {
-        let mut columns = Orders::default();
+        let mut columns = OrderRows::default();
         for LockedOrder { order, version, .. } in change_set.changed_orders() {
             columns.user_id.push(order.user.get());
             columns.order_no.push(number(&order.order_no));

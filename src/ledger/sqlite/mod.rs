@@ -29,7 +29,7 @@ use tokio::time::Instant;
 use self::numbers::Numbers;
 pub use self::open::SqliteOpenError;
 use self::thread::{ConnectionThread, Moment, write};
-use super::core::quarantine::{Batch, BatchTry, Quarantine};
+use super::core::quarantine::{BatchTry, Quarantine, QuarantineBatch};
 use super::idempotency::sqlite as keys;
 use super::{
     AppendDenial, AppendOutcome, Change, ChangeOutcome, Check, CreateOutcome, Entry, EpochRequest, Error, ExpiredOrder,
@@ -122,8 +122,8 @@ impl SqliteLedger {
     }
 
     /// Expires a batch: a reader looks for the orders, so that the writer is disturbed only when there are some.
-    async fn expire_batch(&self, now_ms: UnixMs, batch: Batch) -> Result<BatchTry, Error> {
-        let Batch { size, left_out } = batch;
+    async fn expire_batch(&self, now_ms: UnixMs, batch: QuarantineBatch) -> Result<BatchTry, Error> {
+        let QuarantineBatch { size, left_out } = batch;
         let due = self.read(move |connection| expiry::due(connection, now_ms, size, &left_out)).await?;
         let found: Vec<OrderNo> = due.iter().map(|due| due.order_no).collect();
         if found.is_empty() {

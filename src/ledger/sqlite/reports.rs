@@ -30,8 +30,8 @@ pub(super) fn load<'c>(
     } else if let Some(order_no) = report.order_no() {
         stored = reports(connection, order_no)?;
     }
-    for StoredReport { report: Report { provider, event_id, fact, .. }, note, .. } in stored {
-        change_set.add_prior_report((provider, event_id), PriorReport { provider, fact, note });
+    for StoredReport { report: Report { provider, event_id, event, .. }, note, .. } in stored {
+        change_set.add_prior_report((provider, event_id), PriorReport { provider, event, note });
     }
     Ok(())
 }
@@ -119,7 +119,7 @@ fn stored_report(row: &Row<'_>) -> Result<StoredReport, Error> {
         provider: parse_column(row, 0, Provider::parse)?,
         event_id: provider_id(1)?,
         event_type: provider_id(2)?,
-        fact: columns.event().ok_or_else(|| unreadable(row, 3))?,
+        event: columns.event().ok_or_else(|| unreadable(row, 3))?,
     };
     Ok(StoredReport { report, note: parse_column(row, 10, Note::parse)?, at: row.get(11)? })
 }

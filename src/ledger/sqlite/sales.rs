@@ -80,10 +80,10 @@ pub(super) fn switch(connection: &Connection, sale: SaleNo, switch: Switch) -> R
     Ok(SwitchOutcome { switch, revision: sale.0 })
 }
 
-const MARK_UNGATED: &str = "UPDATE sales SET ungated = 1 WHERE no = ?1";
+const MARK_BYPASSED: &str = "UPDATE sales SET ungated = 1 WHERE no = ?1";
 
 pub(super) fn mark_bypassed(connection: &Connection, sale: SaleNo) -> Result<(), Error> {
-    connection.prepare_cached(MARK_UNGATED)?.execute([sale.0])?;
+    connection.prepare_cached(MARK_BYPASSED)?.execute([sale.0])?;
     Ok(())
 }
 

@@ -13,11 +13,11 @@ use tokio::sync::oneshot;
 use crate::ledger::Error;
 use crate::limits;
 
-type Work = Box<dyn FnOnce(&mut Connection) + Send>;
+type ThreadWork = Box<dyn FnOnce(&mut Connection) + Send>;
 
 /// A connection on its own thread, behind a bounded queue.
 pub(super) struct ConnectionThread {
-    queue: Mutex<Option<SyncSender<Work>>>,
+    queue: Mutex<Option<SyncSender<ThreadWork>>>,
     thread: Mutex<Option<JoinHandle<()>>>,
     interrupt: InterruptHandle,
 }
@@ -31,7 +31,7 @@ impl ConnectionThread {
         queued_max: usize,
         background: impl FnMut(&mut Connection, Moment) -> bool + Send + 'static,
     ) -> Result<Self, Error> {
-        let (queue, jobs) = sync_channel::<Work>(queued_max);
+        let (queue, jobs) = sync_channel::<ThreadWork>(queued_max);
         let interrupt = connection.get_interrupt_handle();
         let thread = std::thread::Builder::new()
             .name(name.to_owned())
@@ -46,7 +46,7 @@ impl ConnectionThread {
         work: impl FnOnce(&mut Connection) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
         let (answer, answered) = oneshot::channel();
-        let job: Work = Box::new(move |connection| {
+        let job: ThreadWork = Box::new(move |connection| {
             // The caller may have gone; the work is done all the same.
             drop(answer.send(work(connection)));
         });
@@ -95,7 +95,7 @@ pub(super) enum Moment {
 
 fn work_off(
     mut connection: Connection,
-    jobs: &Receiver<Work>,
+    jobs: &Receiver<ThreadWork>,
     mut background: impl FnMut(&mut Connection, Moment) -> bool,
 ) {
     let idle = Duration::from_millis(limits::SQLITE_IDLE_MS);

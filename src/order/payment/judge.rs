@@ -25,9 +25,9 @@ pub fn judge(
     currency: Currency,
     past: &[PriorReport],
     provider: Provider,
-    fact: &PaymentEvent,
+    event: &PaymentEvent,
 ) -> Decision {
-    match fact {
+    match event {
         PaymentEvent::Unknown | PaymentEvent::Failed(_) => only(Note::NoEffect),
         PaymentEvent::RefundFailed(_) => only(Note::RefundFailed),
         PaymentEvent::Closed(_) => only(closed(state, past, provider)),
@@ -81,7 +81,7 @@ fn refunded(state: State, amount: i64, past: &[PriorReport], provider: Provider,
     }
     let back = money_back(refunds(past).map(|(_, of, money)| (of, money)).chain([(provider, money)]));
     // A second payment is one of the same amount, and its money goes back too.
-    let second = past.iter().filter(|past| past.note == Note::SecondPayment).filter_map(|past| past.fact.money());
+    let second = past.iter().filter(|past| past.note == Note::SecondPayment).filter_map(|past| past.event.money());
     let paid = second.fold(amount, |sum, money| sum.saturating_add(money.amount));
     let noted = |note| if back > paid { Note::OverRefunded } else { note };
     match state {
@@ -98,7 +98,7 @@ fn refunded(state: State, amount: i64, past: &[PriorReport], provider: Provider,
 
 /// The payments of the order: the one that paid it, and those after it, each once.
 fn payments(past: &[PriorReport]) -> impl Iterator<Item = (Provider, &Money)> {
-    past.iter().filter_map(|past| match (&past.fact, past.note) {
+    past.iter().filter_map(|past| match (&past.event, past.note) {
         (PaymentEvent::Succeeded(money), Note::Applied | Note::SecondPayment) => Some((past.provider, money)),
         _ => None,
     })
@@ -106,7 +106,7 @@ fn payments(past: &[PriorReport]) -> impl Iterator<Item = (Provider, &Money)> {
 
 /// The refunds that count, each once.
 fn refunds(past: &[PriorReport]) -> impl Iterator<Item = (Note, Provider, &Money)> {
-    past.iter().filter_map(|past| match (&past.fact, past.note) {
+    past.iter().filter_map(|past| match (&past.event, past.note) {
         (PaymentEvent::Refunded(money), note @ (Note::Parked | Note::Counted | Note::Applied | Note::OverRefunded)) => {
             Some((note, past.provider, money))
         }

@@ -44,19 +44,19 @@ impl Book {
         Book { state, past: Vec::new() }
     }
 
-    fn record(&mut self, fact: &PaymentEvent) -> Note {
-        self.record_from(Provider::Standard, fact)
+    fn record(&mut self, event: &PaymentEvent) -> Note {
+        self.record_from(Provider::Standard, event)
     }
 
-    fn record_from(&mut self, provider: Provider, fact: &PaymentEvent) -> Note {
-        let decision = judge(self.state, PRICE, cny(), &self.past, provider, fact);
+    fn record_from(&mut self, provider: Provider, event: &PaymentEvent) -> Note {
+        let decision = judge(self.state, PRICE, cny(), &self.past, provider, event);
         for step in decision.steps.into_iter().flatten() {
             self.state = self.state.after(step).unwrap();
         }
         if let Some(note) = decision.parked {
             self.past.iter_mut().filter(|past| past.note == Note::Parked).for_each(|past| past.note = note);
         }
-        self.past.push(PriorReport { provider, fact: fact.clone(), note: decision.note });
+        self.past.push(PriorReport { provider, event: event.clone(), note: decision.note });
         decision.note
     }
 }
@@ -95,8 +95,8 @@ fn the_same_reports_in_any_order_end_in_one_state() {
         for facts in permutations(facts) {
             for (from, to) in [(State::PendingPayment, from_pending), (State::Expired, from_expired)] {
                 let mut book = Book::new(from);
-                for fact in &facts {
-                    book.record(fact);
+                for event in &facts {
+                    book.record(event);
                 }
                 assert_eq!(book.state, to, "{facts:?} from {from:?}");
             }
@@ -129,12 +129,12 @@ fn a_late_payment_is_due_for_refund_whatever_waited_for_it() {
 
 #[test]
 fn what_does_not_fit_moves_nothing() {
-    let foreign = |fact: &PaymentEvent| match fact.clone() {
+    let foreign = |event: &PaymentEvent| match event.clone() {
         PaymentEvent::Succeeded(money) => PaymentEvent::Succeeded(Money { is_ours: false, ..money }),
         PaymentEvent::Refunded(money) => PaymentEvent::Refunded(Money { is_ours: false, ..money }),
         other => other,
     };
-    let dollars = |fact: &PaymentEvent| match fact.clone() {
+    let dollars = |event: &PaymentEvent| match event.clone() {
         PaymentEvent::Succeeded(money) => {
             PaymentEvent::Succeeded(Money { currency: Currency::parse("USD").unwrap(), ..money })
         }
@@ -155,20 +155,20 @@ fn what_does_not_fit_moves_nothing() {
         dollars(&refunded("r", 1)),
     ];
     for state in State::ALL {
-        for fact in &bad {
+        for event in &bad {
             let mut book = Book::new(state);
-            assert_eq!(book.record(fact), Note::Mismatch, "{fact:?} in {state:?}");
+            assert_eq!(book.record(event), Note::Mismatch, "{event:?} in {state:?}");
             assert_eq!(book.state, state);
         }
         let order_no = OrderNo::from_bytes([1; 16]);
-        for (fact, note) in [
+        for (event, note) in [
             (PaymentEvent::Unknown, Note::NoEffect),
             (PaymentEvent::Failed(order_no), Note::NoEffect),
             (PaymentEvent::Closed(order_no), Note::NoEffect),
             (PaymentEvent::RefundFailed(order_no), Note::RefundFailed),
         ] {
             let mut book = Book::new(state);
-            assert_eq!((book.record(&fact), book.state), (note, state));
+            assert_eq!((book.record(&event), book.state), (note, state));
         }
     }
 }
@@ -215,14 +215,14 @@ fn more_back_than_was_paid_is_for_a_person() {
 #[test]
 fn a_second_payment_may_go_back_too() {
     let mut book = Book::new(State::PendingPayment);
-    for (fact, note) in [
+    for (event, note) in [
         (paid("p"), Note::Applied),
         (paid("q"), Note::SecondPayment),
         (refunded("r1", PRICE), Note::Applied),
         (refunded("r2", PRICE), Note::Counted),
         (refunded("r3", 1), Note::OverRefunded),
     ] {
-        assert_eq!(book.record(&fact), note, "{fact:?}");
+        assert_eq!(book.record(&event), note, "{event:?}");
     }
     assert_eq!(book.state, State::Refunded);
 }
@@ -292,9 +292,9 @@ fn shipped_and_confirmed_orders_only_note_what_they_hear() {
     assert_eq!(book.record(&refunded("r", PRICE)), Note::Impossible);
 }
 
-fn report(event_id: &str, fact: PaymentEvent) -> Report {
+fn report(event_id: &str, event: PaymentEvent) -> Report {
     let reference = |text| ProviderId::parse(text).unwrap();
-    Report { provider: Provider::Standard, event_id: reference(event_id), event_type: reference("x"), fact }
+    Report { provider: Provider::Standard, event_id: reference(event_id), event_type: reference("x"), event }
 }
 
 #[test]
@@ -315,7 +315,7 @@ fn what_a_report_says_is_its_order_and_its_money() {
     for (at, one) in facts.iter().enumerate() {
         for (other_at, other) in facts.iter().enumerate() {
             assert_eq!(one.says_the_same(other), at == other_at, "{one:?} {other:?}");
-            let ids = [one, other].map(|fact| report("e", fact.clone()).reused_id());
+            let ids = [one, other].map(|event| report("e", event.clone()).reused_id());
             assert_eq!(ids[0] == ids[1], at == other_at, "{one:?} {other:?}");
         }
     }

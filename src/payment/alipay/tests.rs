@@ -42,7 +42,7 @@ fn receive(changes: &[(&str, &str)]) -> Result<Report, NotVerified> {
 }
 
 fn money(report: &Report) -> &Money {
-    report.fact.money().unwrap()
+    report.event.money().unwrap()
 }
 
 #[test]
@@ -59,7 +59,7 @@ fn a_notification_that_another_program_signed() {
         is_total: true,
         is_ours: true,
     };
-    assert_eq!(report.fact, PaymentEvent::Succeeded(want));
+    assert_eq!(report.event, PaymentEvent::Succeeded(want));
 }
 
 #[test]
@@ -147,16 +147,16 @@ fn a_parameter_does_not_hide_in_another() {
 
 #[test]
 fn each_state_of_a_trade_is_a_fact() {
-    let fact = |changes: &[(&str, &str)]| receive(changes).unwrap().fact;
-    assert!(matches!(fact(&[("trade_status", "TRADE_FINISHED")]), PaymentEvent::Succeeded(_)));
-    assert!(matches!(fact(&[("refund_fee", "0.00")]), PaymentEvent::Succeeded(_)));
-    assert!(matches!(fact(&[("trade_status", "TRADE_CLOSED")]), PaymentEvent::Closed(_)));
-    assert_eq!(fact(&[("trade_status", "WAIT_BUYER_PAY")]), PaymentEvent::Unknown);
-    assert_eq!(fact(&[("trade_status", "")]), PaymentEvent::Unknown);
+    let event = |changes: &[(&str, &str)]| receive(changes).unwrap().event;
+    assert!(matches!(event(&[("trade_status", "TRADE_FINISHED")]), PaymentEvent::Succeeded(_)));
+    assert!(matches!(event(&[("refund_fee", "0.00")]), PaymentEvent::Succeeded(_)));
+    assert!(matches!(event(&[("trade_status", "TRADE_CLOSED")]), PaymentEvent::Closed(_)));
+    assert_eq!(event(&[("trade_status", "WAIT_BUYER_PAY")]), PaymentEvent::Unknown);
+    assert_eq!(event(&[("trade_status", "")]), PaymentEvent::Unknown);
     for status in ["TRADE_SUCCESS", "TRADE_CLOSED", "TRADE_FINISHED"] {
         let back = [("trade_status", status), ("refund_fee", "5.5"), ("gmt_refund", "2026-11-20 21:00:00.1")];
         let report = receive(&back).unwrap();
-        assert!(matches!(report.fact, PaymentEvent::Refunded(_)), "{status}");
+        assert!(matches!(report.event, PaymentEvent::Refunded(_)), "{status}");
         let back = money(&report);
         assert_eq!((back.amount, back.is_total, back.payment_id.as_str()), (550, true, "t1"));
     }
@@ -191,7 +191,7 @@ fn amounts_are_in_the_minor_units_of_their_currency() {
         let money = money(&told);
         assert_eq!((money.amount, money.currency.as_str(), money.is_ours), (amount, currency, true), "{text}");
         let back = receive(&[("trans_currency", currency), ("refund_fee", text)]).unwrap();
-        assert!(matches!(&back.fact, PaymentEvent::Refunded(back) if (back.amount, back.is_ours) == (amount, true)));
+        assert!(matches!(&back.event, PaymentEvent::Refunded(back) if (back.amount, back.is_ours) == (amount, true)));
     }
     for (currency, text) in [("JPY", "1999.5"), ("KWD", "1.9999")] {
         let told = receive(&[("trans_currency", currency), ("total_amount", text)]);

@@ -148,19 +148,22 @@ fn events_become_facts() {
     };
     let paid = receive(body("payment.succeeded", &data).as_bytes()).unwrap();
     assert_eq!((paid.event_id.as_str(), paid.event_type.as_str()), ("evt_1", "payment.succeeded"));
-    assert_eq!(paid.fact, PaymentEvent::Succeeded(money.clone()));
+    assert_eq!(paid.event, PaymentEvent::Succeeded(money.clone()));
     assert_eq!(
-        receive(body("payment.refunded", &data).as_bytes()).unwrap().fact,
+        receive(body("payment.refunded", &data).as_bytes()).unwrap().event,
         PaymentEvent::Refunded(money.clone())
     );
     let failed = format!("{{\"order_no\":\"{ORDER_NO}\"}}");
-    assert_eq!(receive(body("payment.failed", &failed).as_bytes()).unwrap().fact, PaymentEvent::Failed(money.order_no));
+    assert_eq!(
+        receive(body("payment.failed", &failed).as_bytes()).unwrap().event,
+        PaymentEvent::Failed(money.order_no)
+    );
     for other in [body("payment.disputed", "null"), body("", "{}"), "{\"type\":\"ping\",\"type2\":1}".to_owned()] {
         let read = receive(other.as_bytes());
         if other.contains("\"type\":\"\"") {
             assert!(matches!(read, Err(NotVerified::Malformed(_))), "an event without a name");
         } else {
-            assert_eq!(read.unwrap().fact, PaymentEvent::Unknown, "{other}");
+            assert_eq!(read.unwrap().event, PaymentEvent::Unknown, "{other}");
         }
     }
 }

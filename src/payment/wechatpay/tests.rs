@@ -75,7 +75,7 @@ fn the_published_signature() {
     ];
     let report = wechatpay.verify(&headers(&lines), body, 1_624_523_846_000).unwrap();
     assert_eq!(report.event_id.as_str(), "3119dfba-e649-5eec-ab1e-3412bc4d2e17");
-    assert_eq!((report.event_type.as_str(), report.fact), ("PAYSCORE.USER_OPEN_SERVICE", PaymentEvent::Unknown));
+    assert_eq!((report.event_type.as_str(), report.event), ("PAYSCORE.USER_OPEN_SERVICE", PaymentEvent::Unknown));
     assert!(is_unproven(&wechatpay.verify(&headers(&lines), body, 1_624_523_846_000 + 300_001)));
 }
 
@@ -103,7 +103,7 @@ fn a_notification_that_another_program_made() {
         is_total: false,
         is_ours: true,
     };
-    assert_eq!(report.fact, PaymentEvent::Succeeded(want));
+    assert_eq!(report.event, PaymentEvent::Succeeded(want));
 }
 
 #[test]
@@ -171,15 +171,15 @@ fn two_api_keys_may_be_active() {
 
 #[test]
 fn each_event_is_a_fact() {
-    let fact = |event_type: &str, plain: &str| receive(event_type, plain).unwrap().fact;
+    let event = |event_type: &str, plain: &str| receive(event_type, plain).unwrap().event;
     let paid = payment("SUCCESS", "1230000109", "wxd678efh567hg6787", "{\"total\":1999}");
-    let PaymentEvent::Succeeded(money) = fact("TRANSACTION.SUCCESS", &paid) else { panic!("not paid") };
+    let PaymentEvent::Succeeded(money) = event("TRANSACTION.SUCCESS", &paid) else { panic!("not paid") };
     assert_eq!((money.amount, money.currency.as_str(), money.is_ours), (1999, "CNY", true));
     let closed = payment("CLOSED", "1230000109", "wxd678efh567hg6787", "{\"total\":1999}");
-    assert_eq!(fact("TRANSACTION.SUCCESS", &closed), PaymentEvent::Unknown);
+    assert_eq!(event("TRANSACTION.SUCCESS", &closed), PaymentEvent::Unknown);
     for (mchid, appid) in [("1230000109", "wx1"), ("1", "wxd678efh567hg6787")] {
         let other = payment("SUCCESS", mchid, appid, "{\"total\":1999,\"currency\":\"USD\"}");
-        let PaymentEvent::Succeeded(money) = fact("TRANSACTION.SUCCESS", &other) else { panic!("not paid") };
+        let PaymentEvent::Succeeded(money) = event("TRANSACTION.SUCCESS", &other) else { panic!("not paid") };
         assert_eq!((money.currency.as_str(), money.is_ours), ("USD", false));
     }
     let back = |status: &str, mchid: &str| {
@@ -188,12 +188,12 @@ fn each_event_is_a_fact() {
              \"out_refund_no\":\"x\",\"refund_status\":\"{status}\",\"amount\":{{\"total\":1999,\"refund\":999}}}}"
         )
     };
-    let PaymentEvent::Refunded(money) = fact("REFUND.SUCCESS", &back("SUCCESS", "1230000109")) else {
+    let PaymentEvent::Refunded(money) = event("REFUND.SUCCESS", &back("SUCCESS", "1230000109")) else {
         panic!("not refunded")
     };
     assert_eq!((money.amount, money.payment_id.as_str(), money.is_total, money.is_ours), (999, "r1", false, true));
-    assert!(!fact("REFUND.SUCCESS", &back("SUCCESS", "1")).money().unwrap().is_ours);
-    assert_eq!(fact("REFUND.SUCCESS", &back("PROCESSING", "1230000109")), PaymentEvent::Unknown);
+    assert!(!event("REFUND.SUCCESS", &back("SUCCESS", "1")).money().unwrap().is_ours);
+    assert_eq!(event("REFUND.SUCCESS", &back("PROCESSING", "1230000109")), PaymentEvent::Unknown);
     let failed = PaymentEvent::RefundFailed(order_no(ORDER_NO).unwrap());
     for (event_type, status) in [
         ("REFUND.ABNORMAL", "ABNORMAL"),
@@ -201,15 +201,15 @@ fn each_event_is_a_fact() {
         ("REFUND.SUCCESS", "ABNORMAL"),
         ("REFUND.SUCCESS", "CLOSED"),
     ] {
-        assert_eq!(fact(event_type, &back(status, "1230000109")), failed, "{event_type} {status}");
+        assert_eq!(event(event_type, &back(status, "1230000109")), failed, "{event_type} {status}");
     }
     for event_type in ["REFUND.ABNORMAL", "REFUND.CLOSED"] {
         assert!(matches!(receive(event_type, "{}"), Err(NotVerified::Malformed(_))), "{event_type}");
         let other = back("CLOSED", "1230000109").replace(ORDER_NO, "shop-1");
         assert_eq!(receive(event_type, &other), Err(NotVerified::OtherOrder));
     }
-    assert_eq!(fact("COUPON.USE", "{}"), PaymentEvent::Unknown);
-    assert_eq!(hear_body("{\"id\":\"e\",\"event_type\":\"COUPON.USE\"}").unwrap().fact, PaymentEvent::Unknown);
+    assert_eq!(event("COUPON.USE", "{}"), PaymentEvent::Unknown);
+    assert_eq!(hear_body("{\"id\":\"e\",\"event_type\":\"COUPON.USE\"}").unwrap().event, PaymentEvent::Unknown);
 }
 
 #[test]

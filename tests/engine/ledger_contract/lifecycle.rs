@@ -53,9 +53,9 @@ pub(crate) fn asked(wish: &Entry, step: Step, key_text: &str) -> StepRequest {
     }
 }
 
-pub(crate) fn report(event_id: &str, fact: PaymentEvent) -> Report {
-    let event_type = reference(&format!("payment.{}", fact.as_str()));
-    Report { provider: Provider::Standard, event_id: reference(event_id), event_type, fact }
+pub(crate) fn report(event_id: &str, event: PaymentEvent) -> Report {
+    let event_type = reference(&format!("payment.{}", event.as_str()));
+    Report { provider: Provider::Standard, event_id: reference(event_id), event_type, event }
 }
 
 pub(crate) fn money(wish: &Entry, payment_id: &str) -> Money {

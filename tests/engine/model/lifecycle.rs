@@ -86,7 +86,11 @@ async fn record_report(world: &World, order_no: OrderNo, quantity: u32, lifecycl
         provider: Provider::Standard,
         event_id: reference(format!("{order_no} {word} {step_key}")),
         event_type: reference(word.to_owned()),
-        fact: if lifecycle == Lifecycle::Paid { PaymentEvent::Succeeded(money) } else { PaymentEvent::Refunded(money) },
+        event: if lifecycle == Lifecycle::Paid {
+            PaymentEvent::Succeeded(money)
+        } else {
+            PaymentEvent::Refunded(money)
+        },
     };
     match world.engine.record_report(report, &tracing::Span::none()).await {
         Ok(_) => "heard".to_owned(),

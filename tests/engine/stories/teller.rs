@@ -227,7 +227,7 @@ impl Teller {
     /// `hears paid O1 event=E1`: `paid`, `failed` or `refunded`, of the whole amount unless `amount=…` says otherwise.
     async fn report(&self, words: &Words<'_>, what: &str, order_no: OrderNo) -> Result<Report, String> {
         let reference = |text: &str| ProviderId::parse(text).map_err(|_| format!("{text} is no id"));
-        let event = words.named("event").ok_or("event=… is missing")?;
+        let event_id = words.named("event").ok_or("event=… is missing")?;
         let view = self.world.engine.order(None, order_no).await.map_err(|refusal| refusal.code.as_str().to_owned())?;
         let whole = view.sku.unit_price * i64::from(view.order.quantity);
         let money = Money {
@@ -238,13 +238,13 @@ impl Teller {
             is_total: false,
             is_ours: true,
         };
-        let fact = match what {
+        let event = match what {
             "paid" => PaymentEvent::Succeeded(money),
             "failed" => PaymentEvent::Failed(order_no),
             "refunded" => PaymentEvent::Refunded(money),
             _ => return Err(format!("{what} is no report: paid, failed, refunded")),
         };
-        Ok(Report { provider: Provider::Standard, event_id: reference(event)?, event_type: reference(what)?, fact })
+        Ok(Report { provider: Provider::Standard, event_id: reference(event_id)?, event_type: reference(what)?, event })
     }
 
     async fn place(&self, words: &Words<'_>, key_text: &str, sale_id: &str, item: &str) -> Result<Answer, String> {

@@ -7,7 +7,7 @@ use crate::order::{Actor, Decision, Note, PriorReport, Report, judge};
 impl<'c> ChangeSet<'c> {
     /// Takes in a stored report. The same one may come twice: once by its id, once by its order.
     pub(in crate::ledger) fn add_prior_report(&mut self, id: ReportId, prior: PriorReport) {
-        let order_no = prior.fact.order_no();
+        let order_no = prior.event.order_no();
         if self.prior_reports.insert(id.clone(), prior.clone()).is_none()
             && let Some(locked) = order_no.and_then(|order_no| self.orders.get_mut(&order_no))
         {
@@ -30,7 +30,7 @@ impl<'c> ChangeSet<'c> {
         }
         let mut id = (report.provider, report.event_id.clone());
         let decision = match self.prior_reports.get(&id) {
-            Some(prior) if prior.fact.says_the_same(&report.fact) => return Ok(repeat(prior)),
+            Some(prior) if prior.event.says_the_same(&report.event) => return Ok(repeat(prior)),
             Some(_) => {
                 id.1 = report.reused_id();
                 if let Some(prior) = self.prior_reports.get(&id) {
@@ -62,7 +62,7 @@ impl<'c> ChangeSet<'c> {
                 self.unparked.insert(order_no, note);
             }
         }
-        let prior = PriorReport { provider: report.provider, fact: report.fact.clone(), note };
+        let prior = PriorReport { provider: report.provider, event: report.event.clone(), note };
         self.add_prior_report(id.clone(), prior);
         self.new_reports.insert(id, report);
         Ok(ReportOutcome::Recorded { note, steps, parked, is_new: true })
@@ -72,7 +72,7 @@ impl<'c> ChangeSet<'c> {
 fn decide(locked: &LockedOrder, report: &Report) -> Decision {
     let prior: Vec<PriorReport> = locked.prior_reports.iter().map(|(_, prior)| prior.clone()).collect();
     let amount = locked.unit_price.saturating_mul(i64::from(locked.order.quantity));
-    judge(locked.order.state, amount, locked.currency, &prior, report.provider, &report.fact)
+    judge(locked.order.state, amount, locked.currency, &prior, report.provider, &report.event)
 }
 
 fn only(note: Note) -> Decision {

@@ -55,8 +55,8 @@ fn report(event_id: &str, paid: bool, payment_id: &str) -> Report {
         is_total: false,
         is_ours: true,
     };
-    let fact = if paid { PaymentEvent::Succeeded(money) } else { PaymentEvent::Refunded(money) };
-    Report { provider: Provider::Standard, event_id: provider_id(event_id), event_type: provider_id("x"), fact }
+    let event = if paid { PaymentEvent::Succeeded(money) } else { PaymentEvent::Refunded(money) };
+    Report { provider: Provider::Standard, event_id: provider_id(event_id), event_type: provider_id("x"), event }
 }
 
 fn recorded(note: Note, steps: [Option<Step>; 2], parked: Option<Note>, is_new: bool) -> ChangeOutcome {
@@ -189,7 +189,7 @@ fn a_report_counts_once_and_an_id_stands_for_one_report() {
     let changes = [Change::Report(stored.clone()), Change::Report(reused.clone()), Change::Report(reused.clone())];
     let mut set = set(State::Paid);
     for _ in 0..2 {
-        let prior = PriorReport { provider: Provider::Standard, fact: stored.fact.clone(), note: Note::Applied };
+        let prior = PriorReport { provider: Provider::Standard, event: stored.event.clone(), note: Note::Applied };
         set.add_prior_report((Provider::Standard, provider_id("e")), prior);
     }
     set.apply(&changes).unwrap();
@@ -204,8 +204,8 @@ fn a_report_counts_once_and_an_id_stands_for_one_report() {
 
 #[test]
 fn a_report_of_no_order_is_stored_and_one_of_an_unknown_order_is_not() {
-    let unknown = Report { fact: PaymentEvent::Unknown, ..report("u", true, "p") };
-    let elsewhere = Report { fact: PaymentEvent::Failed(OrderNo::from_bytes([9; 16])), ..report("f", true, "p") };
+    let unknown = Report { event: PaymentEvent::Unknown, ..report("u", true, "p") };
+    let elsewhere = Report { event: PaymentEvent::Failed(OrderNo::from_bytes([9; 16])), ..report("f", true, "p") };
     let changes = [Change::Report(unknown), Change::Report(elsewhere)];
     let mut set = set(State::Paid);
     assert_eq!(set.readable_reports(&changes).len(), 1);

@@ -39,7 +39,7 @@ async fn a_payment_is_heard_once() {
         let history = books.history(&wish).await;
         // The provider sends it again, perhaps with other words, or we have learned meanwhile whose merchant it is.
         let renamed = Report { event_type: reference("other"), ..payment(&wish, "e") };
-        let PaymentEvent::Succeeded(money) = payment(&wish, "e").fact else { panic!("no payment") };
+        let PaymentEvent::Succeeded(money) = payment(&wish, "e").event else { panic!("no payment") };
         let elsewhere = report("e", PaymentEvent::Succeeded(Money { is_ours: false, ..money }));
         for repeat in [payment(&wish, "e"), renamed, elsewhere] {
             assert_eq!(books.record_report(repeat).await, known(Note::Applied), "{name}");

@@ -24,7 +24,7 @@ async fn an_id_that_says_something_else_is_kept_beside_the_first() {
             PaymentEvent::Failed(wish.reservation.order_no),
         ];
         let of_other = PaymentEvent::Succeeded(money(&other, "pay-e"));
-        let all: Vec<Report> = of_wish.into_iter().chain([of_other]).map(|fact| report("e", fact)).collect();
+        let all: Vec<Report> = of_wish.into_iter().chain([of_other]).map(|event| report("e", event)).collect();
         for told in &all {
             assert_eq!(books.record_report(told.clone()).await, heard(Note::IdReused), "{name}: {told:?}");
         }
