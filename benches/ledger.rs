@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use criterion::{BatchSize, BenchmarkGroup, BenchmarkId, Criterion, SamplingMode, Throughput, measurement::WallTime};
-use rushgate::ledger::{AppendOutcome, Entry, Ledger};
+use rushgate::ledger::{AppendOutcome, Entry, Ledger, OrderLedger};
 use rushgate::order::{Reservation, Sale, State};
 use rusqlite::{Connection, params};
 use tokio::runtime::Builder;

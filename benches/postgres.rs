@@ -20,7 +20,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rushgate::ledger::{AppendOutcome, CreateOutcome, Entry, Ledger, PostgresLedger};
+use rushgate::ledger::{AppendOutcome, CreateOutcome, Entry, Ledger, OrderLedger, PostgresLedger, SaleLedger};
 use rushgate::order::{Currency, Name, NewSale, NewSku, Reservation, Rules, Sale, Salt, UserId};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 use tokio::runtime::Builder;

@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rushgate::ledger::{CreateOutcome, Ledger, SqliteLedger};
+use rushgate::ledger::{CreateOutcome, Ledger, SaleLedger, SqliteLedger};
 use rushgate::order::{Currency, Fingerprint, Name, NewSale, NewSku, OrderNo, Reservation, Rules, Sale, Salt, UserId};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;

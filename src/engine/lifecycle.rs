@@ -12,7 +12,7 @@ use tokio::time::{Duration, timeout};
 
 use super::{Engine, ledger_trouble};
 use crate::ledger::idempotency::{Operation, Scope};
-use crate::ledger::{self, Change, Changed, StepRequest};
+use crate::ledger::{self, Change, ChangeOutcome, ReportOutcome, StepOutcome, StepRequest};
 use crate::limits;
 use crate::order::{Actor, Code, Fingerprint, Key, Note, OrderNo, OrderView, Refusal, Report, State, Step, UserId};
 
@@ -56,7 +56,7 @@ pub(super) struct LifecycleJob {
     change: Change,
     /// Given back when the change is answered.
     _place: OwnedSemaphorePermit,
-    answer: oneshot::Sender<Result<Changed, ledger::Error>>,
+    answer: oneshot::Sender<Result<ChangeOutcome, ledger::Error>>,
 }
 
 impl Engine {
@@ -79,14 +79,14 @@ impl Engine {
             operation: Operation { scope, key, fingerprint },
             keep_until: self.clock.now_ms().saturating_add(limits::KEY_KEPT_MS),
         };
-        let (order, is_replay) = match self.change(Change::Step(asked)).await? {
-            Changed::Done { order, .. } => (order, false),
-            Changed::Before(order) => (order, true),
-            Changed::NotFound => return Err(Code::OrderNotFound.into()),
-            Changed::OtherContent => return Err(Code::IdempotencyKeyReused.into()),
-            Changed::NotAllowed(state) => return Err(not_allowed(state)),
-            Changed::Reported { .. } => return Err(Code::UnknownOutcome.into()),
-        };
+        let (order, is_replay) =
+            match self.change(Change::Step(asked)).await?.step().map_err(|error| ledger_trouble(&error))? {
+                StepOutcome::Done { order, .. } => (order, false),
+                StepOutcome::Before(order) => (order, true),
+                StepOutcome::NotFound => return Err(Code::OrderNotFound.into()),
+                StepOutcome::OtherContent => return Err(Code::IdempotencyKeyReused.into()),
+                StepOutcome::NotAllowed(state) => return Err(not_allowed(state)),
+            };
         // A sale that another engine has just made may not be known here yet: the same request finds the answer.
         let view = self.view(order).ok_or(Code::UnknownOutcome)?;
         Ok(StepTaken { view, is_replay })
@@ -97,17 +97,13 @@ impl Engine {
     ///
     /// Cancel-safe: once polled, the report is taken in whether or not anybody waits for the answer.
     pub async fn record_report(&self, report: Report) -> Result<ReportResult, Refusal> {
-        match self.change(Change::Report(report)).await? {
-            Changed::Reported { note, waited, is_new, .. } => Ok(ReportResult { note, waited, is_new }),
-            Changed::NotFound => Err(Code::OrderNotFound.into()),
-            other => {
-                tracing::error!(?other, "the ledger answered a report with something else");
-                Err(Code::UnknownOutcome.into())
-            }
+        match self.change(Change::Report(report)).await?.report().map_err(|error| ledger_trouble(&error))? {
+            ReportOutcome::Recorded { note, parked, is_new, .. } => Ok(ReportResult { note, waited: parked, is_new }),
+            ReportOutcome::NotFound => Err(Code::OrderNotFound.into()),
         }
     }
 
-    async fn change(&self, change: Change) -> Result<Changed, Refusal> {
+    async fn change(&self, change: Change) -> Result<ChangeOutcome, Refusal> {
         let place = self.lifecycle_permits.clone().try_acquire_owned().map_err(|_| Code::Overloaded)?;
         let (answer, answered) = oneshot::channel();
         let job = LifecycleJob { change, _place: place, answer };
@@ -156,7 +152,7 @@ async fn apply_changes(engine: Arc<Engine>, jobs: Vec<LifecycleJob>) {
     let (mut returned, mut waiting) = (Vec::new(), Vec::new());
     for (job, changed) in jobs.into_iter().zip(changed) {
         engine.count(&job.change, &changed);
-        if let Ok(Changed::Done { order, returned: Some(epoch) }) = &changed {
+        if let Ok(ChangeOutcome::Step(StepOutcome::Done { order, returned: Some(epoch) })) = &changed {
             returned.push((*order, *epoch));
             waiting.push((job, changed));
         } else {
@@ -169,7 +165,7 @@ async fn apply_changes(engine: Arc<Engine>, jobs: Vec<LifecycleJob>) {
 }
 
 impl LifecycleJob {
-    fn tell(self, changed: Result<Changed, ledger::Error>) {
+    fn tell(self, changed: Result<ChangeOutcome, ledger::Error>) {
         // The client may have hung up; its change is made all the same.
         drop(self.answer.send(changed));
     }
@@ -177,15 +173,18 @@ impl LifecycleJob {
 
 impl Engine {
     /// Whether or not anybody still waits for the answer.
-    fn count(&self, change: &Change, changed: &Result<Changed, ledger::Error>) {
+    fn count(&self, change: &Change, changed: &Result<ChangeOutcome, ledger::Error>) {
         match (change, changed) {
             // Whoever cancels a cancelled order under another key finds it done.
-            (Change::Step(asked), Ok(Changed::Done { returned, .. }))
+            (Change::Step(asked), Ok(ChangeOutcome::Step(StepOutcome::Done { returned, .. })))
                 if asked.step != Step::Cancel || returned.is_some() =>
             {
                 self.metrics.step(asked.step, 1);
             }
-            (Change::Report(_), Ok(Changed::Reported { note, steps, is_new: true, .. })) => {
+            (
+                Change::Report(_),
+                Ok(ChangeOutcome::Report(ReportOutcome::Recorded { note, steps, is_new: true, .. })),
+            ) => {
                 self.metrics.report(*note);
                 steps.iter().flatten().for_each(|step| self.metrics.step(*step, 1));
             }
@@ -195,7 +194,7 @@ impl Engine {
 
     /// Commits the changes; if they are rejected as a whole, those of each order on their own: a broken row, or one that
     /// somebody holds, is no reason to turn the others away.
-    async fn commit(&self, changes: Vec<Change>) -> Vec<Result<Changed, ledger::Error>> {
+    async fn commit(&self, changes: Vec<Change>) -> Vec<Result<ChangeOutcome, ledger::Error>> {
         let count = changes.len();
         let error = match self.commit_together(changes.clone()).await {
             Ok(changed) => return changed.into_iter().map(Ok).collect(),
@@ -230,7 +229,7 @@ impl Engine {
         answers
     }
 
-    async fn commit_or_refuse(&self, changes: Vec<Change>) -> Vec<Result<Changed, ledger::Error>> {
+    async fn commit_or_refuse(&self, changes: Vec<Change>) -> Vec<Result<ChangeOutcome, ledger::Error>> {
         let count = changes.len();
         match self.commit_together(changes).await {
             Ok(changed) => changed.into_iter().map(Ok).collect(),
@@ -239,7 +238,7 @@ impl Engine {
     }
 
     /// Commits changes of one order; if one of them is broken, each on its own.
-    async fn commit_of_order(&self, changes: Vec<Change>) -> Vec<Result<Changed, ledger::Error>> {
+    async fn commit_of_order(&self, changes: Vec<Change>) -> Vec<Result<ChangeOutcome, ledger::Error>> {
         let together = self.commit_or_refuse(changes.clone()).await;
         if changes.len() == 1 || !matches!(together.first(), Some(Err(ledger::Error::Corrupt(_)))) {
             return together;
@@ -251,7 +250,7 @@ impl Engine {
         each
     }
 
-    async fn commit_together(&self, changes: Vec<Change>) -> Result<Vec<Changed>, ledger::Error> {
+    async fn commit_together(&self, changes: Vec<Change>) -> Result<Vec<ChangeOutcome>, ledger::Error> {
         let count = changes.len();
         let changed = self.ledger.change(changes, self.clock.now_ms()).await;
         if let Err(error) = &changed {

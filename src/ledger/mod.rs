@@ -2,11 +2,23 @@
 //!
 //! Every promise holds with the gate switched off: the ledger recognises a repeated order by its unique index, and
 //! checks stock, user limits and the end of the sale itself, inside the transaction that records the order. The
-//! engine writes it; reads and the audit ask it.
+//! engine writes to it; the engine, the admin listener and the audit read it.
+//!
+//! `core/` decides, without I/O; `sql/` has what does not depend on the database; `sqlite/` and `postgres/` load rows, ask
+//! the core, and write rows.
+
+/// The error of a state that cannot be: logged and counted as a bug, and an unknown outcome for the caller.
+macro_rules! impossible {
+    ($($text:tt)+) => {{
+        crate::bug!($($text)+);
+        crate::ledger::Error::Unknown(format!($($text)+))
+    }};
+}
 
 mod core;
 pub mod idempotency;
 mod postgres;
+mod sql;
 mod sqlite;
 
 pub use postgres::{PostgresLedger, PostgresOpenError};
@@ -23,7 +35,7 @@ use crate::order::{
 };
 use idempotency::Operation;
 
-/// An order that is to be recorded.
+/// An order to be recorded.
 #[derive(Clone, Debug)]
 pub struct Entry {
     /// The sale, whose frozen rules apply.
@@ -39,14 +51,14 @@ pub struct Entry {
 /// What the ledger says to an [`Entry`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AppendOutcome {
-    /// It is recorded, and will be found after any crash.
+    /// The order is recorded, and every crash leaves it so.
     Created {
-        /// The shard's epoch at that moment. If it is not the entry's, the gate was loaded without these units.
+        /// The shard's newest epoch at that moment. If it is not the entry's, the gate was loaded without these units.
         epoch: i64,
     },
-    /// It was recorded before; here is the row.
+    /// The order was recorded before; its row.
     Exists(Order),
-    /// It is not recorded.
+    /// The order is not recorded.
     Denied(AppendDenial),
 }
 
@@ -61,7 +73,7 @@ pub enum AppendDenial {
     Closed,
 }
 
-/// What came of creating a sale.
+/// The outcome of creating a sale.
 #[derive(Clone, Debug)]
 pub enum CreateOutcome {
     /// It is new.
@@ -72,7 +84,7 @@ pub enum CreateOutcome {
     Different,
 }
 
-/// How a sale stands after it was switched.
+/// A sale after it was switched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SwitchOutcome {
     /// What an operator did to it last.
@@ -98,7 +110,7 @@ pub struct Restock {
     pub now_ms: UnixMs,
 }
 
-/// What came of a [`Restock`].
+/// The outcome of a [`Restock`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RestockOutcome {
     /// Done now.
@@ -128,12 +140,12 @@ pub struct Transfer {
     pub now_ms: UnixMs,
 }
 
-/// A wish for a new gate epoch in one shard.
+/// A request for a new gate epoch in one shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EpochRequest {
     /// The shard.
     pub shard: u16,
-    /// Begin one only if this is still the newest epoch, 0 meaning none yet: of several engines that find a shard
+    /// Begin an epoch only if this is still the newest, 0 meaning none yet: of several engines that find a shard
     /// empty, one loads it.
     pub after: i64,
 }
@@ -143,7 +155,7 @@ pub struct EpochRequest {
 pub struct NewestEpoch {
     /// Its number, from 1; higher than every epoch before it.
     pub epoch: i64,
-    /// What to load it with, if it was begun just now; `None`: it was begun by somebody else, who loads it.
+    /// What to load it with, if this call began it; `None`: another engine began it and loads it.
     pub begun: Option<EpochStart>,
 }
 
@@ -163,70 +175,85 @@ impl NewestEpoch {
     }
 }
 
-/// A change of one order after it was made.
+/// A change of one order after it was placed.
 #[derive(Clone, Debug)]
 pub enum Change {
-    /// Somebody asks for a step.
+    /// A client asks for a step.
     Step(StepRequest),
     /// A payment provider reports something.
     Report(Report),
 }
 
 impl Change {
-    /// The order that it is about.
+    /// The order that it changes.
     pub fn order_no(&self) -> Option<OrderNo> {
         match self {
-            Change::Step(asked) => Some(asked.order_no),
+            Change::Step(request) => Some(request.order_no),
             Change::Report(report) => report.order_no(),
         }
     }
 }
 
-/// A step that somebody asks for, under a key.
+/// A step that a client asks for, under a key.
 #[derive(Clone, Debug)]
 pub struct StepRequest {
     /// The order.
     pub order_no: OrderNo,
-    /// Whose it must be; `None`: anybody's.
+    /// The user whose order it must be; `None`: any user's.
     pub user: Option<UserId>,
-    /// The step. Asked for in a state that it leads to, [`Step::Cancel`] is done already.
+    /// The step. [`Step::Cancel`] of a cancelled order is done already.
     pub step: Step,
     /// Whether the units of a refunded order go back on sale; those of a cancelled one always do.
     pub restock: bool,
-    /// Who asks.
+    /// The client.
     pub by: Actor,
-    /// The operation that the step is, whose answer is kept until `keep_until`.
+    /// The operation that the step is; its answer is stored until `keep_until`.
     pub operation: Operation,
     /// See [`StepRequest::operation`].
     pub keep_until: UnixMs,
 }
 
-/// What came of a [`Change`].
+/// The outcome of a [`Change`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Changed {
-    /// The step is taken, and this is how the order stands.
+pub enum ChangeOutcome {
+    /// Of a [`Change::Step`].
+    Step(StepOutcome),
+    /// Of a [`Change::Report`].
+    Report(ReportOutcome),
+}
+
+impl ChangeOutcome {
+    /// The outcome of a step. A ledger that answers it with the outcome of a report has a bug.
+    pub fn step(self) -> Result<StepOutcome, Error> {
+        match self {
+            ChangeOutcome::Step(outcome) => Ok(outcome),
+            ChangeOutcome::Report(other) => Err(impossible!("a step has the outcome of a report: {other:?}")),
+        }
+    }
+
+    /// The outcome of a report. A ledger that answers it with the outcome of a step has a bug.
+    pub fn report(self) -> Result<ReportOutcome, Error> {
+        match self {
+            ChangeOutcome::Report(outcome) => Ok(outcome),
+            ChangeOutcome::Step(other) => Err(impossible!("a report has the outcome of a step: {other:?}")),
+        }
+    }
+}
+
+/// The outcome of a step that a client asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StepOutcome {
+    /// The order has taken the step.
     Done {
-        /// The order.
+        /// The order after the step.
         order: Order,
-        /// The shard's newest epoch at that moment, if units went back on sale by it: a gate in this epoch does not know of
-        /// them, one in a later epoch was loaded with them.
+        /// The shard's newest epoch at that moment, if the step put units back on sale: a gate in this epoch does not know
+        /// of them, a gate in a later epoch was loaded with them.
         returned: Option<i64>,
     },
-    /// It was taken before under this key, and this is how the order stood then.
+    /// The order took the step before under this key; the order as it was then.
     Before(Order),
-    /// The report is kept, now or before. One whose id another report had before, which said something else, is kept under
-    /// [`Report::reused_id`] and changes nothing.
-    Reported {
-        /// What became of it.
-        note: Note,
-        /// The steps that its order took because of it, in their order; none if it was kept before.
-        steps: [Option<Step>; 2],
-        /// What became of the refunds that waited for it, if there were any.
-        waited: Option<Note>,
-        /// Whether it is kept since now.
-        is_new: bool,
-    },
-    /// There is no such order, or it is somebody else's. Nothing is kept.
+    /// There is no such order, or it is another user's. Nothing is stored.
     NotFound,
     /// The key was used for another command.
     OtherContent,
@@ -234,12 +261,31 @@ pub enum Changed {
     NotAllowed(State),
 }
 
+/// The outcome of a payment provider's report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReportOutcome {
+    /// The report is stored, now or before. If its id belongs to another report, which says something else, it is stored
+    /// under [`Report::reused_id`] and changes nothing.
+    Recorded {
+        /// What became of it.
+        note: Note,
+        /// The steps that its order took because of it, in their order; none if it was stored before.
+        steps: [Option<Step>; 2],
+        /// What became of the refunds that were parked until this payment, if there were any.
+        parked: Option<Note>,
+        /// Whether this call stored it.
+        is_new: bool,
+    },
+    /// There is no such order. Nothing is stored.
+    NotFound,
+}
+
 /// An order that expired just now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ExpiredOrder {
-    /// How it stands.
+    /// The order after the step.
     pub order: Order,
-    /// See [`Changed::Done`].
+    /// The shard's newest epoch at that moment: see [`StepOutcome::Done`].
     pub epoch: i64,
 }
 
@@ -263,49 +309,45 @@ pub struct Check {
     pub name: &'static str,
     /// Whether the books balance here.
     pub ok: bool,
-    /// What was compared, or what does not fit.
+    /// The invariant that holds, or what does not fit it.
     pub detail: String,
 }
 
-/// Trouble with the ledger; a "no" is not trouble.
+/// Trouble with the ledger; a refusal is not trouble.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// Surely not done.
     #[error("ledger unavailable: {0}")]
     Unavailable(String),
-    /// Perhaps done: the same call again settles it.
+    /// Perhaps done, and the answer to every error that is not known better: the same call again settles it.
     #[error("ledger outcome unknown: {0}")]
     Unknown(String),
-    /// More is waiting than the ledger takes: surely not done.
+    /// More calls wait than the ledger takes, or another transaction holds a row for too long: surely not done.
     #[error("ledger busy")]
     Busy,
-    /// The ledger holds what it must never hold.
+    /// The ledger holds what it must never hold; surely not done.
     #[error("ledger corrupt: {0}")]
     Corrupt(String),
 }
 
-/// A ledger. Writes run to completion even if their future is dropped.
-pub trait Ledger: Send + Sync {
+/// Orders in a ledger: what the engine writes and reads for buyers, operators and payment providers.
+pub trait OrderLedger: Send + Sync {
     /// Records a batch in one transaction and answers per entry, in order, after the commit is on disk. No two
     /// entries have the same `order_no`. Appending an order again is harmless: it answers [`AppendOutcome::Exists`].
     fn append(&self, batch: Vec<Entry>) -> BoxFuture<'_, Result<Vec<AppendOutcome>, Error>>;
 
-    /// Carries out changes of orders in one transaction and answers per change, in order. The same change again is
-    /// harmless: it answers [`Changed::Before`] or [`Changed::Reported`]. Units come back on sale here first, in the gate after.
-    fn change(&self, changes: Vec<Change>, now_ms: UnixMs) -> BoxFuture<'_, Result<Vec<Changed>, Error>>;
+    /// How many appends at once are worth having; orders of one shard go into one of them.
+    fn appends_at_once(&self) -> usize;
 
-    /// Expires up to `max` orders whose time to pay is over at `now_ms`: the one with the oldest deadline of all is among
-    /// them, and of each sale the oldest are. Orders that another engine is changing just now are left to it, and so are, for
-    /// [`crate::limits::SET_ASIDE_MS`], those whose rows do not fit: each is told of in the log, and the others behind it
-    /// expire.
+    /// Makes changes of orders in one transaction and answers per change, in order: a step with a
+    /// [`ChangeOutcome::Step`], a report with a [`ChangeOutcome::Report`]. The same change again is harmless. Units come
+    /// back on sale here first, in the gate after.
+    fn change(&self, changes: Vec<Change>, now_ms: UnixMs) -> BoxFuture<'_, Result<Vec<ChangeOutcome>, Error>>;
+
+    /// Expires up to `max` orders whose time to pay is over at `now_ms`: the order with the oldest deadline of all is among
+    /// them, and of each sale the oldest are. An order that another engine is changing is left to that engine. An order
+    /// whose rows do not fit is logged and left out for [`crate::limits::SET_ASIDE_MS`], so that those behind it expire.
     fn expire(&self, now_ms: UnixMs, max: u32) -> BoxFuture<'_, Result<Vec<ExpiredOrder>, Error>>;
-
-    /// What happened to an order of `user` after it was made; empty for one that does not exist.
-    fn history(&self, user: UserId, order_no: OrderNo) -> BoxFuture<'_, Result<History, Error>>;
-
-    /// Removes up to `max` idempotency keys that are kept no longer, and answers how many. One that somebody works under
-    /// stays.
-    fn sweep_keys(&self, now_ms: UnixMs, max: u32) -> BoxFuture<'_, Result<u64, Error>>;
 
     /// The order with this number; with a user, only if it is theirs.
     fn find(&self, user: Option<UserId>, order_no: OrderNo) -> BoxFuture<'_, Result<Option<Order>, Error>>;
@@ -313,23 +355,33 @@ pub trait Ledger: Send + Sync {
     /// A page of a user's orders, newest first.
     fn list(&self, page: PageRequest) -> BoxFuture<'_, Result<Vec<Order>, Error>>;
 
-    /// A random number that this ledger has drawn once and keeps: what gates tell two ledgers apart by.
-    fn id(&self) -> BoxFuture<'_, Result<u64, Error>>;
+    /// What happened to an order of `user` after it was placed; empty if there is no such order.
+    fn history(&self, user: UserId, order_no: OrderNo) -> BoxFuture<'_, Result<History, Error>>;
 
-    /// How many appends at once are worth having; orders of one shard go into one of them.
-    fn appends_at_once(&self) -> usize;
+    /// Removes up to `max` idempotency keys whose time is over, and answers how many. A key that is in use stays.
+    fn sweep_keys(&self, now_ms: UnixMs, max: u32) -> BoxFuture<'_, Result<u64, Error>>;
 
+    /// Writes a row as it is, the way an order is written, and answers after the commit is on disk: whether the ledger
+    /// records anything just now.
+    fn probe(&self) -> BoxFuture<'_, Result<(), Error>>;
+}
+
+/// Sales and their stock in a ledger: what operators change, and what engines move and load gates with.
+pub trait SaleLedger: Send + Sync {
     /// Every sale with a [`Sale::revision`] above `after`, in the order of their revisions.
     fn sales(&self, after: i64) -> BoxFuture<'_, Result<Vec<Sale>, Error>>;
 
     /// Makes a sale with its stock spread evenly over its shards. `salt` is used only if it is new.
     fn create_sale(&self, new: NewSale, salt: Salt, now_ms: UnixMs) -> BoxFuture<'_, Result<CreateOutcome, Error>>;
 
-    /// Pauses, resumes or ends a sale and answers how it stands then: an ended one stays ended, whoever ended it.
+    /// Pauses, resumes or ends a sale and answers its switch then: a sale that has ended stays ended.
     fn switch(&self, sale: SaleNo, switch: Switch) -> BoxFuture<'_, Result<SwitchOutcome, Error>>;
 
-    /// Notes that orders of a sale go past its gate from now on: [`Sale::bypassed`].
+    /// Notes that orders of a sale bypass its gate from now on: [`Sale::bypassed`].
     fn mark_bypassed(&self, sale: SaleNo) -> BoxFuture<'_, Result<(), Error>>;
+
+    /// Stock of every sku, in the order of [`Sale::skus`], by shard.
+    fn stock(&self, sale: SaleNo) -> BoxFuture<'_, Result<Vec<Vec<SkuLevel>>, Error>>;
 
     /// Changes the stock of a sku.
     fn restock(&self, restock: Restock) -> BoxFuture<'_, Result<RestockOutcome, Error>>;
@@ -340,16 +392,15 @@ pub trait Ledger: Send + Sync {
     /// Moves units between shards; answers whether they are moved, now or before: `false` if the donor has too few.
     fn transfer(&self, transfer: Transfer) -> BoxFuture<'_, Result<bool, Error>>;
 
-    /// Begins gate epochs and answers the newest one of each shard, in order. No order of such a shard is recorded
+    /// Begins gate epochs and answers the newest epoch of each shard, in order. No order of such a shard is recorded
     /// between the levels it answers and the epoch's beginning.
     fn begin_epochs(&self, sale: SaleNo, shards: Vec<EpochRequest>) -> BoxFuture<'_, Result<Vec<NewestEpoch>, Error>>;
+}
 
-    /// Writes what is there already, the way an order is written, and answers after the commit is on disk: whether the
-    /// ledger records anything just now.
-    fn probe(&self) -> BoxFuture<'_, Result<(), Error>>;
-
-    /// Stock of every sku, in the order of [`Sale::skus`], by shard.
-    fn stock(&self, sale: SaleNo) -> BoxFuture<'_, Result<Vec<Vec<SkuLevel>>, Error>>;
+/// A ledger. A write runs to completion even if its future is dropped.
+pub trait Ledger: OrderLedger + SaleLedger {
+    /// A random number that this ledger drew once and keeps: gates tell two ledgers apart by it.
+    fn id(&self) -> BoxFuture<'_, Result<u64, Error>>;
 
     /// Audits one sale, or all of them, in one consistent view.
     fn audit(&self, sale: Option<SaleNo>) -> BoxFuture<'_, Result<Vec<Check>, Error>>;

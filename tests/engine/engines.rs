@@ -8,7 +8,7 @@ use std::time::Duration;
 use rushgate::clock::Clock;
 use rushgate::engine::{Engine, OnGateFailure, rebuild};
 use rushgate::gate::{Gate, ShardEpoch};
-use rushgate::ledger::{Ledger, PostgresLedger};
+use rushgate::ledger::{OrderLedger, PostgresLedger};
 use rushgate::limits::{GATE_KEEPS_ENDED_MS, LATCH_MS, SWEEP_MS, SWEEPS_WIDE};
 use rushgate::metrics::Metrics;
 use rushgate::order::{OrderNo, Outcome, Switch};

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex};
 use futures_util::future::{BoxFuture, FutureExt};
 use rushgate::clock::UnixMs;
 use rushgate::ledger::{
-    AppendOutcome, Change, Changed, Check, CreateOutcome, Entry, EpochRequest, Error, ExpiredOrder, Ledger,
-    NewestEpoch, PageRequest, Restock, RestockOutcome, SwitchOutcome, Transfer,
+    AppendOutcome, Change, ChangeOutcome, Check, CreateOutcome, Entry, EpochRequest, Error, ExpiredOrder, Ledger,
+    NewestEpoch, OrderLedger, PageRequest, Restock, RestockOutcome, SaleLedger, SwitchOutcome, Transfer,
 };
 use rushgate::order::{History, Name, NewSale, Order, OrderNo, Sale, SaleNo, Salt, SkuLevel, SkuNo, Switch, UserId};
 
@@ -134,7 +134,7 @@ fn meet<T: Send + 'static>(
     .boxed()
 }
 
-impl Ledger for FaultyLedger {
+impl OrderLedger for FaultyLedger {
     fn append(&self, batch: Vec<Entry>) -> BoxFuture<'_, Result<Vec<AppendOutcome>, Error>> {
         let numbers: HashSet<_> = batch.iter().map(|entry| entry.reservation.order_no).collect();
         assert_eq!(numbers.len(), batch.len(), "an order stands twice in a batch");
@@ -143,17 +143,11 @@ impl Ledger for FaultyLedger {
         meet(&self.appends, async move { inner.append(batch).await }.boxed())
     }
 
-    fn transfer(&self, transfer: Transfer) -> BoxFuture<'_, Result<bool, Error>> {
-        let inner = self.inner.clone();
-        meet(&self.moves, async move { inner.transfer(transfer).await }.boxed())
+    fn appends_at_once(&self) -> usize {
+        self.inner.appends_at_once()
     }
 
-    fn restock(&self, restock: Restock) -> BoxFuture<'_, Result<RestockOutcome, Error>> {
-        let inner = self.inner.clone();
-        meet(&self.moves, async move { inner.restock(restock).await }.boxed())
-    }
-
-    fn change(&self, changes: Vec<Change>, now_ms: UnixMs) -> BoxFuture<'_, Result<Vec<Changed>, Error>> {
+    fn change(&self, changes: Vec<Change>, now_ms: UnixMs) -> BoxFuture<'_, Result<Vec<ChangeOutcome>, Error>> {
         let inner = self.inner.clone();
         meet(&self.changes, async move { inner.change(changes, now_ms).await }.boxed())
     }
@@ -161,6 +155,15 @@ impl Ledger for FaultyLedger {
     fn expire(&self, now_ms: UnixMs, max: u32) -> BoxFuture<'_, Result<Vec<ExpiredOrder>, Error>> {
         let inner = self.inner.clone();
         async move { inner.expire(now_ms, max).await }.boxed()
+    }
+
+    fn find(&self, user: Option<UserId>, order_no: OrderNo) -> BoxFuture<'_, Result<Option<Order>, Error>> {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        self.inner.find(user, order_no)
+    }
+
+    fn list(&self, page: PageRequest) -> BoxFuture<'_, Result<Vec<Order>, Error>> {
+        self.inner.list(page)
     }
 
     fn history(&self, user: UserId, order_no: OrderNo) -> BoxFuture<'_, Result<History, Error>> {
@@ -179,23 +182,15 @@ impl Ledger for FaultyLedger {
         self.inner.sweep_keys(now_ms, max)
     }
 
-    fn find(&self, user: Option<UserId>, order_no: OrderNo) -> BoxFuture<'_, Result<Option<Order>, Error>> {
-        self.asked.fetch_add(1, Ordering::SeqCst);
-        self.inner.find(user, order_no)
+    /// Fares like an append while the ledger is broken down; the faults of the plan are for orders.
+    fn probe(&self) -> BoxFuture<'_, Result<(), Error>> {
+        let always = Plan { always: self.appends.lock().unwrap().always, ..Plan::default() };
+        let inner = self.inner.clone();
+        meet(&Mutex::new(always), async move { inner.probe().await }.boxed())
     }
+}
 
-    fn list(&self, page: PageRequest) -> BoxFuture<'_, Result<Vec<Order>, Error>> {
-        self.inner.list(page)
-    }
-
-    fn id(&self) -> BoxFuture<'_, Result<u64, Error>> {
-        self.inner.id()
-    }
-
-    fn appends_at_once(&self) -> usize {
-        self.inner.appends_at_once()
-    }
-
+impl SaleLedger for FaultyLedger {
     fn sales(&self, after: i64) -> BoxFuture<'_, Result<Vec<Sale>, Error>> {
         self.inner.sales(after)
     }
@@ -212,23 +207,32 @@ impl Ledger for FaultyLedger {
         self.inner.mark_bypassed(sale)
     }
 
+    fn stock(&self, sale: SaleNo) -> BoxFuture<'_, Result<Vec<Vec<SkuLevel>>, Error>> {
+        self.inner.stock(sale)
+    }
+
+    fn restock(&self, restock: Restock) -> BoxFuture<'_, Result<RestockOutcome, Error>> {
+        let inner = self.inner.clone();
+        meet(&self.moves, async move { inner.restock(restock).await }.boxed())
+    }
+
     fn restocked(&self, sale: SaleNo, change_id: Name) -> BoxFuture<'_, Result<Option<(SkuNo, i64)>, Error>> {
         self.inner.restocked(sale, change_id)
+    }
+
+    fn transfer(&self, transfer: Transfer) -> BoxFuture<'_, Result<bool, Error>> {
+        let inner = self.inner.clone();
+        meet(&self.moves, async move { inner.transfer(transfer).await }.boxed())
     }
 
     fn begin_epochs(&self, sale: SaleNo, shards: Vec<EpochRequest>) -> BoxFuture<'_, Result<Vec<NewestEpoch>, Error>> {
         self.inner.begin_epochs(sale, shards)
     }
+}
 
-    /// Fares like an append while the ledger is broken down; the faults of the plan are for orders.
-    fn probe(&self) -> BoxFuture<'_, Result<(), Error>> {
-        let always = Plan { always: self.appends.lock().unwrap().always, ..Plan::default() };
-        let inner = self.inner.clone();
-        meet(&Mutex::new(always), async move { inner.probe().await }.boxed())
-    }
-
-    fn stock(&self, sale: SaleNo) -> BoxFuture<'_, Result<Vec<Vec<SkuLevel>>, Error>> {
-        self.inner.stock(sale)
+impl Ledger for FaultyLedger {
+    fn id(&self) -> BoxFuture<'_, Result<u64, Error>> {
+        self.inner.id()
     }
 
     fn audit(&self, sale: Option<SaleNo>) -> BoxFuture<'_, Result<Vec<Check>, Error>> {

@@ -12,7 +12,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use rushgate::ledger::{AppendDenial, AppendOutcome, Entry, EpochRequest, Ledger, PostgresLedger, Transfer};
+use rushgate::ledger::{
+    AppendDenial, AppendOutcome, Entry, EpochRequest, Ledger, OrderLedger, PostgresLedger, SaleLedger, Transfer,
+};
 use rushgate::order::{Rules, Sale, Switch};
 use sqlx::{Connection, PgConnection};
 use tokio::task::JoinSet;

@@ -256,7 +256,7 @@ async fn keys_are_forgotten_when_they_are_kept_no_longer() {
     engine.create_sale(new_sale("s", rules(1), &[("a", 2)])).await.unwrap();
     let order_no = made(&engine, 1, "k", 1).await;
     assert_eq!(cancel(&engine, 1, order_no).await, Ok(State::Cancelled));
-    use rushgate::ledger::Ledger;
+    use rushgate::ledger::OrderLedger;
     shop.clock.advance(KEY_KEPT_MS - 1);
     assert_eq!(shop.ledger.sweep_keys(shop.clock.now_ms(), 10).await, Ok(0));
     shop.clock.advance(1);

@@ -5,7 +5,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use rushgate::ledger::{EpochRequest, Ledger};
+use rushgate::ledger::{EpochRequest, SaleLedger};
 use rushgate::limits::LEASE_MS;
 use rushgate::order::{Code, Key, OrderNo, Outcome, Refusal, Switch};
 

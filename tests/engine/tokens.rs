@@ -166,7 +166,7 @@ async fn an_expired_token_is_no_final_no_while_the_ledger_records_what_the_gate_
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_gate_in_memory_that_was_loaded_anew_is_not_said_to_know_all() {
     use rushgate::gate::{Gate, MemoryGate, ShardEpoch};
-    use rushgate::ledger::Ledger;
+    use rushgate::ledger::SaleLedger;
     let shop = Shop::new();
     let gate = Arc::new(MemoryGate::default());
     let options = Options { token_ttl_ms: 30, ..Options::from(OnGateFailure::Ledger) };

@@ -1,22 +1,30 @@
-//! What changes of orders do, decided in memory from the rows that a transaction has locked, in the order in which they
-//! were asked for.
+//! What changes do to orders after they were placed, decided in memory from rows that the adapter has locked.
+//!
+//! The adapter gives the set the orders, the keys and the reports that its questions name, has it apply the changes in their
+//! order, writes what the set then holds, and asks for the outcomes before it commits.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+mod reports;
 
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+use super::admit::Map;
+use super::effect::{self, Effect, SegmentDelta};
 use crate::clock::UnixMs;
-use crate::ledger::core::effect::{self, Effect};
-use crate::ledger::idempotency::postgres::{Completion, KeyState};
-use crate::ledger::idempotency::{Acquired, Answer, Claim, Operation};
-use crate::ledger::{Change, Changed, Error, StepRequest};
+use crate::ledger::idempotency::{Acquired, Answer, Claim, Operation, Scope};
+use crate::ledger::{Change, ChangeOutcome, Error, ExpiredOrder, StepOutcome, StepRequest};
 use crate::order::{
-    Actor, Currency, InvalidTransition, Note, Order, OrderNo, PriorReport, Provider, ProviderId, Report, SaleNo, SkuNo,
-    State, Step, StepRecord, UserId, judge,
+    Actor, Currency, Fingerprint, InvalidTransition, Note, Order, OrderNo, PriorReport, Provider, ProviderId, Report,
+    SaleNo, SkuNo, State, Step, StepRecord, UserId,
 };
 
-type Map<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
-
 /// What names a report.
-pub(in crate::ledger) type Event = (Provider, ProviderId);
+pub(in crate::ledger) type ReportId = (Provider, ProviderId);
+
+/// A shard of a sale.
+pub(in crate::ledger) type SaleShard = (SaleNo, u16);
+
+/// The newest epoch of each shard in which units came back.
+pub(in crate::ledger) type Epochs = BTreeMap<SaleShard, i64>;
 
 /// An order whose row is locked.
 pub(in crate::ledger) struct LockedOrder {
@@ -27,282 +35,322 @@ pub(in crate::ledger) struct LockedOrder {
     /// Its shard.
     pub(in crate::ledger) shard: u16,
     /// Whether its sale limits the units of a user.
-    pub(in crate::ledger) is_limited: bool,
-    /// Of one unit.
-    pub(in crate::ledger) price: i64,
-    pub(in crate::ledger) currency: Currency,
-    /// What was reported of it.
-    past: Vec<(Event, PriorReport)>,
+    is_limited: bool,
+    unit_price: i64,
+    currency: Currency,
+    prior_reports: Vec<(ReportId, PriorReport)>,
 }
 
 impl LockedOrder {
-    pub(in crate::ledger) fn new(order: Order, shard: u16, is_limited: bool, price: i64, currency: Currency) -> Self {
-        LockedOrder { order, version: order.state_version, shard, is_limited, price, currency, past: Vec::new() }
+    pub(in crate::ledger) fn new(
+        order: Order,
+        shard: u16,
+        is_limited: bool,
+        unit_price: i64,
+        currency: Currency,
+    ) -> Self {
+        let version = order.state_version;
+        LockedOrder { order, version, shard, is_limited, unit_price, currency, prior_reports: Vec::new() }
     }
 }
 
-/// Units that move in a segment.
-#[derive(Clone, Copy, Debug, Default)]
-pub(in crate::ledger) struct SegmentDelta {
-    pub(in crate::ledger) held: i64,
-    pub(in crate::ledger) sold: i64,
-    pub(in crate::ledger) returned: i64,
+/// The state of an idempotency key.
+struct KeyRow {
+    /// Of the command that the key is used for.
+    fingerprint: Fingerprint,
+    /// What a request with that command gets.
+    acquired: Acquired,
+}
+
+/// An answer to be stored under a key.
+pub(in crate::ledger) struct StoredAnswer<'c> {
+    pub(in crate::ledger) claim: Claim,
+    /// Of the command that is answered: in one batch a command may be refused, and another done under the same claim.
+    pub(in crate::ledger) fingerprint: &'c Fingerprint,
+    pub(in crate::ledger) body: Vec<u8>,
+    pub(in crate::ledger) keep_until: UnixMs,
+}
+
+/// An outcome, or what is known of it until the epochs are read.
+enum Applied {
+    Known(ChangeOutcome),
+    /// The step gave units back in this shard.
+    Returned(Order, SaleShard),
+}
+
+impl From<StepOutcome> for Applied {
+    fn from(outcome: StepOutcome) -> Self {
+        Applied::Known(ChangeOutcome::Step(outcome))
+    }
 }
 
 /// The locked rows, and what is to be written.
 pub(in crate::ledger) struct ChangeSet<'c> {
     now_ms: UnixMs,
-    pub(in crate::ledger) orders: Map<OrderNo, LockedOrder>,
-    keys: Map<(&'c str, &'c str), KeyState>,
-    /// Scopes under which no more answers are kept.
-    pub(in crate::ledger) full: HashSet<String>,
-    heard: Map<Event, PriorReport>,
-    /// Answers to be kept under keys.
-    kept: Vec<StoredAnswer<'c>>,
-    /// Steps that were taken, of one order in their order.
+    orders: Map<OrderNo, LockedOrder>,
+    keys: Map<(&'c str, &'c str), KeyRow>,
+    full_scopes: HashSet<&'c str>,
+    prior_reports: Map<ReportId, PriorReport>,
+    applied: Vec<Applied>,
+    expired: Vec<(Order, SaleShard)>,
+    answers: Vec<StoredAnswer<'c>>,
+    /// Steps that were taken; those of one order in their order.
     pub(in crate::ledger) steps: Vec<(UserId, OrderNo, StepRecord)>,
-    /// Units that move, by segment, in the order in which everybody locks segments.
-    pub(in crate::ledger) moved: BTreeMap<(SkuNo, u16), SegmentDelta>,
-    /// Units that users have no longer.
-    pub(in crate::ledger) given_back: BTreeMap<(SkuNo, UserId), i64>,
-    /// Shards in which units went back on sale.
-    pub(in crate::ledger) back_in: BTreeSet<(SaleNo, u16)>,
-    /// Reports to be kept.
-    pub(in crate::ledger) reports: BTreeMap<Event, &'c Report>,
-    /// What becomes of the refunds that waited for an order's payment.
-    pub(in crate::ledger) waited: BTreeMap<OrderNo, Note>,
-}
-
-/// An answer that is to be kept.
-struct StoredAnswer<'c> {
-    operation: &'c Operation,
-    claim: Claim,
-    body: Vec<u8>,
-    keep_until: UnixMs,
+    /// What changes in segments, in the order in which they are locked.
+    pub(in crate::ledger) segments: BTreeMap<(SkuNo, u16), SegmentDelta>,
+    /// Units that users gave back, in sales with a user limit.
+    pub(in crate::ledger) user_returns: BTreeMap<(SkuNo, UserId), i64>,
+    /// Shards in which units came back: their newest epochs are to be read under the lock of the segments.
+    pub(in crate::ledger) returned_in: BTreeSet<SaleShard>,
+    /// Reports to be stored, each under its id.
+    pub(in crate::ledger) new_reports: BTreeMap<ReportId, &'c Report>,
+    /// The note that the parked refunds of an order get.
+    pub(in crate::ledger) unparked: BTreeMap<OrderNo, Note>,
 }
 
 impl<'c> ChangeSet<'c> {
+    /// Changes of these orders at `now_ms`.
     pub(in crate::ledger) fn of(orders: Vec<LockedOrder>, now_ms: UnixMs) -> Self {
         ChangeSet {
             now_ms,
             orders: orders.into_iter().map(|locked| (locked.order.order_no, locked)).collect(),
             keys: Map::default(),
-            full: HashSet::new(),
-            heard: Map::default(),
-            kept: Vec::new(),
+            full_scopes: HashSet::new(),
+            prior_reports: Map::default(),
+            applied: Vec::new(),
+            expired: Vec::new(),
+            answers: Vec::new(),
             steps: Vec::new(),
-            moved: BTreeMap::new(),
-            given_back: BTreeMap::new(),
-            back_in: BTreeSet::new(),
-            reports: BTreeMap::new(),
-            waited: BTreeMap::new(),
+            segments: BTreeMap::new(),
+            user_returns: BTreeMap::new(),
+            returned_in: BTreeSet::new(),
+            new_reports: BTreeMap::new(),
+            unparked: BTreeMap::new(),
         }
     }
 
-    /// Whether the change is one of an order that is there and may be changed by whoever asks.
-    pub(in crate::ledger) fn is_found(&self, change: &Change) -> bool {
-        match change {
-            Change::Step(asked) => self.found(asked).is_some(),
-            Change::Report(report) => report.order_no().is_none_or(|order_no| self.orders.contains_key(&order_no)),
-        }
+    // ---- what is to be read ----
+
+    /// The steps whose orders exist and may be changed by the one who asks, each key once: their keys are to be claimed.
+    pub(in crate::ledger) fn keyed_steps(&self, changes: &'c [Change]) -> Vec<&'c StepRequest> {
+        let mut keys = BTreeSet::new();
+        steps(changes)
+            .filter(|request| self.found(request).is_some() && keys.insert(names(&request.operation)))
+            .collect()
     }
 
-    fn found(&self, asked: &StepRequest) -> Option<&LockedOrder> {
-        let is_theirs = |locked: &&LockedOrder| asked.user.is_none_or(|user| user == locked.order.user);
-        self.orders.get(&asked.order_no).filter(is_theirs)
+    /// Takes in the state of a key, which was claimed if it was free.
+    pub(in crate::ledger) fn add_key(
+        &mut self,
+        operation: &'c Operation,
+        fingerprint: Fingerprint,
+        acquired: Acquired,
+    ) {
+        self.keys.insert(names(operation), KeyRow { fingerprint, acquired });
     }
 
-    /// The scopes of steps that are done already, asked for under keys that nobody had.
-    pub(in crate::ledger) fn repeated(&self, changes: &'c [Change]) -> Vec<&'c str> {
-        let is_repeated = |asked: &StepRequest| {
-            let is_claimed = self
-                .keys
-                .get(&names(&asked.operation))
-                .is_some_and(|standing| matches!(standing.acquired, Acquired::Claimed(_)));
-            is_claimed && self.found(asked).is_some_and(|locked| is_done_already(&locked.order, asked))
+    /// The scopes of steps that are done already and asked for under new keys: their answers are to be counted.
+    pub(in crate::ledger) fn repeated_scopes(&self, changes: &'c [Change]) -> Vec<&'c Scope> {
+        let is_repeated = |request: &&StepRequest| {
+            let key = self.keys.get(&names(&request.operation));
+            key.is_some_and(|key| matches!(key.acquired, Acquired::Claimed(_)))
+                && self.found(request).is_some_and(|locked| is_done_already(&locked.order, request))
         };
-        let steps = changes.iter().filter_map(|change| match change {
-            Change::Step(asked) => Some(asked),
-            Change::Report(_) => None,
+        steps(changes).filter(is_repeated).map(|request| &request.operation.scope).collect()
+    }
+
+    /// Takes in that a scope has as many answers as are stored of one step.
+    pub(in crate::ledger) fn add_full_scope(&mut self, scope: &'c Scope) {
+        self.full_scopes.insert(scope.as_str());
+    }
+
+    /// The reports whose orders exist, or that name none: they and the prior reports of their orders are to be read.
+    pub(in crate::ledger) fn readable_reports(&self, changes: &'c [Change]) -> Vec<&'c Report> {
+        let reports = changes.iter().filter_map(|change| match change {
+            Change::Report(report) => Some(report),
+            Change::Step(_) => None,
         });
-        steps.filter(|asked| is_repeated(asked)).map(|asked| asked.operation.scope.as_str()).collect()
+        let exists = |report: &&Report| report.order_no().is_none_or(|order_no| self.orders.contains_key(&order_no));
+        reports.filter(exists).collect()
     }
 
-    /// Takes in how a key stands.
-    pub(in crate::ledger) fn key(&mut self, operation: &'c Operation, standing: KeyState) {
-        self.keys.insert(names(operation), standing);
+    fn found(&self, request: &StepRequest) -> Option<&LockedOrder> {
+        let is_theirs = |locked: &&LockedOrder| request.user.is_none_or(|user| user == locked.order.user);
+        self.orders.get(&request.order_no).filter(is_theirs)
     }
 
-    /// Takes in a report that is kept.
-    pub(in crate::ledger) fn report(&mut self, event: Event, past: PriorReport) {
-        self.heard.insert(event.clone(), past.clone());
-        let of_order = past.fact.order_no().and_then(|order_no| self.orders.get_mut(&order_no));
-        if let Some(locked) = of_order {
-            locked.past.push((event, past));
+    // ---- what is done ----
+
+    /// Applies changes in their order.
+    pub(in crate::ledger) fn apply(&mut self, changes: &'c [Change]) -> Result<(), Error> {
+        for change in changes {
+            let applied = match change {
+                Change::Step(request) => self.apply_step(request)?,
+                Change::Report(report) => Applied::Known(ChangeOutcome::Report(self.record_report(report)?)),
+            };
+            self.applied.push(applied);
         }
+        Ok(())
     }
 
-    /// What becomes of a report that is to be kept.
-    pub(in crate::ledger) fn note(&self, event: &Event) -> Note {
-        self.heard.get(event).map_or(Note::NoEffect, |past| past.note)
-    }
-
-    /// Carries out one change.
-    pub(in crate::ledger) fn apply(&mut self, change: &'c Change) -> Result<Changed, Error> {
-        match change {
-            Change::Step(asked) => self.apply_step_request(asked),
-            Change::Report(report) => self.record_report(report),
-        }
-    }
-
-    fn apply_step_request(&mut self, asked: &'c StepRequest) -> Result<Changed, Error> {
-        let Some(order) = self.found(asked).map(|locked| locked.order) else { return Ok(Changed::NotFound) };
-        let operation = &asked.operation;
-        let standing = self.keys.get(&names(operation));
-        let standing = standing.ok_or_else(|| Error::Corrupt("a key that is taken cannot be read".to_owned()))?;
-        let claim = match &standing.acquired {
+    fn apply_step(&mut self, request: &'c StepRequest) -> Result<Applied, Error> {
+        let Some(order) = self.found(request).map(|locked| locked.order) else {
+            return Ok(StepOutcome::NotFound.into());
+        };
+        let operation = &request.operation;
+        let key = self.keys.get(&names(operation));
+        let key = key.ok_or_else(|| impossible!("the key of a step of order {} was not read", order.order_no))?;
+        let claim = match &key.acquired {
             Acquired::Claimed(claim) => claim.clone(),
-            _ if standing.fingerprint != operation.fingerprint => return Ok(Changed::OtherContent),
-            Acquired::Done(answer) => return before(&order, answer),
-            Acquired::OtherContent => return Ok(Changed::OtherContent),
-            // Nobody claims a key of the ledger outside of a transaction like this.
+            Acquired::OtherContent => return Ok(StepOutcome::OtherContent.into()),
+            Acquired::Done(_) | Acquired::InProgress(_) if key.fingerprint != operation.fingerprint => {
+                return Ok(StepOutcome::OtherContent.into());
+            }
+            Acquired::Done(answer) => return Ok(StepOutcome::Before(decode(&order, answer)?).into()),
+            // Keys of the ledger are claimed in transactions like this one only.
             Acquired::InProgress(_) => return Err(Error::Busy),
         };
-        let changed = if is_done_already(&order, asked) {
-            Changed::Done { order, returned: None }
-        } else {
-            match self.take(&asked.order_no, asked.step, asked.restock, &asked.by)? {
-                Ok(effect) => Changed::Done { order: effect.order, returned: (effect.returned > 0).then_some(0) },
-                Err(InvalidTransition(state)) => return Ok(Changed::NotAllowed(state)),
-            }
-        };
-        // Only what is done already is ever asked for under so many keys: see `repeated`.
-        if let Changed::Done { order, .. } = &changed
-            && !self.full.contains(operation.scope.as_str())
-        {
-            let body = effect::encode_snapshot(order).into_bytes();
-            let answer = Answer { is_success: true, body: body.clone() };
-            let standing = KeyState { fingerprint: operation.fingerprint, acquired: Acquired::Done(answer) };
-            self.keys.insert(names(operation), standing);
-            self.kept.push(StoredAnswer { operation, claim, body, keep_until: asked.keep_until });
+        if is_done_already(&order, request) {
+            self.store_answer(request, claim, &order);
+            return Ok(StepOutcome::Done { order, returned: None }.into());
         }
-        Ok(changed)
+        match self.take_step(&request.order_no, request.step, request.restock, &request.by)? {
+            Err(InvalidTransition(state)) => Ok(StepOutcome::NotAllowed(state).into()),
+            Ok((order, returned_in)) => {
+                self.store_answer(request, claim, &order);
+                Ok(match returned_in {
+                    Some(shard) => Applied::Returned(order, shard),
+                    None => StepOutcome::Done { order, returned: None }.into(),
+                })
+            }
+        }
     }
 
-    fn record_report(&mut self, report: &'c Report) -> Result<Changed, Error> {
-        let mut event = (report.provider, report.event_id.clone());
-        let order_no = report.order_no();
-        if order_no.is_some_and(|order_no| !self.orders.contains_key(&order_no)) {
-            return Ok(Changed::NotFound);
+    /// Only a step that is done already is ever asked for under so many keys that their scope is full.
+    fn store_answer(&mut self, request: &'c StepRequest, claim: Claim, order: &Order) {
+        let StepRequest { operation, keep_until, .. } = request;
+        if self.full_scopes.contains(operation.scope.as_str()) {
+            return;
         }
-        let known = |note| Ok(Changed::Reported { note, steps: [None; 2], waited: None, is_new: false });
-        let (mut note, mut steps, mut waited) = (Note::NoEffect, [None; 2], None);
-        if let Some(before) = self.heard.get(&event) {
-            if before.fact.says_the_same(&report.fact) {
-                return known(before.note);
-            }
-            event.1 = report.reused_id();
-            if let Some(before) = self.heard.get(&event) {
-                return known(before.note);
-            }
-            note = Note::IdReused;
-        } else if let Some(order_no) = order_no
-            && let Some(locked) = self.orders.get(&order_no)
-        {
-            let past: Vec<PriorReport> = locked.past.iter().map(|(_, past)| past.clone()).collect();
-            let amount = locked.price.saturating_mul(i64::from(locked.order.quantity));
-            let verdict = judge(locked.order.state, amount, locked.currency, &past, report.provider, &report.fact);
-            let by = Actor::Report(report.provider, report.event_id.clone());
-            for step in verdict.steps.into_iter().flatten() {
-                let impossible =
-                    |_| Error::Corrupt("a report was judged to take a step that is not allowed".to_owned());
-                self.take(&order_no, step, false, &by)?.map_err(impossible)?;
-            }
-            if let Some(waited) = verdict.parked {
-                self.settle_waiting(order_no, waited);
-            }
-            (note, steps, waited) = (verdict.note, verdict.steps, verdict.parked);
-        }
-        self.report(event.clone(), PriorReport { provider: report.provider, fact: report.fact.clone(), note });
-        self.reports.insert(event, report);
-        Ok(Changed::Reported { note, steps, waited, is_new: true })
+        let body = effect::encode_snapshot(order).into_bytes();
+        let answer = Answer { is_success: true, body: body.clone() };
+        self.add_key(operation, operation.fingerprint, Acquired::Done(answer));
+        let fingerprint = &operation.fingerprint;
+        self.answers.push(StoredAnswer { claim, fingerprint, body, keep_until: *keep_until });
     }
 
-    fn settle_waiting(&mut self, order_no: OrderNo, note: Note) {
-        let Some(locked) = self.orders.get_mut(&order_no) else { return };
-        for (event, past) in locked.past.iter_mut().filter(|(_, past)| past.note == Note::Parked) {
-            past.note = note;
-            self.heard.insert(event.clone(), past.clone());
+    /// Expires an order that waits for its payment.
+    pub(in crate::ledger) fn expire(&mut self, order_no: &OrderNo) -> Result<(), Error> {
+        match self.take_step(order_no, Step::Expire, false, &Actor::Deadline)? {
+            Ok((order, Some(shard))) => self.expired.push((order, shard)),
+            Ok((_, None)) => return Err(impossible!("order {order_no} expired and gave no units back")),
+            Err(error) => return Err(impossible!("order {order_no} cannot expire: {error}")),
         }
-        self.waited.insert(order_no, note);
+        Ok(())
     }
 
-    /// Takes a step, if the order's state allows it.
-    pub(in crate::ledger) fn take(
+    /// Takes a step if the order's state allows it. Answers the order, and the shard in which its units came back.
+    fn take_step(
         &mut self,
         order_no: &OrderNo,
         step: Step,
         restock: bool,
         by: &Actor,
-    ) -> Result<Result<Effect, InvalidTransition>, Error> {
-        let lost = || Error::Corrupt("an order is changed that is not locked".to_owned());
-        let locked = self.orders.get_mut(order_no).ok_or_else(lost)?;
-        let before = locked.order;
-        let effect = match Effect::of(&before, step, restock, self.now_ms) {
+    ) -> Result<Result<(Order, Option<SaleShard>), InvalidTransition>, Error> {
+        let not_locked = || impossible!("order {order_no} is to take a step and is not locked");
+        let locked = self.orders.get_mut(order_no).ok_or_else(not_locked)?;
+        let from = locked.order.state;
+        let Effect { order, units } = match Effect::of(&locked.order, step, restock, self.now_ms) {
             Ok(effect) => effect,
             Err(not_allowed) => return Ok(Err(not_allowed)),
         };
-        let after = effect.order;
-        locked.order = after;
-        let (state_version, at) = (after.state_version, self.now_ms);
-        let taken = StepRecord { state_version, step, from: before.state, to: after.state, by: by.clone(), at };
-        self.steps.push((after.user, *order_no, taken));
-        if (effect.held, effect.sold, effect.returned) != (0, 0, 0) {
-            let moved = self.moved.entry((after.sku, locked.shard)).or_default();
-            moved.held += effect.held;
-            moved.sold += effect.sold;
-            moved.returned += effect.returned;
+        locked.order = order;
+        let (state_version, to, by, at) = (order.state_version, order.state, by.clone(), self.now_ms);
+        self.steps.push((order.user, *order_no, StepRecord { state_version, step, from, to, by, at }));
+        if !units.is_zero() {
+            self.segments.entry((order.sku, locked.shard)).or_default().add(units);
         }
-        if effect.returned > 0 {
-            self.back_in.insert((after.sale, locked.shard));
-            if locked.is_limited {
-                *self.given_back.entry((after.sku, after.user)).or_default() += effect.returned;
-            }
+        if units.returned == 0 {
+            return Ok(Ok((order, None)));
         }
-        Ok(Ok(effect))
+        if locked.is_limited {
+            *self.user_returns.entry((order.sku, order.user)).or_default() += units.returned;
+        }
+        let shard = (order.sale, locked.shard);
+        self.returned_in.insert(shard);
+        Ok(Ok((order, Some(shard))))
     }
 
-    /// The answers that are to be kept under keys.
-    pub(in crate::ledger) fn settled(&self) -> Vec<Completion<'_>> {
-        let settled = self.kept.iter().map(|kept| Completion {
-            claim: &kept.claim,
-            fingerprint: &kept.operation.fingerprint,
-            body: &kept.body,
-            keep_until: kept.keep_until,
-        });
-        settled.collect()
+    // ---- what is to be written, and the outcomes ----
+
+    /// The orders that took steps, in the order in which they are locked.
+    pub(in crate::ledger) fn changed_orders(&self) -> Vec<&LockedOrder> {
+        let has_changed = |locked: &&LockedOrder| locked.order.state_version != locked.version;
+        let mut changed: Vec<&LockedOrder> = self.orders.values().filter(has_changed).collect();
+        changed.sort_unstable_by_key(|locked| locked.order.order_no);
+        changed
+    }
+
+    /// The answers to be stored under keys.
+    pub(in crate::ledger) fn answers(&self) -> &[StoredAnswer<'c>] {
+        &self.answers
     }
 
     /// The claims under which nothing was done: their keys are to be free again.
-    pub(in crate::ledger) fn unused(&self) -> Vec<&Claim> {
-        let claims = self.keys.values().filter_map(|standing| match &standing.acquired {
+    pub(in crate::ledger) fn unused_claims(&self) -> Vec<&Claim> {
+        let claims = self.keys.values().filter_map(|key| match &key.acquired {
             Acquired::Claimed(claim) => Some(claim),
-            _ => None,
+            Acquired::Done(_) | Acquired::InProgress(_) | Acquired::OtherContent => None,
         });
         claims.collect()
     }
+
+    /// The outcomes of the applied changes, in their order.
+    pub(in crate::ledger) fn outcomes(self, epochs: &Epochs) -> Result<Vec<ChangeOutcome>, Error> {
+        let outcome = |applied| match applied {
+            Applied::Known(outcome) => Ok(outcome),
+            Applied::Returned(order, shard) => {
+                let returned = Some(epoch(epochs, shard)?);
+                Ok(ChangeOutcome::Step(StepOutcome::Done { order, returned }))
+            }
+        };
+        self.applied.into_iter().map(outcome).collect()
+    }
+
+    /// The orders that expired, in the order in which they were expired.
+    pub(in crate::ledger) fn expired(self, epochs: &Epochs) -> Result<Vec<ExpiredOrder>, Error> {
+        let expired = |(order, shard)| Ok(ExpiredOrder { order, epoch: epoch(epochs, shard)? });
+        self.expired.into_iter().map(expired).collect()
+    }
 }
 
-/// Whether a step led before to where it is asked to lead.
-fn is_done_already(order: &Order, asked: &StepRequest) -> bool {
-    (order.state, asked.step) == (State::Cancelled, Step::Cancel)
+fn steps(changes: &[Change]) -> impl Iterator<Item = &StepRequest> {
+    changes.iter().filter_map(|change| match change {
+        Change::Step(request) => Some(request),
+        Change::Report(_) => None,
+    })
 }
 
-fn before(order: &Order, answer: &Answer) -> Result<Changed, Error> {
-    let then = effect::decode_snapshot(order, &answer.body).filter(|_| answer.is_success);
-    then.map(Changed::Before).ok_or_else(|| Error::Corrupt("the answer under a key cannot be read".to_owned()))
+/// Whether the order was taken before to where the step leads.
+fn is_done_already(order: &Order, request: &StepRequest) -> bool {
+    (order.state, request.step) == (State::Cancelled, Step::Cancel)
+}
+
+fn decode(order: &Order, answer: &Answer) -> Result<Order, Error> {
+    let snapshot = effect::decode_snapshot(order, &answer.body).filter(|_| answer.is_success);
+    let unreadable =
+        || Error::Corrupt(format!("the answer stored for a step of order {} cannot be read", order.order_no));
+    snapshot.ok_or_else(unreadable)
+}
+
+fn epoch(epochs: &Epochs, shard: SaleShard) -> Result<i64, Error> {
+    let (SaleNo(sale), number) = shard;
+    epochs.get(&shard).copied().ok_or_else(|| impossible!("the epoch of shard {number} of sale {sale} was not read"))
 }
 
 fn names(operation: &Operation) -> (&str, &str) {
     (operation.scope.as_str(), operation.key.as_str())
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,14 +1,14 @@
-//! How steps and reports stand in the rows of any ledger.
+//! Steps and reports as columns of the ledger's rows.
 
 use crate::order::{Actor, Currency, Money, OrderNo, PaymentEvent, Provider, ProviderId, Report};
 
 /// The columns `by` and `event_id` of a step.
-pub(in crate::ledger) fn by_columns(by: &Actor) -> (&'static str, Option<&str>) {
-    (by.as_str(), by.event_id().map(ProviderId::as_str))
+pub(in crate::ledger) fn actor_columns(actor: &Actor) -> (&'static str, Option<&str>) {
+    (actor.as_str(), actor.event_id().map(ProviderId::as_str))
 }
 
-/// Who took a step, from the same columns.
-pub(in crate::ledger) fn by(word: &str, event_id: Option<&str>) -> Option<Actor> {
+/// The actor of a step, from the same columns.
+pub(in crate::ledger) fn actor(word: &str, event_id: Option<&str>) -> Option<Actor> {
     match (word, event_id) {
         ("buyer", None) => Some(Actor::Buyer),
         ("operator", None) => Some(Actor::Operator),
@@ -20,10 +20,11 @@ pub(in crate::ledger) fn by(word: &str, event_id: Option<&str>) -> Option<Actor>
     }
 }
 
-/// The columns of a report that say what it says; see [`PaymentEvent`] and [`Money`].
+/// The columns of a report's [`PaymentEvent`] and its [`Money`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(in crate::ledger) struct FactColumns {
-    pub(in crate::ledger) fact: String,
+pub(in crate::ledger) struct EventColumns {
+    /// The column `fact`.
+    pub(in crate::ledger) event: String,
     pub(in crate::ledger) order_no: Option<[u8; 16]>,
     pub(in crate::ledger) payment_id: Option<String>,
     pub(in crate::ledger) amount: Option<i64>,
@@ -32,12 +33,12 @@ pub(in crate::ledger) struct FactColumns {
     pub(in crate::ledger) is_ours: Option<bool>,
 }
 
-impl FactColumns {
+impl EventColumns {
     /// The columns of a report.
     pub(in crate::ledger) fn of(report: &Report) -> Self {
         let money = report.fact.money();
-        FactColumns {
-            fact: report.fact.as_str().to_owned(),
+        EventColumns {
+            event: report.fact.as_str().to_owned(),
             order_no: report.order_no().map(|order_no| *order_no.as_bytes()),
             payment_id: money.map(|money| money.payment_id.as_str().to_owned()),
             amount: money.map(|money| money.amount),
@@ -47,10 +48,10 @@ impl FactColumns {
         }
     }
 
-    /// What they say; `None` if no report wrote them.
-    pub(in crate::ledger) fn read(&self) -> Option<PaymentEvent> {
+    /// The event; `None` if no report wrote these columns.
+    pub(in crate::ledger) fn event(&self) -> Option<PaymentEvent> {
         let order_no = self.order_no.map(OrderNo::from_bytes);
-        match self.fact.as_str() {
+        match self.event.as_str() {
             "succeeded" => self.money(order_no?).map(PaymentEvent::Succeeded),
             "refunded" => self.money(order_no?).map(PaymentEvent::Refunded),
             "failed" => order_no.map(PaymentEvent::Failed),
@@ -77,29 +78,29 @@ impl FactColumns {
 mod tests {
     use super::*;
 
-    fn reference(text: &str) -> ProviderId {
+    fn provider_id(text: &str) -> ProviderId {
         ProviderId::parse(text).unwrap()
     }
 
     #[test]
-    fn who_took_a_step_reads_back() {
-        let reported = Provider::ALL.iter().map(|provider| Actor::Report(*provider, reference("evt_1")));
+    fn an_actor_reads_back() {
+        let reported = Provider::ALL.iter().map(|provider| Actor::Report(*provider, provider_id("evt_1")));
         for who in [Actor::Buyer, Actor::Operator, Actor::Deadline].into_iter().chain(reported) {
-            let (word, event_id) = by_columns(&who);
-            assert_eq!(by(word, event_id), Some(who));
+            let (word, event_id) = actor_columns(&who);
+            assert_eq!(actor(word, event_id), Some(who));
         }
         for (word, event_id) in [("nobody", None), ("nobody", Some("evt_1")), ("standard", None), ("alipay", Some(""))]
         {
-            assert_eq!(by(word, event_id), None, "{word} {event_id:?}");
+            assert_eq!(actor(word, event_id), None, "{word} {event_id:?}");
         }
     }
 
     #[test]
-    fn what_a_report_says_reads_back() {
+    fn an_event_reads_back() {
         let order_no = OrderNo::from_bytes([7; 16]);
         let money = |is_total, is_ours| Money {
             order_no,
-            payment_id: reference("pay_1"),
+            payment_id: provider_id("pay_1"),
             amount: 1999,
             currency: Currency::parse("CNY").unwrap(),
             is_total,
@@ -118,14 +119,14 @@ mod tests {
             PaymentEvent::Closed(order_no),
             PaymentEvent::Unknown,
         ];
-        for fact in moved.into_iter().chain(other) {
-            let (provider, event_id, event_type) = (Provider::Standard, reference("evt_1"), reference("payment"));
-            let report = Report { provider, event_id, event_type, fact };
-            assert_eq!(FactColumns::of(&report).read(), Some(report.fact));
+        for event in moved.into_iter().chain(other) {
+            let (provider, event_id, event_type) = (Provider::Standard, provider_id("evt_1"), provider_id("payment"));
+            let report = Report { provider, event_id, event_type, fact: event };
+            assert_eq!(EventColumns::of(&report).event(), Some(report.fact));
         }
-        let whole = FactColumns { fact: "refunded".to_owned(), order_no: Some([7; 16]), ..FactColumns::default() };
-        for damaged in [whole.clone(), FactColumns { fact: "lost".to_owned(), ..whole }, FactColumns::default()] {
-            assert_eq!(damaged.read(), None, "{damaged:?}");
+        let whole = EventColumns { event: "refunded".to_owned(), order_no: Some([7; 16]), ..EventColumns::default() };
+        for damaged in [whole.clone(), EventColumns { event: "lost".to_owned(), ..whole }, EventColumns::default()] {
+            assert_eq!(damaged.event(), None, "{damaged:?}");
         }
     }
 }

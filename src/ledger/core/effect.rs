@@ -1,24 +1,65 @@
-//! What a step does to an order and to the stock of its segment: the same in every ledger.
+//! What a step does to an order and to the stock of its segment.
 
 use crate::clock::UnixMs;
 use crate::order::{InvalidTransition, Order, State, Step};
 
+/// What changes in a segment of stock.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(in crate::ledger) struct SegmentDelta {
+    /// Units of unpaid orders.
+    pub(in crate::ledger) held: i64,
+    /// Units of orders that are confirmed, paid, shipped, or refunded without their units.
+    pub(in crate::ledger) sold: i64,
+    /// Units that go back on sale; the user has them no longer.
+    pub(in crate::ledger) returned: i64,
+}
+
+impl SegmentDelta {
+    /// The units of a new order.
+    pub(in crate::ledger) fn of_new(state: State, quantity: u32) -> Self {
+        let units = i64::from(quantity);
+        match state {
+            State::PendingPayment => SegmentDelta { held: units, ..SegmentDelta::default() },
+            State::Confirmed | State::Paid | State::Shipped | State::Refunded => {
+                SegmentDelta { sold: units, ..SegmentDelta::default() }
+            }
+            State::Cancelled | State::Expired | State::RefundDue => SegmentDelta::default(),
+        }
+    }
+
+    /// The units that an order has in its segment.
+    fn of(order: &Order) -> Self {
+        if order.returned { SegmentDelta::default() } else { SegmentDelta::of_new(order.state, order.quantity) }
+    }
+
+    pub(in crate::ledger) fn add(&mut self, other: SegmentDelta) {
+        self.held += other.held;
+        self.sold += other.sold;
+        self.returned += other.returned;
+    }
+
+    pub(in crate::ledger) fn is_zero(&self) -> bool {
+        *self == SegmentDelta::default()
+    }
+}
+
 /// What a step does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::ledger) struct Effect {
-    /// How the order stands afterwards.
+    /// The order after the step.
     pub(in crate::ledger) order: Order,
-    /// Added to the units that the segment holds.
-    pub(in crate::ledger) held: i64,
-    /// Added to the units that the segment has sold.
-    pub(in crate::ledger) sold: i64,
-    /// Units that come back on sale; they are also taken off what the buyer has.
-    pub(in crate::ledger) returned: i64,
+    /// What changes in its segment.
+    pub(in crate::ledger) units: SegmentDelta,
 }
 
 impl Effect {
     /// What `step` does to `order`; with `restock`, a refund puts its units back on sale unless they went back before.
-    pub(in crate::ledger) fn of(order: &Order, step: Step, restock: bool, now_ms: UnixMs) -> Result<Self, InvalidTransition> {
+    pub(in crate::ledger) fn of(
+        order: &Order,
+        step: Step,
+        restock: bool,
+        now_ms: UnixMs,
+    ) -> Result<Self, InvalidTransition> {
         let gives_back = match step {
             Step::Cancel | Step::Expire => true,
             Step::Refund => restock,
@@ -31,24 +72,14 @@ impl Effect {
             returned: order.returned || gives_back,
             ..*order
         };
-        let ((held_before, sold_before), (held, sold)) = (counted(order), counted(&after));
+        let (from, to) = (SegmentDelta::of(order), SegmentDelta::of(&after));
         let returned = if after.returned && !order.returned { i64::from(order.quantity) } else { 0 };
-        Ok(Effect { order: after, held: held - held_before, sold: sold - sold_before, returned })
+        let units = SegmentDelta { held: to.held - from.held, sold: to.sold - from.sold, returned };
+        Ok(Effect { order: after, units })
     }
 }
 
-/// The units of an order that its segment holds, and those it has sold.
-fn counted(order: &Order) -> (i64, i64) {
-    let units = i64::from(order.quantity);
-    match order.state {
-        _ if order.returned => (0, 0),
-        State::PendingPayment => (units, 0),
-        State::Confirmed | State::Paid | State::Shipped | State::Refunded => (0, units),
-        State::Cancelled | State::Expired | State::RefundDue => (0, 0),
-    }
-}
-
-/// What is kept of an order under the key of a step: all that steps change of it.
+/// What the ledger stores of an order under the key of a step: all that steps change of it.
 pub(in crate::ledger) fn encode_snapshot(order: &Order) -> String {
     format!("{} {} {} {}", order.state.as_str(), order.state_version, order.updated_at, order.returned)
 }
@@ -67,11 +98,11 @@ pub(in crate::ledger) fn decode_snapshot(order: &Order, body: &[u8]) -> Option<O
 }
 
 #[cfg(test)]
-mod tests {
+pub(in crate::ledger) mod tests {
     use super::*;
     use crate::order::{Fingerprint, OrderNo, SaleNo, SkuNo, UserId};
 
-    fn order(state: State, returned: bool) -> Order {
+    pub(in crate::ledger) fn order(state: State, returned: bool) -> Order {
         Order {
             seq: 1,
             sale: SaleNo(1),
@@ -107,7 +138,8 @@ mod tests {
             (RefundDue, true, Step::Refund, true, (0, 0, 0)),
         ] {
             let effect = Effect::of(&order(from, before), step, restock, 99).unwrap();
-            assert_eq!((effect.held, effect.sold, effect.returned), moved, "{from:?} {step:?} {restock}");
+            let SegmentDelta { held, sold, returned } = effect.units;
+            assert_eq!((held, sold, returned), moved, "{from:?} {step:?} {restock}");
             let after = effect.order;
             let returned = before || moved.2 > 0;
             assert_eq!(
@@ -126,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_reads_back() {
+    fn a_snapshot_reads_back() {
         for state in State::ALL {
             for returned in [false, true] {
                 let then = Order { state_version: 7, updated_at: -1, ..order(state, returned) };
@@ -137,7 +169,7 @@ mod tests {
         assert_eq!(
             encode_snapshot(&order(State::Cancelled, true)),
             "cancelled 4 20 true",
-            "it stands in ledgers: never to be changed"
+            "it stands in ledgers and must never change"
         );
         for body in
             [&b""[..], b"paid", b"paid 2 3", b"paid 2 3 1", b"gone 2 3 true", b"paid -2 3 true", b"\xff 2 3 true"]

@@ -1,23 +1,21 @@
-//! Recording a batch of orders: the transaction that every "201 Created" waits for.
+//! Records a batch of orders: the transaction that every "201 Created" waits for.
 //!
 //! Its statements, in order: lock the batch's segments; read, under the lock, the switches, epochs and user units; if
-//! anybody may be refused, read the orders of the batch that exist; insert; if some were not inserted, read what stands
+//! an order may be denied, read the orders of the batch that exist; insert; if some were not inserted, read what stands
 //! there; count the units of what was. Their number does not grow with the batch.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
 use sqlx::Row;
 use sqlx::postgres::PgConnection;
 use uuid::Uuid;
 
-use crate::ledger::core::admit::{BatchState, EntryDecision, sku_no};
 use super::read;
 use super::session::Session;
+use crate::ledger::core::admit::{BatchState, EntryDecision, Map, RecordedUnits, sku_no};
 use crate::ledger::{AppendOutcome, Entry, Error};
 use crate::limits;
-use crate::order::{Order, OrderNo, SaleNo, SkuNo, State, Switch, UserId};
-
-type Map<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
+use crate::order::{Order, OrderNo, SaleNo, SkuNo, Switch, UserId};
 
 /// Decides and records every entry in one transaction.
 pub(super) async fn append(session: &mut Session, batch: &[Entry]) -> Result<Vec<AppendOutcome>, Error> {
@@ -26,29 +24,26 @@ pub(super) async fn append(session: &mut Session, batch: &[Entry]) -> Result<Vec
     }
     session.begin().await?;
     let mut under = lock(&mut session.sql, batch).await?;
-    let fates = record(&mut session.sql, batch, &mut under).await?;
-    count_units(&mut session.sql, batch, &fates).await?;
-    session.commit().await?;
-    let answer = |(entry, fate): (&Entry, EntryDecision)| match fate {
-        EntryDecision::Created => Ok(AppendOutcome::Created {
-            epoch: under.epochs.get(&(entry.sale.no, entry.shard)).copied().unwrap_or_default(),
-        }),
-        EntryDecision::Exists(order) => Ok(AppendOutcome::Exists(order)),
-        EntryDecision::Refused(no) => Ok(no),
-        EntryDecision::Admitted => Err(Error::Corrupt("an admitted order was not inserted".to_owned())),
+    let decisions = record(&mut session.sql, batch, &mut under).await?;
+    count_units(&mut session.sql, batch, &decisions).await?;
+    let outcome = |(entry, decision): (&Entry, EntryDecision)| {
+        decision.outcome(entry, under.epochs.get(&(entry.sale.no, entry.shard)).copied())
     };
-    batch.iter().zip(fates).map(answer).collect()
+    // A state that cannot be is found here, where nothing is committed.
+    let outcomes = batch.iter().zip(decisions).map(outcome).collect::<Result<_, _>>()?;
+    session.commit().await?;
+    Ok(outcomes)
 }
 
 /// What was read under the lock.
 struct UnderLock {
-    books: BatchState,
+    state: BatchState,
     epochs: Map<(SaleNo, u16), i64>,
     /// The block of numbers of this batch's [`Order::seq`].
     block: i64,
 }
 
-/// In the order in which everybody locks segments. PostgreSQL answers the newest version of a row it had to wait for.
+/// In the order in which every transaction locks segments. PostgreSQL answers the newest version of a row it had to wait for.
 const LOCK_SEGMENTS: &str = "SELECT s.sku_no, s.shard, s.total - s.held - s.sold AS available \
      FROM UNNEST($1::bigint[], $2::integer[]) AS w(sku_no, shard) \
      JOIN segments s ON s.sku_no = w.sku_no AND s.shard = w.shard ORDER BY s.sku_no, s.shard FOR UPDATE OF s";
@@ -73,51 +68,49 @@ async fn lock(sql: &mut PgConnection, batch: &[Entry]) -> Result<UnderLock, Erro
             buyers.insert((sku.0, entry.reservation.user.get()));
         }
     }
-    let mut books = BatchState::default();
+    let mut state = BatchState::default();
     let (sku_nos, in_shards): (Vec<i64>, Vec<i32>) = segments.into_iter().unzip();
     for row in sqlx::query(LOCK_SEGMENTS).bind(sku_nos).bind(in_shards).fetch_all(&mut *sql).await? {
-        let at = (SkuNo(row.try_get(0)?), read::shard(row.try_get(1)?)?);
-        books.available.insert(at, row.try_get(2)?);
+        let at = (SkuNo(row.try_get(0)?), read::shard(&row, 1)?);
+        state.available.insert(at, row.try_get(2)?);
     }
     let (mut epochs, mut block) = (Map::default(), 0);
     let (sale_nos, in_shards): (Vec<i64>, Vec<i32>) = shards.into_iter().unzip();
     for row in sqlx::query(SELECT_SHARDS).bind(sale_nos).bind(in_shards).fetch_all(&mut *sql).await? {
         let sale = SaleNo(row.try_get(0)?);
-        epochs.insert((sale, read::shard(row.try_get(1)?)?), row.try_get(3)?);
-        if read::parse_column(&row, 2, Switch::parse)? == Switch::Ended {
-            books.ended.insert(sale);
-        }
+        epochs.insert((sale, read::shard(&row, 1)?), row.try_get(3)?);
+        state.is_ended.insert(sale, read::parse_column(&row, 2, Switch::parse)? == Switch::Ended);
         block = row.try_get(4)?;
     }
     if !buyers.is_empty() {
         let (sku_nos, user_ids): (Vec<i64>, Vec<i64>) = buyers.into_iter().unzip();
         for row in sqlx::query(SELECT_BUYERS).bind(sku_nos).bind(user_ids).fetch_all(&mut *sql).await? {
-            books.units.insert((SkuNo(row.try_get(0)?), read::user(row.try_get(1)?)?), row.try_get(2)?);
+            state.user_units.insert((SkuNo(row.try_get(0)?), read::user(&row, 1)?), row.try_get(2)?);
         }
     }
-    Ok(UnderLock { books, epochs, block })
+    Ok(UnderLock { state, epochs, block })
 }
 
-/// Decides and inserts, until nobody is refused for units that an order had which exists already.
+/// Decides and inserts, until no order is denied for units of an order that exists already.
 async fn record(sql: &mut PgConnection, batch: &[Entry], under: &mut UnderLock) -> Result<Vec<EntryDecision>, Error> {
-    let untouched = under.books.clone();
-    let mut fates = under.books.decide(batch, &Map::default())?;
-    if fates.iter().any(|fate| matches!(fate, EntryDecision::Refused(_))) {
-        // Somebody is refused who may be recorded, or for the sake of somebody who is: look before deciding.
-        under.books = untouched;
+    let untouched = under.state.clone();
+    let mut decisions = under.state.decide(batch, &Map::default())?;
+    if decisions.iter().any(|decision| matches!(decision, EntryDecision::Denied(_))) {
+        // An order is denied that may be recorded, or for the units of an order that is: look before deciding.
+        under.state = untouched;
         let existing = existing(sql, batch.iter()).await?;
-        fates = under.books.decide(batch, &existing)?;
+        decisions = under.state.decide(batch, &existing)?;
     }
     loop {
-        let given_back = insert(sql, batch, &mut fates, under).await?;
+        let given_back = insert(sql, batch, &mut decisions, under).await?;
         if given_back == 0 {
-            return Ok(fates);
+            return Ok(decisions);
         }
-        // Only an order under the same number for another sku comes here, whose segment is another. Each round finds at
-        // least one more of them.
-        for (entry, fate) in batch.iter().zip(&mut fates) {
-            if let EntryDecision::Refused(_) = fate {
-                *fate = under.books.admit(entry)?;
+        // Only an order that exists under the same number for another sku, with another segment, leads here. Each round finds
+        // at least one more of them.
+        for (entry, decision) in batch.iter().zip(&mut decisions) {
+            if let EntryDecision::Denied(_) = decision {
+                *decision = under.state.admit(entry)?;
             }
         }
     }
@@ -137,12 +130,12 @@ const INSERT_ORDERS: &str = "INSERT INTO orders (seq, user_id, sale_no, sku_no, 
 async fn insert(
     sql: &mut PgConnection,
     batch: &[Entry],
-    fates: &mut [EntryDecision],
+    decisions: &mut [EntryDecision],
     under: &mut UnderLock,
 ) -> Result<usize, Error> {
     let mut rows: Vec<(i64, &Entry)> = Vec::with_capacity(batch.len());
-    for (seq, (entry, fate)) in (under.block * BLOCK..).zip(batch.iter().zip(&*fates)) {
-        if *fate == EntryDecision::Admitted {
+    for (seq, (entry, decision)) in (under.block * BLOCK..).zip(batch.iter().zip(&*decisions)) {
+        if *decision == EntryDecision::Admitted {
             rows.push((seq, entry));
         }
     }
@@ -156,22 +149,25 @@ async fn insert(
     }
     let inserted = columns.insert(sql).await?;
     let all = u64::try_from(rows.len()).unwrap_or(u64::MAX);
-    // Read back in a following statement: the winner of a race may be invisible to the one that lost it.
+    // Read back in a following statement: the winner of a race may be invisible to the insert that lost it.
     let standing = if inserted == all { Map::default() } else { existing(sql, rows.iter().map(|row| row.1)).await? };
     let mut given_back = 0;
-    for (seq, (entry, fate)) in (under.block * BLOCK..).zip(batch.iter().zip(fates)) {
-        if *fate != EntryDecision::Admitted {
+    for (seq, (entry, decision)) in (under.block * BLOCK..).zip(batch.iter().zip(decisions)) {
+        if *decision != EntryDecision::Admitted {
             continue;
         }
-        *fate = match standing.get(&entry.reservation.order_no) {
-            None if inserted < all => return Err(Error::Corrupt("an order that exists cannot be read".to_owned())),
-            // Numbers are drawn once: whose row has this one was inserted just now.
+        *decision = match standing.get(&entry.reservation.order_no) {
+            None if inserted < all => {
+                let order_no = entry.reservation.order_no;
+                return Err(impossible!("order {order_no} was not inserted and cannot be read"));
+            }
+            // A number is drawn once: the row that has it was inserted just now.
             Some(order) if order.seq != seq => {
-                under.books.give_back(entry)?;
+                under.state.give_back(entry)?;
                 given_back += 1;
                 EntryDecision::Exists(*order)
             }
-            _ => EntryDecision::Created,
+            Some(_) | None => EntryDecision::Created,
         };
     }
     Ok(given_back)
@@ -261,42 +257,31 @@ const UPSERT_BUYERS: &str = "INSERT INTO buyers (sku_no, user_id, units) \
      SELECT * FROM UNNEST($1::bigint[], $2::bigint[], $3::bigint[]) AS w(sku_no, user_id, units) \
      ON CONFLICT (sku_no, user_id) DO UPDATE SET units = buyers.units + excluded.units";
 
-/// Counts the units of what was really inserted.
-async fn count_units(sql: &mut PgConnection, batch: &[Entry], fates: &[EntryDecision]) -> Result<(), Error> {
-    let mut segments: BTreeMap<(i64, i32), (i64, i64)> = BTreeMap::new();
-    let mut buyers: BTreeMap<(i64, i64), i64> = BTreeMap::new();
-    for (entry, fate) in batch.iter().zip(fates) {
-        if *fate != EntryDecision::Created {
-            continue;
-        }
-        let (sku, quantity) = (sku_no(entry)?.0, i64::from(entry.reservation.quantity));
-        let (held, sold) = segments.entry((sku, i32::from(entry.shard))).or_default();
-        match entry.sale.rules.first_state() {
-            State::PendingPayment => *held += quantity,
-            _ => *sold += quantity,
-        }
-        if entry.sale.rules.user_limit.is_some() {
-            *buyers.entry((sku, entry.reservation.user.get())).or_default() += quantity;
-        }
+/// Counts the units of the orders that were inserted.
+async fn count_units(sql: &mut PgConnection, batch: &[Entry], decisions: &[EntryDecision]) -> Result<(), Error> {
+    let mut recorded = RecordedUnits::default();
+    for (entry, _) in batch.iter().zip(decisions).filter(|(_, decision)| **decision == EntryDecision::Created) {
+        recorded.add(entry)?;
     }
+    let RecordedUnits { segments, users } = recorded;
     if segments.is_empty() {
         return Ok(());
     }
     let changed = u64::try_from(segments.len()).unwrap_or(u64::MAX);
     let (mut sku_nos, mut shards, mut held, mut sold) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    for ((sku_no, shard), units) in segments {
-        sku_nos.push(sku_no);
-        shards.push(shard);
-        held.push(units.0);
-        sold.push(units.1);
+    for ((sku, shard), units) in segments {
+        sku_nos.push(sku.0);
+        shards.push(i32::from(shard));
+        held.push(units.held);
+        sold.push(units.sold);
     }
     let update = sqlx::query(UPDATE_SEGMENTS).bind(sku_nos).bind(shards).bind(held).bind(sold);
     if update.execute(&mut *sql).await?.rows_affected() != changed {
         return Err(Error::Corrupt("a segment of stock is missing".to_owned()));
     }
-    if !buyers.is_empty() {
-        let (at, units): (Vec<(i64, i64)>, Vec<i64>) = buyers.into_iter().unzip();
-        let (sku_nos, user_ids): (Vec<i64>, Vec<i64>) = at.into_iter().unzip();
+    if !users.is_empty() {
+        let (sku_nos, user_ids): (Vec<i64>, Vec<i64>) = users.keys().map(|(sku, user)| (sku.0, user.get())).unzip();
+        let units: Vec<i64> = users.into_values().collect();
         sqlx::query(UPSERT_BUYERS).bind(sku_nos).bind(user_ids).bind(units).execute(&mut *sql).await?;
     }
     Ok(())

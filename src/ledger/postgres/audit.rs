@@ -1,8 +1,7 @@
-//! The audit: every invariant of the ledger, computed a second time from the rows.
-
-use sqlx::postgres::PgConnection;
+//! The queries of the audit.
 
 use super::session::Session;
+use crate::ledger::core::audit::{AuditCheck, FINDINGS_MAX};
 use crate::ledger::{Check, Error};
 use crate::order::SaleNo;
 
@@ -16,54 +15,45 @@ const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL 
 /// Runs every check over one sale, or all of them, in one consistent view.
 pub(super) async fn audit(session: &mut Session, sale: Option<SaleNo>) -> Result<Vec<Check>, Error> {
     sqlx::raw_sql(BEGIN).execute(&mut session.sql).await?;
-    let mut checks = Vec::with_capacity(CHECKS.len());
-    for query in CHECKS {
-        checks.push(run(&mut session.sql, query, sale).await?);
+    let max = i64::try_from(FINDINGS_MAX).unwrap_or(i64::MAX);
+    let mut checks = Vec::with_capacity(AuditCheck::ALL.len());
+    for check in AuditCheck::ALL {
+        let Some(findings) = findings(check) else { continue };
+        let select = sqlx::query_scalar(findings).bind(sale.map(|sale| sale.0)).bind(max);
+        let shown: Vec<String> = select.fetch_all(&mut session.sql).await?;
+        checks.push(check.result(&shown));
     }
     session.roll_back().await?;
     Ok(checks)
 }
 
-/// A query that returns one line of text per finding, none if the books balance.
-struct Query {
-    name: &'static str,
-    /// What is compared, told when nothing is wrong.
-    fine: &'static str,
-    /// $1 is the sale's number, or null for all of them; $2 how many findings are shown. In the order of their texts, so
-    /// that every audit shows the same.
-    findings: &'static str,
-}
-
-const CHECKS: &[Query] = &[
-    Query {
-        name: "never_oversold",
-        fine: "no segment has more units held and sold than it was given",
-        findings: "SELECT format('sku %s shard %s: total %s, held %s, sold %s', k.id, s.shard, s.total, s.held, s.sold) \
+/// The query of a check: one line of text per finding, none if the invariant holds.
+/// $1 is the sale's number, or null for all of them; $2 how many findings are shown, in the order of their texts, so that
+/// every audit shows the same. `None`: there is nothing to check.
+fn findings(check: AuditCheck) -> Option<&'static str> {
+    match check {
+        AuditCheck::NeverOversold => Some(
+            "SELECT format('sku %s shard %s: total %s, held %s, sold %s', k.id, s.shard, s.total, s.held, s.sold) \
              FROM segments s JOIN skus k ON k.no = s.sku_no WHERE ($1::bigint IS NULL OR k.sale_no = $1) \
              AND NOT (s.held >= 0 AND s.sold >= 0 AND s.held + s.sold <= s.total) ORDER BY 1 LIMIT $2",
-    },
-    Query {
-        name: "segments_add_up",
-        fine: "the segments of every sku add up to its total",
-        findings: "SELECT format('sku %s: %s segments with %s, total %s in %s shards', k.id, count(s.shard), \
+        ),
+        AuditCheck::SegmentsAddUp => Some(
+            "SELECT format('sku %s: %s segments with %s, total %s in %s shards', k.id, count(s.shard), \
              coalesce(sum(s.total), 0), k.total, a.shards) \
              FROM skus k JOIN sales a ON a.no = k.sale_no LEFT JOIN segments s ON s.sku_no = k.no \
              WHERE ($1::bigint IS NULL OR k.sale_no = $1) GROUP BY k.no, k.id, k.total, a.shards \
              HAVING coalesce(sum(s.total), 0) <> k.total OR count(s.shard) <> a.shards ORDER BY 1 LIMIT $2",
-    },
-    Query {
-        name: "restocks_add_up",
-        fine: "stock as created plus every restock is the total",
-        findings: "SELECT format('sku %s: created %s, restocked %s, total %s', k.id, k.created, \
+        ),
+        AuditCheck::RestocksAddUp => Some(
+            "SELECT format('sku %s: created %s, restocked %s, total %s', k.id, k.created, \
              coalesce(sum(r.units), 0), k.total) FROM skus k LEFT JOIN restocks r ON r.sku_no = k.no \
              WHERE ($1::bigint IS NULL OR k.sale_no = $1) GROUP BY k.no, k.id, k.created, k.total \
              HAVING k.created + coalesce(sum(r.units), 0) <> k.total ORDER BY 1 LIMIT $2",
-    },
-    Query {
-        name: "orders_match_stock",
-        fine: "the units of the orders are the units held and sold, shard by shard",
-        // The states are those of `State::number`: 0 holds, 1, 2, 3 and 7 have sold, unless they gave back as the others did.
-        findings: "WITH counted AS (SELECT o.sku_no, o.user_id % a.shards AS shard, \
+        ),
+        AuditCheck::OrdersMatchStock => {
+            // The states are those of `State::number`: 0 holds, 1, 2, 3 and 7 have sold, unless they gave back as the others did.
+            Some(
+                "WITH counted AS (SELECT o.sku_no, o.user_id % a.shards AS shard, \
                  sum(CASE WHEN o.state = 0 THEN o.quantity ELSE 0 END) AS held, \
                  sum(CASE WHEN o.state IN (1, 2, 3, 7) AND NOT o.returned THEN o.quantity ELSE 0 END) AS sold \
                  FROM orders o JOIN sales a ON a.no = o.sale_no \
@@ -74,24 +64,19 @@ const CHECKS: &[Query] = &[
              LEFT JOIN counted c ON c.sku_no = s.sku_no AND c.shard = s.shard \
              WHERE ($1::bigint IS NULL OR k.sale_no = $1) \
              AND (coalesce(c.held, 0) <> s.held OR coalesce(c.sold, 0) <> s.sold) ORDER BY 1 LIMIT $2",
-    },
-    Query {
-        name: "orders_belong",
-        fine: "every order is of a sku of its sale, in a known state",
-        findings: "SELECT format('order %s', o.order_no) FROM orders o LEFT JOIN skus k ON k.no = o.sku_no \
+            )
+        }
+        AuditCheck::OrdersBelong => Some(
+            "SELECT format('order %s', o.order_no) FROM orders o LEFT JOIN skus k ON k.no = o.sku_no \
              WHERE ($1::bigint IS NULL OR o.sale_no = $1) \
              AND (k.no IS NULL OR k.sale_no <> o.sale_no OR o.state NOT BETWEEN 0 AND 7 OR o.state_version < 1) ORDER BY 1 LIMIT $2",
-    },
-    Query {
-        name: "one_order_per_operation",
-        fine: "no order number stands twice",
-        findings: "SELECT format('order %s stands %s times', order_no, count(*)) FROM orders \
+        ),
+        AuditCheck::OneOrderPerOperation => Some(
+            "SELECT format('order %s stands %s times', order_no, count(*)) FROM orders \
              WHERE ($1::bigint IS NULL OR sale_no = $1) GROUP BY order_no HAVING count(*) > 1 ORDER BY 1 LIMIT $2",
-    },
-    Query {
-        name: "user_limits_hold",
-        fine: "no user has more units than the sale's limit, and the counters are the orders' units",
-        findings: "WITH counted AS (SELECT o.sku_no, o.user_id, sum(o.quantity) AS units FROM orders o \
+        ),
+        AuditCheck::UserLimitsHold => Some(
+            "WITH counted AS (SELECT o.sku_no, o.user_id, sum(o.quantity) AS units FROM orders o \
                  JOIN sales a ON a.no = o.sale_no WHERE a.user_limit IS NOT NULL AND NOT o.returned \
                  AND ($1::bigint IS NULL OR o.sale_no = $1) GROUP BY 1, 2) \
              SELECT format('user %s sku %s: has %s, counter %s, limit %s', c.user_id, k.id, c.units, \
@@ -103,12 +88,11 @@ const CHECKS: &[Query] = &[
              FROM buyers b JOIN skus k ON k.no = b.sku_no \
              LEFT JOIN counted c ON c.sku_no = b.sku_no AND c.user_id = b.user_id \
              WHERE ($1::bigint IS NULL OR k.sale_no = $1) AND c.units IS NULL AND b.units <> 0 ORDER BY 1 LIMIT $2",
-    },
-    Query {
-        name: "steps_lead_to_state",
-        fine: "the steps of every order lead from its beginning to its state, each along the table of states",
-        // The numbers are those of `State::number` and `Step::number`. An order whose row is gone is of no sale any more.
-        findings: "WITH steps AS (SELECT s.*, o.order_no IS NOT NULL AS stands, \
+        ),
+        AuditCheck::StepsLeadToState => {
+            // The numbers are those of `State::number` and `Step::number`. An order whose row is gone is of no sale any more.
+            Some(
+                "WITH steps AS (SELECT s.*, o.order_no IS NOT NULL AS stands, \
                  lag(s.to_state) OVER (PARTITION BY s.order_no ORDER BY s.state_version) AS before, \
                  row_number() OVER (PARTITION BY s.order_no ORDER BY s.state_version) AS n \
                  FROM order_steps s LEFT JOIN orders o ON o.order_no = s.order_no AND o.user_id = s.user_id \
@@ -127,11 +111,10 @@ const CHECKS: &[Query] = &[
              FROM orders o LEFT JOIN led l ON l.order_no = o.order_no AND l.user_id = o.user_id \
              WHERE ($1::bigint IS NULL OR o.sale_no = $1) AND (o.state_version <> 1 + coalesce(l.count, 0) \
              OR (l.count IS NULL AND o.state NOT IN (0, 1)) OR l.to_state <> o.state) ORDER BY 1 LIMIT $2",
-    },
-    Query {
-        name: "units_come_back_once",
-        fine: "the units of orders came back where they had to, and are the units that came back shard by shard",
-        findings: "WITH counted AS (SELECT o.sku_no, o.user_id % a.shards AS shard, sum(o.quantity) AS units \
+            )
+        }
+        AuditCheck::UnitsComeBackOnce => Some(
+            "WITH counted AS (SELECT o.sku_no, o.user_id % a.shards AS shard, sum(o.quantity) AS units \
                  FROM orders o JOIN sales a ON a.no = o.sale_no WHERE o.returned \
                  AND ($1::bigint IS NULL OR o.sale_no = $1) GROUP BY 1, 2) \
              SELECT format('order %s: in state %s its units %s', o.order_no, o.state, \
@@ -142,23 +125,14 @@ const CHECKS: &[Query] = &[
              coalesce(c.units, 0), s.returned) FROM segments s JOIN skus k ON k.no = s.sku_no \
              LEFT JOIN counted c ON c.sku_no = s.sku_no AND c.shard = s.shard \
              WHERE ($1::bigint IS NULL OR k.sale_no = $1) AND coalesce(c.units, 0) <> s.returned ORDER BY 1 LIMIT $2",
-    },
-    Query {
-        name: "no_refund_waits_in_vain",
-        fine: "every refund that waits for a payment is of an order that may still be paid",
-        findings: "SELECT format('%s %s: order %s is %s', r.provider, r.event_id, r.order_no, \
+        ),
+        AuditCheck::NoRefundWaitsInVain => Some(
+            "SELECT format('%s %s: order %s is %s', r.provider, r.event_id, r.order_no, \
              coalesce('in state ' || o.state, 'gone')) FROM payment_reports r LEFT JOIN orders o ON o.order_no = r.order_no \
              WHERE r.note = 'parked' AND ($1::bigint IS NULL OR o.order_no IS NULL OR o.sale_no = $1) \
              AND (o.order_no IS NULL OR o.state NOT IN (0, 4, 5)) ORDER BY 1 LIMIT $2",
-    },
-];
-
-/// Findings that a check shows; one is enough to fail it.
-const SHOWN_MAX: i64 = 3;
-
-async fn run(sql: &mut PgConnection, query: &Query, sale: Option<SaleNo>) -> Result<Check, Error> {
-    let select = sqlx::query_scalar(query.findings).bind(sale.map(|sale| sale.0)).bind(SHOWN_MAX);
-    let shown: Vec<String> = select.fetch_all(sql).await?;
-    let detail = if shown.is_empty() { query.fine.to_owned() } else { shown.join("; ") };
-    Ok(Check { name: query.name, ok: shown.is_empty(), detail })
+        ),
+        // An index of the orders themselves finds them, and no other table.
+        AuditCheck::NumbersFindOrders => None,
+    }
 }

@@ -41,7 +41,7 @@ pub(super) struct Server {
     pub(super) address: Address,
     /// What the database said it is when the ledger was opened.
     pub(super) ledger_id: i64,
-    /// Whether the log was told that a connection is lost, and not yet that one is back.
+    /// Whether a lost connection is logged, and not yet a new one.
     is_lost: AtomicBool,
 }
 
@@ -62,13 +62,13 @@ impl Server {
 
     fn lost(&self, error: &Error) {
         if !self.is_lost.swap(true, Ordering::Relaxed) {
-            tracing::warn!(%error, server = %self.address, "a connection to PostgreSQL is given up");
+            tracing::warn!(%error, server = %self.address, "lost a connection to {}: {error}", self.address);
         }
     }
 
     fn back(&self) {
         if self.is_lost.swap(false, Ordering::Relaxed) {
-            tracing::info!(server = %self.address, "connected to PostgreSQL again");
+            tracing::info!(server = %self.address, "connected again to {}", self.address);
         }
     }
 }
@@ -110,7 +110,7 @@ impl Connections {
         }
     }
 
-    /// The same, but waits for a place in the queue.
+    /// The same, but waits for room in the queue.
     pub(super) async fn run_in_turn<T: Send + 'static>(
         &self,
         work: impl for<'s> FnOnce(&'s mut Session) -> BoxFuture<'s, Result<T, Error>> + Send + 'static,
@@ -164,7 +164,7 @@ async fn serve(shared: Arc<Shared>, mut session: Session) {
     let idle = Duration::from_millis(limits::POSTGRES_IDLE_MS);
     let mut used = Instant::now();
     while let Some(work) = shared.next().await {
-        // What died while nobody looked is replaced before it can fail anybody.
+        // A connection that died while it was idle is replaced before a job fails on it.
         if used.elapsed() > idle && !session.answers().await {
             match shared.server.connect(shared.purpose).await {
                 Ok(connected) => session = connected,
@@ -198,7 +198,7 @@ impl Shared {
         if let Some(work) = turned_away {
             drop(work(Err(why.clone())).await);
         }
-        // A row that the ledger cannot take says nothing about the connection: it is replaced without a word.
+        // A row that the ledger cannot take says nothing about the connection: it is replaced without a log line.
         if !matches!(why, Error::Corrupt(_)) {
             self.server.lost(why);
         }
@@ -227,10 +227,10 @@ impl Shared {
     async fn turn_away<T>(&self, error: &Error, during: impl Future<Output = T>) -> Option<T> {
         tokio::pin!(during);
         loop {
-            let nobody_is_connected = self.connected.load(Ordering::SeqCst) == 0;
+            let none_is_connected = self.connected.load(Ordering::SeqCst) == 0;
             tokio::select! {
                 done = &mut during => return Some(done),
-                work = self.next(), if nobody_is_connected => {
+                work = self.next(), if none_is_connected => {
                     drop(work?(Err(Error::Unavailable(error.to_string()))).await);
                 }
             }

@@ -9,8 +9,8 @@ use super::session::Session;
 use crate::ledger::{EpochRequest, EpochStart, Error, NewestEpoch};
 use crate::order::{SaleNo, SkuLevel, Switch};
 
-/// Every segment of the shards, in the order in which everybody locks them: while they are held no order of the shards
-/// is recorded, and of two engines one waits for the other.
+/// Every segment of the shards, in the order in which every transaction locks them: while they are locked no order of the
+/// shards is recorded, and of two engines one waits for the other.
 const LOCK_LEVELS: &str = "SELECT s.shard, k.position, s.total, s.held, s.sold, s.returned \
      FROM skus k JOIN segments s ON s.sku_no = k.no AND s.shard = ANY ($2::integer[]) WHERE k.sale_no = $1 \
      ORDER BY s.sku_no, s.shard FOR UPDATE OF s";
@@ -22,43 +22,44 @@ const PUT_EPOCHS: &str = "INSERT INTO epochs (sale_no, shard, epoch) \
      SELECT $1, w.shard, w.epoch FROM UNNEST($2::integer[], $3::bigint[]) AS w(shard, epoch) \
      ON CONFLICT (sale_no, shard) DO UPDATE SET epoch = excluded.epoch";
 
-/// Begins epochs unless somebody else has.
+/// Begins epochs unless another engine has.
 pub(super) async fn begin(
     session: &mut Session,
     sale: SaleNo,
-    begins: &[EpochRequest],
+    requests: &[EpochRequest],
 ) -> Result<Vec<NewestEpoch>, Error> {
-    if begins.is_empty() {
+    if requests.is_empty() {
         return Ok(Vec::new());
     }
     session.begin().await?;
     let sql = &mut session.sql;
-    let shards: Vec<i32> = begins.iter().map(|begin| i32::from(begin.shard)).collect();
+    let shards: Vec<i32> = requests.iter().map(|request| i32::from(request.shard)).collect();
     let mut levels: BTreeMap<u16, Vec<(i32, SkuLevel)>> = BTreeMap::new();
     for row in sqlx::query(LOCK_LEVELS).bind(sale.0).bind(&shards).fetch_all(&mut *sql).await? {
         let level = (row.try_get(1)?, read::level(&row, 2)?);
-        levels.entry(read::shard(row.try_get(0)?)?).or_default().push(level);
+        levels.entry(read::shard(&row, 0)?).or_default().push(level);
     }
     let mut newest: BTreeMap<u16, i64> = BTreeMap::new();
     for row in sqlx::query(SELECT_EPOCHS).bind(sale.0).bind(&shards).fetch_all(&mut *sql).await? {
-        newest.insert(read::shard(row.try_get(0)?)?, row.try_get(1)?);
+        newest.insert(read::shard(&row, 0)?, row.try_get(1)?);
     }
     let row = sqlx::query(LOCK_SWITCH).bind(sale.0).fetch_one(&mut *sql).await?;
     let switch = read::parse_column(&row, 0, Switch::parse)?;
 
     let (mut begun_shards, mut begun_epochs) = (Vec::new(), Vec::new());
-    let mut epochs = Vec::with_capacity(begins.len());
-    for begin in begins {
-        let newest = newest.get(&begin.shard).copied().unwrap_or_default();
-        // Whoever asks twice for one shard is told once that it is theirs.
-        let is_asked_before = begun_shards.contains(&i32::from(begin.shard));
-        if newest != begin.after || is_asked_before {
-            epochs.push(NewestEpoch { epoch: newest + i64::from(is_asked_before), begun: None });
+    let mut epochs = Vec::with_capacity(requests.len());
+    for request in requests {
+        let newest = newest.get(&request.shard).copied().unwrap_or_default();
+        // Of two requests for one shard the first begins its epoch.
+        let is_begun = begun_shards.contains(&i32::from(request.shard));
+        if newest != request.after || is_begun {
+            epochs.push(NewestEpoch { epoch: newest + i64::from(is_begun), begun: None });
             continue;
         }
-        begun_shards.push(i32::from(begin.shard));
+        begun_shards.push(i32::from(request.shard));
         begun_epochs.push(newest + 1);
-        let mut levels = levels.remove(&begin.shard).unwrap_or_default();
+        let missing = || Error::Corrupt(format!("sale {} has no segment of stock in shard {}", sale.0, request.shard));
+        let mut levels = levels.remove(&request.shard).ok_or_else(missing)?;
         levels.sort_unstable_by_key(|(position, _)| *position);
         let levels = levels.into_iter().map(|(_, level)| level).collect();
         epochs.push(NewestEpoch { epoch: newest + 1, begun: Some(EpochStart { levels, switch }) });

@@ -1,5 +1,5 @@
 //! The ledger for more than one engine: PostgreSQL 14 or later, READ COMMITTED and constraints. Any number of engines
-//! may have it open; `docs/decisions/0009-postgres-ledger.md` tells why it is built as it is.
+//! may have it open; `docs/decisions/0009-postgres-ledger.md` has the reasons.
 //!
 //! Every connection belongs to one task for as long as it works. There is no pool, and no statement is ever cancelled:
 //! a connection that does not answer is dropped as a whole.
@@ -8,8 +8,8 @@ mod append;
 mod audit;
 mod connections;
 mod epochs;
+mod error;
 mod lifecycle;
-mod lookups;
 mod open;
 mod read;
 mod reports;
@@ -22,17 +22,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::connections::{Connections, Server};
-use self::lookups::LookupBatcher;
-pub use self::open::PostgresOpenError;
+pub use self::error::PostgresOpenError;
 use self::session::{Address, Purpose, Session};
 use super::core::quarantine::Quarantine;
+use super::sql::lookups::{LookupBatcher, LookupLimits, LookupQuery};
 use super::{
-    AppendOutcome, Change, Changed, Check, CreateOutcome, Entry, EpochRequest, Error, ExpiredOrder, Ledger,
-    NewestEpoch, PageRequest, Restock, RestockOutcome, SwitchOutcome, Transfer, idempotency,
+    AppendOutcome, Change, ChangeOutcome, Check, CreateOutcome, Entry, EpochRequest, Error, ExpiredOrder, Ledger,
+    NewestEpoch, OrderLedger, PageRequest, Restock, RestockOutcome, SaleLedger, SwitchOutcome, Transfer, idempotency,
 };
 use crate::clock::UnixMs;
 use crate::limits;
@@ -44,14 +45,14 @@ pub struct PostgresLedger {
     /// Batches of orders.
     writers: Connections,
     /// Changes of orders, and orders that expire. Not among the writers: such a change may wait for the row of its order,
-    /// which another engine holds, and new orders would have one connection less meanwhile. And not among the changers,
-    /// which a sale with many segments keeps busy for seconds.
+    /// which another engine has locked, and new orders would have one connection less meanwhile. Not in the admin pool
+    /// either, which a sale with many segments keeps busy for seconds.
     lifecycle_pool: Connections,
     /// Everything else that writes: orders never wait behind it for a connection.
     admin_pool: Connections,
     readers: Connections,
-    finds: LookupBatcher,
-    /// Audits read every order: on a connection of their own they keep nobody waiting.
+    lookups: LookupBatcher,
+    /// Audits read every order: on a connection of their own they delay no other call.
     auditors: Connections,
     /// Holds the lock of [`PostgresLedger::claim`] while it is open.
     claim: tokio::sync::Mutex<Option<Session>>,
@@ -93,17 +94,17 @@ impl PostgresLedger {
             start(Purpose::Orders, limits::POSTGRES_STEPPERS, limits::POSTGRES_STEPS_QUEUED_MAX).await?;
         let admin_pool =
             start(Purpose::Changes, limits::POSTGRES_CHANGERS, limits::POSTGRES_CHANGES_QUEUED_MAX).await?;
-        let readers = start(Purpose::Orders, limits::POSTGRES_READERS, limits::POSTGRES_READS_QUEUED_MAX).await?;
-        let finders = start(Purpose::Orders, limits::POSTGRES_FINDERS, limits::POSTGRES_FINDERS).await?;
+        let readers = start(Purpose::Reads, limits::POSTGRES_READERS, limits::POSTGRES_READS_QUEUED_MAX).await?;
+        let finders = start(Purpose::Reads, limits::POSTGRES_FINDERS, limits::POSTGRES_FINDERS).await?;
         let auditors = start(Purpose::Audits, 1, limits::POSTGRES_AUDITS_QUEUED_MAX).await?;
-        let finds = LookupBatcher::start(&Arc::new(finders), &tasks);
+        let lookups = LookupBatcher::start(LOOKUPS, query(finders), &tasks);
         Ok(PostgresLedger {
             server,
             writers,
             lifecycle_pool,
             admin_pool,
             readers,
-            finds,
+            lookups,
             auditors,
             claim: tokio::sync::Mutex::default(),
             closing: CancellationToken::new(),
@@ -112,8 +113,8 @@ impl PostgresLedger {
         })
     }
 
-    /// Takes a place among the engines of this ledger until it is closed: `alone`, if the gate cannot be shared, or beside
-    /// others. Answers whether that is possible. An engine that was killed a moment ago is waited for.
+    /// Joins the engines of this ledger until it is closed: `alone`, if the gate cannot be shared, or beside others. Answers
+    /// whether that is possible, after a wait in which the server notices that an engine was killed a moment ago.
     pub async fn claim(&self, alone: bool) -> Result<bool, Error> {
         let mut claim = self.claim.lock().await;
         let mut session = self.server.address.connect(Purpose::Changes).await?;
@@ -127,11 +128,23 @@ impl PostgresLedger {
         session.close().await;
         Ok(false)
     }
+}
 
-    /// The number of schema changes that the database has.
-    pub async fn schema_version(&self) -> Result<i64, Error> {
-        self.readers.run(|session| async move { open::version(session).await }.boxed()).await
-    }
+const LOOKUPS: LookupLimits = LookupLimits {
+    queries: limits::POSTGRES_FINDERS,
+    queued_max: limits::POSTGRES_FINDS_QUEUED_MAX,
+    per_query_max: limits::POSTGRES_FINDS_PER_QUERY_MAX,
+};
+
+/// Looks orders up on these connections, which close when the last look-up is answered.
+fn query(finders: Connections) -> LookupQuery {
+    let finders = Arc::new(finders);
+    Box::new(move |orders| {
+        let finders = finders.clone();
+        let (users, numbers): (Vec<UserId>, Vec<OrderNo>) = orders.into_iter().unzip();
+        let find = async move |session: &mut Session| read::find(&mut session.sql, &users, &numbers).await;
+        async move { finders.run(move |session| async move { find(session).await }.boxed()).await }.boxed()
+    })
 }
 
 impl fmt::Debug for PostgresLedger {
@@ -140,23 +153,48 @@ impl fmt::Debug for PostgresLedger {
     }
 }
 
-impl Ledger for PostgresLedger {
+impl OrderLedger for PostgresLedger {
     fn append(&self, batch: Vec<Entry>) -> BoxFuture<'_, Result<Vec<AppendOutcome>, Error>> {
         self.writers.run(move |session| async move { append::append(session, &batch).await }.boxed()).boxed()
     }
 
-    fn change(&self, changes: Vec<Change>, now_ms: UnixMs) -> BoxFuture<'_, Result<Vec<Changed>, Error>> {
+    fn appends_at_once(&self) -> usize {
+        limits::POSTGRES_WRITERS
+    }
+
+    fn change(&self, changes: Vec<Change>, now_ms: UnixMs) -> BoxFuture<'_, Result<Vec<ChangeOutcome>, Error>> {
         self.lifecycle_pool
             .run(move |session| async move { lifecycle::change(session, &changes, now_ms).await }.boxed())
             .boxed()
     }
 
     fn expire(&self, now_ms: UnixMs, max: u32) -> BoxFuture<'_, Result<Vec<ExpiredOrder>, Error>> {
-        let batch = move |max, left_out: Vec<OrderNo>| {
-            let expire = async move |session: &mut Session| lifecycle::expire(session, now_ms, max, &left_out).await;
-            self.lifecycle_pool.run(move |session| async move { expire(session).await }.boxed())
-        };
-        self.quarantine.expire_around(max, batch).boxed()
+        async move {
+            let mut round = self.quarantine.begin(max, Instant::now());
+            loop {
+                let batch = round.next();
+                let expire = async move |session: &mut Session| lifecycle::expire(session, now_ms, &batch).await;
+                let tried = self.lifecycle_pool.run(move |session| async move { expire(session).await }.boxed()).await;
+                if let Some(ended) = round.record(tried) {
+                    return ended;
+                }
+            }
+        }
+        .boxed()
+    }
+
+    fn find(&self, user: Option<UserId>, order_no: OrderNo) -> BoxFuture<'_, Result<Option<Order>, Error>> {
+        match user {
+            Some(user) => self.lookups.find(user, order_no).boxed(),
+            None => self
+                .readers
+                .run(move |session| async move { read::find_by_number(&mut session.sql, order_no).await }.boxed())
+                .boxed(),
+        }
+    }
+
+    fn list(&self, page: PageRequest) -> BoxFuture<'_, Result<Vec<Order>, Error>> {
+        self.readers.run(move |session| async move { read::page(&mut session.sql, &page).await }.boxed()).boxed()
     }
 
     fn history(&self, user: UserId, order_no: OrderNo) -> BoxFuture<'_, Result<History, Error>> {
@@ -171,28 +209,12 @@ impl Ledger for PostgresLedger {
         self.admin_pool.run_in_turn(move |session| async move { sweep(session).await }.boxed()).boxed()
     }
 
-    fn find(&self, user: Option<UserId>, order_no: OrderNo) -> BoxFuture<'_, Result<Option<Order>, Error>> {
-        match user {
-            Some(user) => self.finds.find(user, order_no).boxed(),
-            None => self
-                .readers
-                .run(move |session| async move { read::find_by_number(&mut session.sql, order_no).await }.boxed())
-                .boxed(),
-        }
+    fn probe(&self) -> BoxFuture<'_, Result<(), Error>> {
+        self.writers.run(|session| async move { open::rewrite_id(session).await }.boxed()).boxed()
     }
+}
 
-    fn list(&self, page: PageRequest) -> BoxFuture<'_, Result<Vec<Order>, Error>> {
-        self.readers.run(move |session| async move { read::page(&mut session.sql, &page).await }.boxed()).boxed()
-    }
-
-    fn id(&self) -> BoxFuture<'_, Result<u64, Error>> {
-        std::future::ready(Ok(self.server.ledger_id.cast_unsigned())).boxed()
-    }
-
-    fn appends_at_once(&self) -> usize {
-        limits::POSTGRES_WRITERS
-    }
-
+impl SaleLedger for PostgresLedger {
     fn sales(&self, after: i64) -> BoxFuture<'_, Result<Vec<Sale>, Error>> {
         self.readers.run(move |session| async move { read::sales(&mut session.sql, after).await }.boxed()).boxed()
     }
@@ -213,6 +235,10 @@ impl Ledger for PostgresLedger {
         self.admin_pool
             .run_in_turn(move |session| async move { sales::mark_bypassed(session, sale).await }.boxed())
             .boxed()
+    }
+
+    fn stock(&self, sale: SaleNo) -> BoxFuture<'_, Result<Vec<Vec<SkuLevel>>, Error>> {
+        self.readers.run(move |session| async move { read::stock(&mut session.sql, sale).await }.boxed()).boxed()
     }
 
     fn restock(&self, restock: Restock) -> BoxFuture<'_, Result<RestockOutcome, Error>> {
@@ -237,13 +263,11 @@ impl Ledger for PostgresLedger {
             .run_in_turn(move |session| async move { epochs::begin(session, sale, &shards).await }.boxed())
             .boxed()
     }
+}
 
-    fn probe(&self) -> BoxFuture<'_, Result<(), Error>> {
-        self.writers.run(|session| async move { open::rewrite_id(session).await }.boxed()).boxed()
-    }
-
-    fn stock(&self, sale: SaleNo) -> BoxFuture<'_, Result<Vec<Vec<SkuLevel>>, Error>> {
-        self.readers.run(move |session| async move { read::stock(&mut session.sql, sale).await }.boxed()).boxed()
+impl Ledger for PostgresLedger {
+    fn id(&self) -> BoxFuture<'_, Result<u64, Error>> {
+        std::future::ready(Ok(self.server.ledger_id.cast_unsigned())).boxed()
     }
 
     fn audit(&self, sale: Option<SaleNo>) -> BoxFuture<'_, Result<Vec<Check>, Error>> {
@@ -260,7 +284,7 @@ impl Ledger for PostgresLedger {
             for connections in [&self.writers, &self.lifecycle_pool, &self.admin_pool, &self.readers, &self.auditors] {
                 connections.close();
             }
-            self.finds.close();
+            self.lookups.close();
             if let Some(session) = self.claim.lock().await.take() {
                 session.close().await;
             }

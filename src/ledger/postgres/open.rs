@@ -1,86 +1,14 @@
-//! Opening the ledger: what the promises rest on is checked, the schema brought up to date and then looked at.
+//! Opens the ledger: checks what the promises rest on, brings the schema up to date and looks at the result.
 
 use std::time::Duration;
 
 use sqlx::Row;
 use tokio::time::Instant;
 
+use super::error::{PostgresOpenError, before_commit};
 use super::session::{Address, Found, Purpose, Session};
 use crate::ledger::Error;
 use crate::limits;
-
-/// What can keep a ledger from being opened: the promise that would not hold, and what to do about it.
-#[derive(Debug, thiserror::Error)]
-pub enum PostgresOpenError {
-    /// The address does not read.
-    #[error("cannot read the address of the database; it looks like postgres://user:password@host:5432/database")]
-    Address,
-    /// The server does not let us in, or fails.
-    #[error("cannot open the ledger in {0}: {1}")]
-    Unavailable(String, Error),
-    /// Too old.
-    #[error("PostgreSQL {found} is too old: the schema needs 14 or later; upgrade the server")]
-    Version {
-        /// Its major version.
-        found: i32,
-    },
-    /// A standby.
-    #[error(
-        "refusing to start, an order might be answered that is lost or not there yet: this server is a replica; give the \
-         address of the primary"
-    )]
-    Replica,
-    /// A setting under which a confirmed order can be lost.
-    #[error(
-        "refusing to start, a confirmed order would not survive a power failure: {setting} is {found}; set it to on \
-         for this server, database and user"
-    )]
-    NotDurable {
-        /// The setting.
-        setting: &'static str,
-        /// Its value.
-        found: String,
-    },
-    /// Not the isolation that the statements are written for.
-    #[error("refusing to start, stock would be counted from an old view: transactions are {0}, not read committed")]
-    Isolation(String),
-    /// Sessions do not last.
-    #[error(
-        "refusing to start, time-outs and synchronous_commit would not hold: a pooler hands one connection to another \
-         client between transactions; connect to PostgreSQL itself, or set pool_mode=session"
-    )]
-    Pooler,
-    /// A constraint is missing or not valid.
-    #[error(
-        "refusing to start, {promise}: {constraint} of table {table} is missing or not valid; restore it, then audit the \
-         ledger"
-    )]
-    Constraint {
-        /// Where it belongs.
-        table: &'static str,
-        /// Its name.
-        constraint: &'static str,
-        /// What it guards.
-        promise: &'static str,
-    },
-    /// No ledger was ever made there.
-    #[error("there is no ledger in {0}; name another with --ledger")]
-    Missing(String),
-    /// Somebody else is at work on the tables all the time.
-    #[error(
-        "cannot bring the schema up to date: for {0} seconds the tables were in use by {1}; end these sessions or stop the \
-         engines, then start again"
-    )]
-    InUse(u64, String),
-    /// Made by a newer rushgate.
-    #[error("the ledger has schema version {found}, this program knows up to {known}; use a newer rushgate")]
-    TooNew {
-        /// In the database.
-        found: i64,
-        /// In this program.
-        known: i64,
-    },
-}
 
 /// The oldest server: bloom filters in BRIN, `client_connection_check_interval`. Version 13 is out of support.
 const VERSION_MIN: i32 = 140_000;
@@ -115,7 +43,7 @@ async fn connect(address: &Address) -> Result<Session, PostgresOpenError> {
     Ok(session)
 }
 
-/// Whether the server keeps what it is told to keep.
+/// Checks that the server is one on which every promise holds.
 pub(super) fn check(found: &Found) -> Result<(), PostgresOpenError> {
     if found.version < VERSION_MIN {
         return Err(PostgresOpenError::Version { found: found.version / 10_000 });
@@ -154,12 +82,14 @@ async fn keeps_its_session(session: &mut Session, other: &mut Session) -> Result
 
 const SELECT_ID: &str = "SELECT id FROM ledger_id";
 
-/// What tells this ledger from every other.
+/// The number that tells this ledger from every other.
 pub(super) async fn ledger_id(session: &mut Session) -> Result<i64, Error> {
     let patience = Duration::from_millis(limits::POSTGRES_CONNECT_MS_MAX);
     let id = sqlx::query_scalar(SELECT_ID).fetch_one(&mut session.sql);
-    let id = tokio::time::timeout(patience, id).await;
-    Ok(id.map_err(|_| Error::Unavailable("PostgreSQL does not answer".to_owned()))??)
+    match tokio::time::timeout(patience, id).await {
+        Ok(id) => id.map_err(|error| before_commit(error.into())),
+        Err(_) => Err(Error::Unavailable("PostgreSQL does not answer".to_owned())),
+    }
 }
 
 const REWRITE_ID: &str = "UPDATE ledger_id SET id = id";
@@ -227,8 +157,8 @@ pub(super) async fn version(session: &mut Session) -> Result<i64, Error> {
     }
 }
 
-/// Applies what is missing, as often as it takes. Everybody queues behind a migration that waits for a table, so it does not
-/// wait for long, and makes way; whoever began before the tables were locked may also wait for it crosswise.
+/// Applies what is missing, as often as it takes. Every session queues behind a migration that waits for a table, so it does
+/// not wait for long, and makes way; a transaction that began before the tables were locked may also wait for it crosswise.
 async fn apply_in_time(session: &mut Session, address: &Address) -> Result<(), PostgresOpenError> {
     let failed = |error| PostgresOpenError::Unavailable(address.to_string(), error);
     let (started, patience) = (Instant::now(), Duration::from_secs(limits::POSTGRES_MIGRATION_S_MAX));
@@ -245,15 +175,15 @@ async fn apply_in_time(session: &mut Session, address: &Address) -> Result<(), P
         }
         if told.is_none_or(|told| told.elapsed() >= Duration::from_secs(limits::POSTGRES_MIGRATION_TOLD_S)) {
             told = Some(Instant::now());
-            tracing::warn!(%holders, "the ledger's schema is to be brought up to date, which waits until nobody uses its tables");
+            tracing::warn!(%holders, "could not bring the ledger's schema up to date yet: its tables are in use by {holders}");
         }
         tokio::time::sleep(Duration::from_millis(limits::POSTGRES_MIGRATION_PAUSE_MS)).await;
     }
 }
 
-/// Whoever has something of these tables locked, the oldest transactions first.
+/// The sessions that have something of these tables locked, the oldest transactions first.
 const SELECT_HOLDERS: &str = "SELECT coalesce(string_agg(format('%s (process %s, %s s)', w.name, w.pid, w.age_s), ', ' \
-         ORDER BY w.age_s DESC), 'nobody whom this user may see') \
+         ORDER BY w.age_s DESC), 'sessions that this user may not see') \
      FROM (SELECT a.pid, coalesce(nullif(a.application_name, ''), 'unnamed') AS name, \
              extract(epoch FROM clock_timestamp() - a.xact_start)::bigint AS age_s FROM pg_stat_activity a \
          WHERE a.xact_start IS NOT NULL AND a.pid <> pg_backend_pid() AND EXISTS (SELECT FROM pg_locks l WHERE l.pid = a.pid \
@@ -261,7 +191,7 @@ const SELECT_HOLDERS: &str = "SELECT coalesce(string_agg(format('%s (process %s,
              AND l.relation IN (to_regclass('sales'), to_regclass('segments'), to_regclass('orders'))) \
          ORDER BY a.xact_start LIMIT 5) AS w";
 
-/// Who uses the tables, in words.
+/// The sessions that use the tables, as text.
 async fn holders(session: &mut Session) -> Result<String, Error> {
     Ok(sqlx::query_scalar(SELECT_HOLDERS).fetch_one(&mut session.sql).await?)
 }

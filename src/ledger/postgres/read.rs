@@ -1,7 +1,7 @@
 //! Reading orders, sales and stock.
 
-use sqlx::Row;
-use sqlx::postgres::{PgConnection, PgRow};
+use sqlx::postgres::{PgColumn, PgConnection, PgRow};
+use sqlx::{Column, Row};
 use uuid::Uuid;
 
 use crate::ledger::{Error, PageRequest};
@@ -10,7 +10,7 @@ use crate::order::{
     SkuNo, State, Switch, UserId, Zone,
 };
 
-/// Orders by user and number; one that was asked for twice comes twice.
+/// Orders by user and number; an order that is asked for twice comes twice.
 const SELECT_ORDERS: &str = "SELECT o.seq, o.user_id, o.order_no, o.sale_no, o.sku_no, o.quantity, o.state, \
      o.state_version, o.fingerprint, o.epoch, o.created_at, o.updated_at, o.returned \
      FROM UNNEST($1::bigint[], $2::uuid[]) AS w(user_id, order_no) \
@@ -47,13 +47,13 @@ pub(super) fn order(row: &PgRow) -> Result<Order, Error> {
     let bytes = |column| Ok::<_, Error>(row.try_get::<Uuid, _>(column)?.into_bytes());
     Ok(Order {
         seq: row.try_get(0)?,
-        user: user(row.try_get(1)?)?,
+        user: user(row, 1)?,
         order_no: OrderNo::from_bytes(bytes(2)?),
         sale: SaleNo(row.try_get(3)?),
         sku: SkuNo(row.try_get(4)?),
-        quantity: unsigned(row.try_get(5)?)?,
-        state: State::from_number(row.try_get::<i16, _>(6)?.into()).ok_or_else(unreadable)?,
-        state_version: unsigned(row.try_get(7)?)?,
+        quantity: unsigned(row, 5)?,
+        state: State::from_number(row.try_get::<i16, _>(6)?.into()).ok_or_else(|| unreadable(row, 6))?,
+        state_version: unsigned(row, 7)?,
         fingerprint: Fingerprint::from_bytes(bytes(8)?),
         epoch: row.try_get(9)?,
         created_at: row.try_get(10)?,
@@ -90,7 +90,7 @@ async fn with_skus(sql: &mut PgConnection, rows: &[PgRow]) -> Result<Vec<Sale>, 
     let mut by_no: std::collections::HashMap<SaleNo, &mut Sale> =
         sales.iter_mut().map(|sale| (sale.no, sale)).collect();
     for row in sqlx::query(SELECT_SKUS).bind(numbers).fetch_all(sql).await? {
-        let sale = by_no.get_mut(&SaleNo(row.try_get(0)?)).ok_or_else(unreadable)?;
+        let sale = by_no.get_mut(&SaleNo(row.try_get(0)?)).ok_or_else(|| unreadable(&row, 0))?;
         sale.skus.push(Sku {
             no: SkuNo(row.try_get(1)?),
             id: name(&row, 2)?,
@@ -103,7 +103,7 @@ async fn with_skus(sql: &mut PgConnection, rows: &[PgRow]) -> Result<Vec<Sale>, 
 
 fn sale(row: &PgRow) -> Result<Sale, Error> {
     let optional = |column| match row.try_get::<Option<i64>, _>(column)? {
-        Some(number) => u32::try_from(number).map(Some).map_err(|_| unreadable()),
+        Some(number) => u32::try_from(number).map(Some).map_err(|_| unreadable(row, column)),
         None => Ok(None),
     };
     let salt: Vec<u8> = row.try_get(10)?;
@@ -118,11 +118,11 @@ fn sale(row: &PgRow) -> Result<Sale, Error> {
             payment_timeout_s: optional(6)?,
             on_duplicate: parse_column(row, 7, OnDuplicate::parse)?,
             require_token: row.try_get(8)?,
-            shards: shard(row.try_get(9)?)?,
+            shards: shard(row, 9)?,
             time_zone: parse_column(row, 15, |text| Zone::parse(text).ok())?,
         },
-        salt: Salt::new(salt.try_into().map_err(|_| unreadable())?),
-        derivation: u8::try_from(row.try_get::<i32, _>(11)?).map_err(|_| unreadable())?,
+        salt: Salt::new(salt.try_into().map_err(|_| unreadable(row, 10))?),
+        derivation: u8::try_from(row.try_get::<i32, _>(11)?).map_err(|_| unreadable(row, 11))?,
         switch: parse_column(row, 12, Switch::parse)?,
         skus: Vec::new(),
         revision: row.try_get(13)?,
@@ -137,7 +137,7 @@ const SELECT_STOCK: &str = "SELECT k.position, s.total, s.held, s.sold, s.return
 pub(super) async fn stock(sql: &mut PgConnection, sale: SaleNo) -> Result<Vec<Vec<SkuLevel>>, Error> {
     let mut stock: Vec<Vec<SkuLevel>> = Vec::new();
     for row in sqlx::query(SELECT_STOCK).bind(sale.0).fetch_all(sql).await? {
-        let position = usize::try_from(row.try_get::<i32, _>(0)?).map_err(|_| unreadable())?;
+        let position = usize::try_from(row.try_get::<i32, _>(0)?).map_err(|_| unreadable(&row, 0))?;
         if position >= stock.len() {
             stock.push(Vec::new());
         }
@@ -162,23 +162,27 @@ fn name(row: &PgRow, column: usize) -> Result<Name, Error> {
     parse_column(row, column, |text| Name::parse(text).ok())
 }
 
-/// A text column that holds one of a closed set of words.
+/// A text column that holds a member of a closed set.
 pub(super) fn parse_column<T>(row: &PgRow, column: usize, parse: impl Fn(&str) -> Option<T>) -> Result<T, Error> {
-    parse(row.try_get(column)?).ok_or_else(unreadable)
+    parse(row.try_get(column)?).ok_or_else(|| unreadable(row, column))
 }
 
-pub(super) fn user(number: i64) -> Result<UserId, Error> {
-    u64::try_from(number).ok().and_then(|number| UserId::new(number).ok()).ok_or_else(unreadable)
+pub(super) fn user(row: &PgRow, column: usize) -> Result<UserId, Error> {
+    let number: i64 = row.try_get(column)?;
+    let user = u64::try_from(number).ok().and_then(|number| UserId::new(number).ok());
+    user.ok_or_else(|| unreadable(row, column))
 }
 
-pub(super) fn shard(number: i32) -> Result<u16, Error> {
-    u16::try_from(number).map_err(|_| unreadable())
+pub(super) fn shard(row: &PgRow, column: usize) -> Result<u16, Error> {
+    u16::try_from(row.try_get::<i32, _>(column)?).map_err(|_| unreadable(row, column))
 }
 
-pub(super) fn unsigned(number: i32) -> Result<u32, Error> {
-    u32::try_from(number).map_err(|_| unreadable())
+pub(super) fn unsigned(row: &PgRow, column: usize) -> Result<u32, Error> {
+    u32::try_from(row.try_get::<i32, _>(column)?).map_err(|_| unreadable(row, column))
 }
 
-pub(super) fn unreadable() -> Error {
-    Error::Corrupt("the ledger holds a value this program does not know".to_owned())
+/// A column holds a value that this program does not write.
+pub(super) fn unreadable(row: &PgRow, column: usize) -> Error {
+    let name = row.columns().get(column).map_or("without a name", PgColumn::name);
+    Error::Corrupt(format!("column {name} holds a value that this program does not know"))
 }

@@ -1,19 +1,19 @@
-//! What payment providers reported: reading it, and keeping what is new.
+//! Reads the reports of payment providers, and stores new ones.
 
 use sqlx::Row;
 use sqlx::postgres::{PgConnection, PgRow};
 use uuid::Uuid;
 
-use crate::ledger::core::change_set::{ChangeSet, Event};
 use super::read;
 use crate::clock::UnixMs;
 use crate::ledger::Error;
-use crate::ledger::core::columns::FactColumns;
+use crate::ledger::core::change_set::{ChangeSet, ReportId};
+use crate::ledger::core::columns::EventColumns;
 use crate::order::{Note, OrderNo, PriorReport, Provider, ProviderId, Report, StoredReport, UserId};
 
 /// The reports of some events ($1 providers, $2 ids) and all of some orders ($3). The events' rows are locked, in one
-/// order: that a report is a repeat is answered by a commit that waits behind the first one's. The lock is one that the
-/// notes of these reports can be changed under, so nobody waits here for an order.
+/// order: that a report is a repeat is answered by a commit that waits behind the first one's. Under this lock the notes of the
+/// reports can be changed, so a transaction never waits here for an order.
 const SELECT_REPORTS: &str = "WITH events AS (SELECT r.* FROM UNNEST($1::text[], $2::text[]) AS w(provider, event_id) \
          JOIN payment_reports r ON r.provider = w.provider AND r.event_id = w.event_id \
          ORDER BY r.provider, r.event_id FOR KEY SHARE OF r), \
@@ -24,13 +24,13 @@ const SELECT_REPORTS: &str = "WITH events AS (SELECT r.* FROM UNNEST($1::text[],
      UNION SELECT p.provider, p.event_id, p.event_type, p.fact, p.order_no, p.payment_id, p.amount, p.currency, \
          p.is_total, p.is_ours, p.note, p.at FROM past p";
 
-/// Reads what was reported of the orders of these reports, and whether these came before.
+/// Reads the prior reports of the orders of these reports, and the reports that have their ids.
 pub(super) async fn read<'c>(
     sql: &mut PgConnection,
     reports: &[&'c Report],
     change_set: &mut ChangeSet<'c>,
 ) -> Result<(), Error> {
-    // Under its own id, or under the one that it gets if that is another's.
+    // Under its own id, or under the id that it gets if another report has that.
     let events = reports.iter().flat_map(|report| {
         [report.event_id.clone(), report.reused_id()].map(|event_id| (report.provider.as_str(), event_id))
     });
@@ -42,9 +42,8 @@ pub(super) async fn read<'c>(
     let order_nos: Vec<Uuid> = order_nos.iter().map(number).collect();
     let select = sqlx::query(SELECT_REPORTS).bind(providers).bind(event_ids).bind(order_nos);
     for row in select.fetch_all(sql).await? {
-        let StoredReport { report, note, .. } = kept(&row)?;
-        let Report { provider, event_id, fact, .. } = report;
-        change_set.report((provider, event_id), PriorReport { provider, fact, note });
+        let StoredReport { report: Report { provider, event_id, fact, .. }, note, .. } = stored_report(&row)?;
+        change_set.add_prior_report((provider, event_id), PriorReport { provider, fact, note });
     }
     Ok(())
 }
@@ -54,22 +53,19 @@ const INSERT_REPORTS: &str = "INSERT INTO payment_reports (provider, event_id, e
      SELECT w.*, $12 FROM UNNEST($1::text[], $2::text[], $3::text[], $4::text[], $5::uuid[], $6::text[], $7::bigint[], \
      $8::text[], $9::boolean[], $10::boolean[], $11::text[]) AS w ON CONFLICT (provider, event_id) DO NOTHING";
 
-/// Keeps the new reports, in the order in which everybody does; answers whether all of them were new.
-pub(super) async fn insert(
-    sql: &mut PgConnection,
-    new: impl ExactSizeIterator<Item = (&Event, &Report, Note)>,
-    now_ms: UnixMs,
-) -> Result<bool, Error> {
-    let count = u64::try_from(new.len()).unwrap_or(u64::MAX);
+/// Stores the new reports of a set, in the order in which every transaction does; `false` if another transaction has stored
+/// one of them first.
+pub(super) async fn insert(sql: &mut PgConnection, change_set: &ChangeSet<'_>, now_ms: UnixMs) -> Result<bool, Error> {
     let mut columns = Columns::default();
-    for (event, report, note) in new {
-        columns.push(event, report, note);
+    for (id, report) in &change_set.new_reports {
+        columns.push(id, report, change_set.note(id)?);
     }
+    let count = columns.provider.len();
     let insert = sqlx::query(INSERT_REPORTS)
         .bind(columns.provider)
         .bind(columns.event_id)
         .bind(columns.event_type)
-        .bind(columns.fact)
+        .bind(columns.event)
         .bind(columns.order_no)
         .bind(columns.payment_id)
         .bind(columns.amount)
@@ -78,7 +74,7 @@ pub(super) async fn insert(
         .bind(columns.is_ours)
         .bind(columns.note)
         .bind(now_ms);
-    Ok(insert.execute(sql).await?.rows_affected() == count)
+    Ok(usize::try_from(insert.execute(sql).await?.rows_affected()) == Ok(count))
 }
 
 /// Reports as the arrays that [`INSERT_REPORTS`] takes.
@@ -87,7 +83,7 @@ struct Columns {
     provider: Vec<&'static str>,
     event_id: Vec<String>,
     event_type: Vec<String>,
-    fact: Vec<String>,
+    event: Vec<String>,
     order_no: Vec<Option<Uuid>>,
     payment_id: Vec<Option<String>>,
     amount: Vec<Option<i64>>,
@@ -98,18 +94,18 @@ struct Columns {
 }
 
 impl Columns {
-    fn push(&mut self, (provider, event_id): &Event, report: &Report, note: Note) {
-        let says = FactColumns::of(report);
+    fn push(&mut self, (provider, event_id): &ReportId, report: &Report, note: Note) {
+        let event = EventColumns::of(report);
         self.provider.push(provider.as_str());
         self.event_id.push(event_id.as_str().to_owned());
         self.event_type.push(report.event_type.as_str().to_owned());
-        self.fact.push(says.fact);
-        self.order_no.push(says.order_no.map(Uuid::from_bytes));
-        self.payment_id.push(says.payment_id);
-        self.amount.push(says.amount);
-        self.currency.push(says.currency);
-        self.is_total.push(says.is_total);
-        self.is_ours.push(says.is_ours);
+        self.event.push(event.event);
+        self.order_no.push(event.order_no.map(Uuid::from_bytes));
+        self.payment_id.push(event.payment_id);
+        self.amount.push(event.amount);
+        self.currency.push(event.currency);
+        self.is_total.push(event.is_total);
+        self.is_ours.push(event.is_ours);
         self.note.push(note.as_str());
     }
 }
@@ -119,21 +115,20 @@ const SELECT_OF_ORDER: &str = "SELECT r.provider, r.event_id, r.event_type, r.fa
      JOIN payment_reports r ON r.order_no = o.order_no AND r.order_no IS NOT NULL \
      WHERE o.user_id = $1 AND o.order_no = $2 ORDER BY r.at, r.provider, r.event_id";
 
-/// What was reported of a user's order, oldest first.
+/// The reports of a user's order, oldest first.
 pub(super) async fn of_order(
     sql: &mut PgConnection,
     user: UserId,
     order_no: OrderNo,
 ) -> Result<Vec<StoredReport>, Error> {
     let rows = sqlx::query(SELECT_OF_ORDER).bind(user.get()).bind(number(&order_no)).fetch_all(sql).await?;
-    rows.iter().map(kept).collect()
+    rows.iter().map(stored_report).collect()
 }
 
-/// A row of twelve columns, in the order of the table.
-fn kept(row: &PgRow) -> Result<StoredReport, Error> {
-    let (provider, event_id): Event = (read::parse_column(row, 0, Provider::parse)?, reference(row, 1)?);
-    let says = FactColumns {
-        fact: row.try_get(3)?,
+/// A report from a row of twelve columns, in the order of the table.
+fn stored_report(row: &PgRow) -> Result<StoredReport, Error> {
+    let event = EventColumns {
+        event: row.try_get(3)?,
         order_no: row.try_get::<Option<Uuid>, _>(4)?.map(Uuid::into_bytes),
         payment_id: row.try_get(5)?,
         amount: row.try_get(6)?,
@@ -141,12 +136,16 @@ fn kept(row: &PgRow) -> Result<StoredReport, Error> {
         is_total: row.try_get(8)?,
         is_ours: row.try_get(9)?,
     };
-    let fact = says.read().ok_or_else(read::unreadable)?;
-    let report = Report { provider, event_id, event_type: reference(row, 2)?, fact };
+    let report = Report {
+        provider: read::parse_column(row, 0, Provider::parse)?,
+        event_id: provider_id(row, 1)?,
+        event_type: provider_id(row, 2)?,
+        fact: event.event().ok_or_else(|| read::unreadable(row, 3))?,
+    };
     Ok(StoredReport { report, note: read::parse_column(row, 10, Note::parse)?, at: row.try_get(11)? })
 }
 
-fn reference(row: &PgRow, column: usize) -> Result<ProviderId, Error> {
+fn provider_id(row: &PgRow, column: usize) -> Result<ProviderId, Error> {
     read::parse_column(row, column, |text| ProviderId::parse(text).ok())
 }
 

@@ -1,7 +1,5 @@
-//! Making sales and moving their stock. Whatever has an id is inserted first: a second one with the same id waits for it
-//! and then finds it.
-
-use std::collections::BTreeMap;
+//! Makes sales and moves their stock. A row with an id is inserted first: a second row with the same id waits for it and
+//! then finds it.
 
 use sqlx::Row;
 use sqlx::postgres::PgConnection;
@@ -10,8 +8,8 @@ use uuid::Uuid;
 use super::read;
 use super::session::Session;
 use crate::clock::UnixMs;
+use crate::ledger::core::restock::{UnitsByShard, can_restock, can_transfer, repeat, restock_moves, transfer_moves};
 use crate::ledger::{CreateOutcome, Error, Restock, RestockOutcome, SwitchOutcome, Transfer};
-use crate::limits;
 use crate::order::{DERIVATION, Name, NewSale, Sale, SaleNo, Salt, SkuNo, Switch, even_split};
 
 const INSERT_SALE: &str = "INSERT INTO sales (id, starts_at, ends_at, boundary, user_limit, payment_timeout_s, \
@@ -25,8 +23,8 @@ const SELECT_STOCK_AS_CREATED: &str = "SELECT created FROM skus WHERE sale_no = 
 /// Last of all, for it is held until the commit: so revisions become visible in their order.
 const RAISE_REVISION: &str = "WITH raised AS (UPDATE revisions SET newest = newest + 1 RETURNING newest) \
      UPDATE sales SET revision = raised.newest FROM raised WHERE no = $1";
-/// What has been recorded is written to once more: the commit then waits until the record itself is where
-/// synchronous_commit wants it, should the first one have been cut off while it waited for a standby.
+/// A row that was recorded before is locked: the commit then waits until the row itself is where synchronous_commit wants
+/// it, should the commit that recorded it have been cut off while it waited for a standby.
 const LOCK_SALE: &str = "SELECT no FROM sales WHERE id = $1 FOR NO KEY UPDATE";
 
 pub(super) async fn create(
@@ -54,6 +52,7 @@ pub(super) async fn create(
         .bind(now_ms)
         .bind(rules.time_zone.as_str());
     let inserted: Option<i64> = insert.fetch_optional(&mut *sql).await?;
+    let unread = || impossible!("sale {} is in the ledger and cannot be read", new.id);
     let created = if let Some(sale_no) = inserted {
         for (position, sku) in (0_i32..).zip(&new.skus) {
             let insert = sqlx::query_scalar(INSERT_SKU)
@@ -68,10 +67,10 @@ pub(super) async fn create(
             sqlx::query(INSERT_SEGMENTS).bind(sku_no).bind(shards).bind(units).execute(&mut *sql).await?;
         }
         sqlx::query(RAISE_REVISION).bind(sale_no).execute(&mut *sql).await?;
-        CreateOutcome::New(read::sale_by_id(sql, &new.id).await?.ok_or_else(read::unreadable)?)
+        CreateOutcome::New(read::sale_by_id(sql, &new.id).await?.ok_or_else(unread)?)
     } else {
         sqlx::query(LOCK_SALE).bind(new.id.as_str()).execute(&mut *sql).await?;
-        let sale = read::sale_by_id(sql, &new.id).await?.ok_or_else(read::unreadable)?;
+        let sale = read::sale_by_id(sql, &new.id).await?.ok_or_else(unread)?;
         if is_same(sql, &sale, new).await? { CreateOutcome::Same(sale) } else { CreateOutcome::Different }
     };
     session.commit().await?;
@@ -87,7 +86,7 @@ const LOCK_SALES_SEGMENTS: &str = "SELECT 1 FROM skus k JOIN segments s ON s.sku
      ORDER BY s.sku_no, s.shard FOR UPDATE OF s";
 const UPDATE_SWITCH: &str = "UPDATE sales SET switch = $2 WHERE no = $1 AND switch NOT IN ('ended', $2)";
 const SELECT_SWITCH: &str = "SELECT switch, revision FROM sales WHERE no = $1";
-/// Before the sale's row, for everybody who raises the revision takes it first.
+/// Before the sale's row: every transaction that raises the revision locks it first.
 const LOCK_REVISION: &str = "SELECT newest FROM revisions FOR UPDATE";
 
 /// An end waits for every order that is being recorded: none is recorded after it.
@@ -110,7 +109,7 @@ pub(super) async fn switch(session: &mut Session, sale: SaleNo, switch: Switch) 
 
 const MARK_UNGATED: &str = "UPDATE sales SET ungated = true WHERE no = $1 AND NOT ungated";
 
-/// Notes that orders of a sale go past its gate.
+/// Notes that orders of a sale bypass its gate.
 pub(super) async fn mark_bypassed(session: &mut Session, sale: SaleNo) -> Result<(), Error> {
     session.begin().await?;
     let sql = &mut session.sql;
@@ -144,27 +143,22 @@ pub(super) async fn restock(session: &mut Session, restock: &Restock) -> Result<
         .bind(restock.units)
         .bind(restock.now_ms);
     if insert.execute(&mut *sql).await?.rows_affected() == 0 {
-        let before = sqlx::query_as::<_, (i64, i64)>(LOCK_RESTOCK)
+        let (sku, units) = sqlx::query_as::<_, (i64, i64)>(LOCK_RESTOCK)
             .bind(restock.sale.0)
             .bind(restock.change_id.as_str())
             .fetch_one(&mut *sql)
             .await?;
         session.commit().await?;
-        let same = before == (restock.sku.0, restock.units);
-        return Ok(if same { RestockOutcome::Before } else { RestockOutcome::Different });
+        return Ok(repeat(restock, (SkuNo(sku), units)));
     }
-    let mut by_shard: BTreeMap<u16, i64> = BTreeMap::new();
-    for (shard, units) in &restock.by_shard {
-        *by_shard.entry(*shard).or_default() += units;
-    }
-    let left = available(sql, restock.sku, by_shard.keys().copied()).await?;
+    let moves = restock_moves(restock);
+    let available = available(sql, restock.sku, &moves).await?;
     let total: i64 = sqlx::query_scalar(LOCK_TOTAL).bind(restock.sku.0).fetch_one(&mut *sql).await?;
-    let is_possible = by_shard.iter().all(|(shard, units)| left.get(shard).is_some_and(|left| left + units >= 0));
-    if total + restock.units > limits::STOCK_UNITS_MAX || !is_possible {
+    if !can_restock(restock, total, &available)? {
         session.roll_back().await?;
         return Ok(RestockOutcome::NotPossible);
     }
-    add(sql, restock.sku, &by_shard).await?;
+    add(sql, restock.sku, &moves).await?;
     sqlx::query(ADD_TO_TOTAL).bind(restock.sku.0).bind(restock.units).execute(&mut *sql).await?;
     sqlx::query(RAISE_REVISION).bind(restock.sale.0).execute(&mut *sql).await?;
     session.commit().await?;
@@ -180,30 +174,24 @@ pub(super) async fn restocked(
     Ok(select.fetch_optional(sql).await?.map(|(sku, units)| (SkuNo(sku), units)))
 }
 
-/// Locks segments of a sku and answers the units that no order has, by shard.
-async fn available(
-    sql: &mut PgConnection,
-    sku: SkuNo,
-    shards: impl Iterator<Item = u16>,
-) -> Result<BTreeMap<u16, i64>, Error> {
-    let wanted: Vec<i32> = shards.map(i32::from).collect();
-    let count = wanted.len();
-    let mut left = BTreeMap::new();
-    for row in sqlx::query(LOCK_SEGMENTS).bind(sku.0).bind(wanted).fetch_all(sql).await? {
-        left.insert(read::shard(row.try_get(0)?)?, row.try_get(1)?);
+/// Locks the segments of these moves and answers the units in them that no order has.
+async fn available(sql: &mut PgConnection, sku: SkuNo, moves: &UnitsByShard) -> Result<UnitsByShard, Error> {
+    let shards: Vec<i32> = moves.keys().copied().map(i32::from).collect();
+    let mut available = UnitsByShard::new();
+    for row in sqlx::query(LOCK_SEGMENTS).bind(sku.0).bind(shards).fetch_all(sql).await? {
+        available.insert(read::shard(&row, 0)?, row.try_get(1)?);
     }
-    match left.len() == count {
-        true => Ok(left),
-        false => Err(Error::Corrupt("a segment of stock is missing".to_owned())),
-    }
+    Ok(available)
 }
 
 /// Adds units to segments that are locked.
-async fn add(sql: &mut PgConnection, sku: SkuNo, by_shard: &BTreeMap<u16, i64>) -> Result<(), Error> {
-    let (shards, units): (Vec<i32>, Vec<i64>) =
-        by_shard.iter().map(|(shard, units)| (i32::from(*shard), *units)).unzip();
-    sqlx::query(ADD_TO_SEGMENTS).bind(sku.0).bind(shards).bind(units).execute(sql).await?;
-    Ok(())
+async fn add(sql: &mut PgConnection, sku: SkuNo, moves: &UnitsByShard) -> Result<(), Error> {
+    let (shards, units): (Vec<i32>, Vec<i64>) = moves.iter().map(|(shard, units)| (i32::from(*shard), *units)).unzip();
+    let changed = sqlx::query(ADD_TO_SEGMENTS).bind(sku.0).bind(shards).bind(units).execute(sql).await?.rows_affected();
+    match usize::try_from(changed) == Ok(moves.len()) {
+        true => Ok(()),
+        false => Err(Error::Corrupt(format!("sku {} lacks a segment of stock", sku.0))),
+    }
 }
 
 const INSERT_TRANSFER: &str = "INSERT INTO transfers (id, sku_no, from_shard, to_shard, units, created_at) \
@@ -227,9 +215,8 @@ pub(super) async fn transfer(session: &mut Session, transfer: &Transfer) -> Resu
         session.commit().await?;
         return Ok(true);
     }
-    let moves = BTreeMap::from([(transfer.from, -transfer.units), (transfer.to, transfer.units)]);
-    let left = available(sql, transfer.sku, moves.keys().copied()).await?;
-    if left.get(&transfer.from).is_none_or(|left| *left < transfer.units) {
+    let moves = transfer_moves(transfer);
+    if !can_transfer(transfer, &available(sql, transfer.sku, &moves).await?)? {
         session.roll_back().await?;
         return Ok(false);
     }

@@ -12,7 +12,7 @@ use futures_util::future::{BoxFuture, FutureExt};
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgRow};
 use sqlx::{ConnectOptions, Connection, Row};
 
-use super::open::PostgresOpenError;
+use super::error::{PostgresOpenError, before_commit};
 use crate::ledger::Error;
 use crate::limits;
 
@@ -41,6 +41,7 @@ impl Address {
                 .bind(purpose.statement_ms().to_string())
                 .bind(purpose.lock_ms().to_string())
                 .bind(purpose.transaction_ms().to_string())
+                .bind(if purpose.may_write() { "off" } else { "on" })
                 .execute(&mut sql)
                 .await?;
             let found = sqlx::query(READ_BACK).fetch_one(&mut sql).await?;
@@ -49,8 +50,9 @@ impl Address {
         let patience = Duration::from_millis(limits::POSTGRES_CONNECT_MS_MAX);
         let (sql, found) = tokio::time::timeout(patience, set_up)
             .await
-            .map_err(|_| Error::Unavailable(format!("{self} does not answer")))??;
-        Ok(Session { sql, purpose, found, commit_sent: false })
+            .map_err(|_| Error::Unavailable(format!("{self} does not answer")))?
+            .map_err(before_commit)?;
+        Ok(Session { sql, purpose, found, phase: Phase::AutoCommit })
     }
 }
 
@@ -74,8 +76,10 @@ impl fmt::Debug for Address {
 /// What a connection is for, which decides how long it may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Purpose {
-    /// Batches of orders, and reads.
+    /// Batches of orders, and their changes.
     Orders,
+    /// Reads: the server refuses everything else.
+    Reads,
     /// Sales and their stock, up to the largest sale there can be, and migrations.
     Changes,
     /// Audits, which read every order.
@@ -86,7 +90,7 @@ impl Purpose {
     /// Longest statement, in ms; 0 is no bound.
     fn statement_ms(self) -> u64 {
         match self {
-            Purpose::Orders => limits::POSTGRES_STATEMENT_MS_MAX,
+            Purpose::Orders | Purpose::Reads => limits::POSTGRES_STATEMENT_MS_MAX,
             Purpose::Changes => limits::POSTGRES_CHANGE_STATEMENT_MS_MAX,
             Purpose::Audits => 0,
         }
@@ -95,7 +99,7 @@ impl Purpose {
     /// Longest wait for a row, in ms.
     fn lock_ms(self) -> u64 {
         match self {
-            Purpose::Orders | Purpose::Audits => limits::POSTGRES_LOCK_MS_MAX,
+            Purpose::Orders | Purpose::Reads | Purpose::Audits => limits::POSTGRES_LOCK_MS_MAX,
             Purpose::Changes => limits::POSTGRES_CHANGE_STATEMENT_MS_MAX,
         }
     }
@@ -103,31 +107,40 @@ impl Purpose {
     /// Longest transaction, in ms, from PostgreSQL 17; 0 is no bound.
     fn transaction_ms(self) -> u64 {
         match self {
-            Purpose::Orders => limits::POSTGRES_TRANSACTION_MS_MAX,
+            Purpose::Orders | Purpose::Reads => limits::POSTGRES_TRANSACTION_MS_MAX,
             Purpose::Changes => limits::POSTGRES_CHANGE_MS_MAX,
             Purpose::Audits => 0,
+        }
+    }
+
+    /// Whether the server lets a connection write.
+    fn may_write(self) -> bool {
+        match self {
+            Purpose::Orders | Purpose::Changes => true,
+            Purpose::Reads | Purpose::Audits => false,
         }
     }
 
     /// Longest job on a connection as its client measures it, above what the server bounds.
     fn reply(self) -> Duration {
         match self {
-            Purpose::Orders => Duration::from_millis(limits::POSTGRES_REPLY_MS_MAX),
+            Purpose::Orders | Purpose::Reads => Duration::from_millis(limits::POSTGRES_REPLY_MS_MAX),
             Purpose::Changes => Duration::from_millis(limits::POSTGRES_CHANGE_MS_MAX + 1_000),
             Purpose::Audits => Duration::from_secs(limits::POSTGRES_AUDIT_S_MAX),
         }
     }
 }
 
-/// Settings of a session: $1 statement, $2 lock, $3 transaction time-out in ms. Settings that this server is too old for
-/// are left out. The planner is told to take the indexes: its guess about a list of orders is made once, perhaps while the
-/// tables are still empty, and would otherwise be kept when they are not. A stricter synchronous_commit is left alone.
+/// Settings of a session: $1 statement, $2 lock, $3 transaction time-out in ms, $4 whether it only reads. Settings that
+/// this server is too old for are left out. The planner is told to take the indexes: it guesses once about a list of orders,
+/// perhaps while the tables are still empty, and would otherwise keep that guess when they are not. A stricter
+/// synchronous_commit is left alone.
 const SET_UP: &str = "SELECT set_config(w.name, w.value, false) FROM (VALUES \
      ('statement_timeout', $1::text), ('lock_timeout', $2), ('transaction_timeout', $3), \
      ('idle_in_transaction_session_timeout', '5000'), ('client_connection_check_interval', '1000'), \
      ('tcp_keepalives_idle', '10'), ('tcp_keepalives_interval', '5'), ('tcp_keepalives_count', '3'), \
      ('tcp_user_timeout', '10000'), ('default_transaction_isolation', 'read committed'), \
-     ('default_transaction_read_only', 'off'), ('default_transaction_deferrable', 'off'), \
+     ('default_transaction_read_only', $4), ('default_transaction_deferrable', 'off'), \
      ('plan_cache_mode', 'force_generic_plan'), ('jit', 'off'), ('enable_seqscan', 'off'), \
      ('enable_hashjoin', 'off'), ('enable_mergejoin', 'off'), \
      ('synchronous_commit', CASE current_setting('synchronous_commit') \
@@ -166,36 +179,47 @@ impl Found {
     }
 }
 
+/// What a failure says about the writes of a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Outside of a transaction: a statement commits by itself, perhaps before its answer is lost.
+    AutoCommit,
+    /// Inside a transaction: without a COMMIT the server rolls back as soon as the connection is gone.
+    Open,
+    /// The COMMIT is sent and not answered.
+    Committing,
+}
+
 /// A connection that is set up.
 pub(super) struct Session {
     pub(super) sql: PgConnection,
     pub(super) found: Found,
     purpose: Purpose,
-    /// Whether the transaction at hand may be committed, whatever is heard of it.
-    commit_sent: bool,
+    phase: Phase,
 }
 
 impl Session {
-    /// Begins a transaction. Whoever returns an error from here on has the connection dropped, and with it the
-    /// transaction rolled back.
+    /// Begins a transaction. After an error from here on the connection must be dropped, and with it the transaction is
+    /// rolled back.
     pub(super) async fn begin(&mut self) -> Result<(), Error> {
-        self.commit_sent = false;
+        self.phase = Phase::Open;
         sqlx::raw_sql("BEGIN").execute(&mut self.sql).await?;
         Ok(())
     }
 
     /// Commits. From the moment this is sent until its answer is read, the outcome is unknown.
     pub(super) async fn commit(&mut self) -> Result<(), Error> {
-        self.commit_sent = true;
+        self.phase = Phase::Committing;
         let committed = sqlx::raw_sql("COMMIT").execute(&mut self.sql).await;
         committed.map_err(|error| Error::Unknown(format!("commit: {error}")))?;
-        self.commit_sent = false;
+        self.phase = Phase::AutoCommit;
         Ok(())
     }
 
     /// Ends a transaction that is to leave nothing behind.
     pub(super) async fn roll_back(&mut self) -> Result<(), Error> {
         sqlx::raw_sql("ROLLBACK").execute(&mut self.sql).await?;
+        self.phase = Phase::AutoCommit;
         Ok(())
     }
 
@@ -204,25 +228,31 @@ impl Session {
         &mut self,
         work: impl for<'s> FnOnce(&'s mut Session) -> BoxFuture<'s, Result<T, Error>>,
     ) -> Result<T, Error> {
+        self.phase = Phase::AutoCommit;
         let patience = self.purpose.reply();
         let working = AssertUnwindSafe(work(&mut *self)).catch_unwind();
-        match tokio::time::timeout(patience, working).await {
+        let done = match tokio::time::timeout(patience, working).await {
             Ok(Ok(done)) => done,
             // A panic is our bug; whatever the job did before it, the connection is not used again.
-            Ok(Err(_)) => Err(self.unanswered("a ledger job panicked")),
-            Err(_) => Err(self.unanswered("PostgreSQL does not answer")),
+            Ok(Err(_)) => Err(Error::Unknown("a ledger job panicked".to_owned())),
+            Err(_) => Err(Error::Unknown("PostgreSQL does not answer".to_owned())),
+        };
+        match self.may_have_committed() {
+            true => done,
+            false => done.map_err(before_commit),
         }
     }
 
-    fn unanswered(&self, why: &str) -> Error {
-        match self.commit_sent {
-            true => Error::Unknown(why.to_owned()),
-            // Without a COMMIT the server rolls back as soon as the connection is gone.
-            false => Error::Unavailable(why.to_owned()),
+    /// Whether a job that ends now with an error may have had an effect. A connection for reads cannot write.
+    fn may_have_committed(&self) -> bool {
+        match self.phase {
+            Phase::Committing => true,
+            Phase::Open => false,
+            Phase::AutoCommit => self.purpose.may_write(),
         }
     }
 
-    /// Whether the connection still answers; for one that has been idle.
+    /// Whether the connection still answers, to be asked after it was idle.
     pub(super) async fn answers(&mut self) -> bool {
         let patience = Duration::from_millis(limits::POSTGRES_CONNECT_MS_MAX);
         matches!(tokio::time::timeout(patience, self.sql.ping()).await, Ok(Ok(())))
@@ -232,36 +262,5 @@ impl Session {
         let patience = Duration::from_millis(limits::POSTGRES_CONNECT_MS_MAX);
         // The server notices as well if it is not told.
         drop(tokio::time::timeout(patience, self.sql.close()).await);
-    }
-}
-
-/// An error of a statement before the COMMIT: surely nothing happened.
-impl From<sqlx::Error> for Error {
-    fn from(error: sqlx::Error) -> Self {
-        match &error {
-            sqlx::Error::Database(database) => {
-                let text = database.message();
-                let code = database.code().unwrap_or_default();
-                if matches!(code.as_ref(), "55P03" | "57014" | "40P01") {
-                    // Somebody else held a row for too long: rolled back, and no sign of a ledger in trouble.
-                    return Error::Busy;
-                }
-                match code.get(..2) {
-                    // Data exception, integrity constraint violation, and damage that the server has found itself.
-                    Some("22" | "23") => Error::Corrupt(format!("{text} ({code})")),
-                    Some("XX") if matches!(code.as_ref(), "XX001" | "XX002") => {
-                        Error::Corrupt(format!("{text} ({code})"))
-                    }
-                    _ => Error::Unavailable(format!("{text} ({code})")),
-                }
-            }
-            sqlx::Error::RowNotFound
-            | sqlx::Error::TypeNotFound { .. }
-            | sqlx::Error::ColumnIndexOutOfBounds { .. }
-            | sqlx::Error::ColumnNotFound(_)
-            | sqlx::Error::ColumnDecode { .. }
-            | sqlx::Error::Decode(_) => Error::Corrupt(error.to_string()),
-            _ => Error::Unavailable(error.to_string()),
-        }
     }
 }

@@ -1,17 +1,18 @@
-//! The rows of orders that take steps: locking them, moving their units, writing them.
+//! The rows of orders that take steps: locks them, moves their units, writes them.
 
 use sqlx::Row;
 use sqlx::postgres::{PgConnection, PgRow};
 use uuid::Uuid;
 
-use crate::ledger::core::change_set::{ChangeSet, LockedOrder};
 use super::read;
 use crate::clock::UnixMs;
 use crate::ledger::Error;
+use crate::ledger::core::change_set::{ChangeSet, Epochs, LockedOrder};
 use crate::ledger::core::columns;
-use crate::order::{Currency, OrderNo, SaleNo, State, Step, StepRecord, UserId};
+use crate::ledger::core::quarantine::Batch;
+use crate::order::{Currency, OrderNo, State, Step, StepRecord, UserId};
 
-/// In the order in which everybody locks orders. PostgreSQL answers the newest version of a row it had to wait for.
+/// In the order in which every transaction locks orders. PostgreSQL answers the newest version of a row it had to wait for.
 const LOCK_ORDERS: &str = "SELECT o.seq, o.user_id, o.order_no, o.sale_no, o.sku_no, o.quantity, o.state, \
      o.state_version, o.fingerprint, o.epoch, o.created_at, o.updated_at, o.returned, a.shards, \
      a.user_limit IS NOT NULL AS is_limited, k.unit_price, k.currency FROM UNNEST($1::uuid[]) AS w(order_no) \
@@ -26,11 +27,11 @@ pub(super) async fn lock(sql: &mut PgConnection, numbers: &[OrderNo]) -> Result<
 
 /// Orders past their time to pay at $1, up to $2 of them, without those of $3. Only the sales that have unpaid orders are
 /// looked at, each found behind the one before in the index of these. The sale whose oldest order has waited longest comes
-/// first, in each the oldest order first; rows are locked one by one on this way, and it ends when the places are taken: so
-/// no order is locked that is not answered, however many sales have some, and the oldest of all is in every round. What
-/// somebody else has locked is left to them before the places are counted, so that several engines find different orders;
-/// what they have changed meanwhile is not unpaid any more. Nothing is waited for. An order without its sku is answered
-/// too: it does not read, and so it is told of and set aside.
+/// first, in each the oldest order first; rows are locked one by one on this way, and it ends when $2 are found: so
+/// no order is locked that is not answered, however many sales have some, and the oldest of all is in every round. An order
+/// that another engine has locked is skipped before the orders are counted, so that several engines find different orders;
+/// an order that it has changed meanwhile is not unpaid any more. The statement waits for nothing. An order without its sku
+/// is answered too: it does not read, and so it is logged and quarantined.
 const LOCK_OVERDUE: &str = "WITH RECURSIVE unpaid (sale_no) AS ( \
          (SELECT o.sale_no FROM orders o WHERE o.state = 0 ORDER BY o.sale_no LIMIT 1) \
          UNION ALL SELECT (SELECT o.sale_no FROM orders o WHERE o.state = 0 AND o.sale_no > u.sale_no \
@@ -51,14 +52,9 @@ const LOCK_OVERDUE: &str = "WITH RECURSIVE unpaid (sale_no) AS ( \
      LEFT JOIN skus k ON k.no = d.sku_no ORDER BY d.deadline, d.order_no";
 
 /// Locks orders past their time to pay, the oldest first; their rows are what [`order_no`] and [`locked`] read.
-pub(super) async fn lock_overdue(
-    sql: &mut PgConnection,
-    now_ms: UnixMs,
-    max: u32,
-    left_out: &[OrderNo],
-) -> Result<Vec<PgRow>, Error> {
-    let left_out: Vec<Uuid> = left_out.iter().map(number).collect();
-    Ok(sqlx::query(LOCK_OVERDUE).bind(now_ms).bind(i64::from(max)).bind(left_out).fetch_all(sql).await?)
+pub(super) async fn lock_overdue(sql: &mut PgConnection, now_ms: UnixMs, batch: &Batch) -> Result<Vec<PgRow>, Error> {
+    let left_out: Vec<Uuid> = batch.left_out.iter().map(number).collect();
+    Ok(sqlx::query(LOCK_OVERDUE).bind(now_ms).bind(i64::from(batch.size)).bind(left_out).fetch_all(sql).await?)
 }
 
 /// The number of an order, whatever else its row holds.
@@ -69,12 +65,12 @@ pub(super) fn order_no(row: &PgRow) -> Result<OrderNo, Error> {
 /// An order that was locked.
 pub(super) fn locked(row: &PgRow) -> Result<LockedOrder, Error> {
     let order = read::order(row)?;
-    let shard = order.user.shard(read::shard(row.try_get(13)?)?);
+    let shard = order.user.shard(read::shard(row, 13)?);
     let currency = read::parse_column(row, 16, |text| Currency::parse(text).ok())?;
     Ok(LockedOrder::new(order, shard, row.try_get(14)?, row.try_get(15)?, currency))
 }
 
-/// Locks in the order in which everybody locks segments, each before it is changed.
+/// Locks in the order in which every transaction locks segments, each before it is changed.
 const MOVE_UNITS: &str = "WITH locked AS (SELECT s.sku_no, s.shard, w.held, w.sold, w.returned \
          FROM UNNEST($1::bigint[], $2::integer[], $3::bigint[], $4::bigint[], $5::bigint[]) \
          AS w(sku_no, shard, held, sold, returned) \
@@ -84,26 +80,27 @@ const MOVE_UNITS: &str = "WITH locked AS (SELECT s.sku_no, s.shard, w.held, w.so
 
 /// Moves the units of the orders in their segments, which stay locked.
 pub(super) async fn move_units(sql: &mut PgConnection, change_set: &ChangeSet<'_>) -> Result<(), Error> {
-    let moved = &change_set.moved;
-    if moved.is_empty() {
+    let segments = &change_set.segments;
+    if segments.is_empty() {
         return Ok(());
     }
-    let (sku_nos, shards): (Vec<i64>, Vec<i32>) = moved.keys().map(|(sku, shard)| (sku.0, i32::from(*shard))).unzip();
+    let (sku_nos, shards): (Vec<i64>, Vec<i32>) =
+        segments.keys().map(|(sku, shard)| (sku.0, i32::from(*shard))).unzip();
     let update = sqlx::query(MOVE_UNITS)
         .bind(sku_nos)
         .bind(shards)
-        .bind(moved.values().map(|units| units.held).collect::<Vec<_>>())
-        .bind(moved.values().map(|units| units.sold).collect::<Vec<_>>())
-        .bind(moved.values().map(|units| units.returned).collect::<Vec<_>>());
-    match usize::try_from(update.execute(sql).await?.rows_affected()) == Ok(moved.len()) {
+        .bind(segments.values().map(|units| units.held).collect::<Vec<_>>())
+        .bind(segments.values().map(|units| units.sold).collect::<Vec<_>>())
+        .bind(segments.values().map(|units| units.returned).collect::<Vec<_>>());
+    match usize::try_from(update.execute(sql).await?.rows_affected()) == Ok(segments.len()) {
         true => Ok(()),
         false => Err(Error::Corrupt("a segment of stock is missing".to_owned())),
     }
 }
 
 /// Everything that is written under the lock of the segments, in one statement, whose view of the epochs begins after
-/// these locks. Orders are written here and not before: an order that is written to makes whoever appends it once more
-/// wait for us, and they hold its segment.
+/// these locks. Orders are written here and not before: an append of an order that is written to waits for this
+/// transaction while it has the order's segment locked.
 const WRITE: &str = "WITH changed AS (UPDATE orders o SET state = w.state, state_version = w.state_version, \
          updated_at = $7, returned = w.returned \
          FROM UNNEST($1::bigint[], $2::uuid[], $3::integer[], $4::smallint[], $5::integer[], $6::boolean[]) \
@@ -123,24 +120,19 @@ const WRITE: &str = "WITH changed AS (UPDATE orders o SET state = w.state, state
          AS w(sale_no, shard, n) LEFT JOIN epochs e ON e.sale_no = w.sale_no AND e.shard = w.shard ORDER BY w.n) \
          AS epochs";
 
-/// Writes orders and their steps; answers the newest epoch of each shard in which units went back, in the order of
-/// [`ChangeSet::back_in`].
-pub(super) async fn write(
-    sql: &mut PgConnection,
-    change_set: &ChangeSet<'_>,
-    now_ms: UnixMs,
-) -> Result<Vec<((SaleNo, u16), i64)>, Error> {
+/// Writes orders and their steps, and answers the newest epoch of each shard in which units came back.
+pub(super) async fn write(sql: &mut PgConnection, change_set: &ChangeSet<'_>, now_ms: UnixMs) -> Result<Epochs, Error> {
     if change_set.steps.is_empty() {
-        return Ok(Vec::new());
+        return Ok(Epochs::new());
     }
     let (orders, steps) = (Orders::of(change_set)?, Steps::of(change_set)?);
     let count = orders.user_id.len();
     let (skus, users): (Vec<i64>, Vec<i64>) =
-        change_set.given_back.keys().map(|(sku, user)| (sku.0, user.get())).unzip();
-    let (waited, notes): (Vec<Uuid>, Vec<&str>) =
-        change_set.waited.iter().map(|(order_no, note)| (number(order_no), note.as_str())).unzip();
+        change_set.user_returns.keys().map(|(sku, user)| (sku.0, user.get())).unzip();
+    let (unparked, notes): (Vec<Uuid>, Vec<&str>) =
+        change_set.unparked.iter().map(|(order_no, note)| (number(order_no), note.as_str())).unzip();
     let (sales, shards): (Vec<i64>, Vec<i32>) =
-        change_set.back_in.iter().map(|(sale, shard)| (sale.0, i32::from(*shard))).unzip();
+        change_set.returned_in.iter().map(|(sale, shard)| (sale.0, i32::from(*shard))).unzip();
     let write = sqlx::query(WRITE)
         .bind(orders.user_id)
         .bind(orders.order_no)
@@ -159,24 +151,24 @@ pub(super) async fn write(
         .bind(steps.event_id)
         .bind(skus)
         .bind(users)
-        .bind(change_set.given_back.values().copied().collect::<Vec<i64>>())
-        .bind(waited)
+        .bind(change_set.user_returns.values().copied().collect::<Vec<i64>>())
+        .bind(unparked)
         .bind(notes)
         .bind(sales)
         .bind(shards);
     let row = write.fetch_one(sql).await?;
-    let (changed, given_back): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
+    let (changed, user_returns): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
     let epochs: Vec<i64> = row.try_get(2)?;
     if usize::try_from(changed) != Ok(count) {
-        return Err(Error::Corrupt("an order that was locked is not there".to_owned()));
+        return Err(impossible!("{count} orders were locked and {changed} of them written"));
     }
-    if usize::try_from(given_back) != Ok(change_set.given_back.len()) {
-        return Err(Error::Corrupt("the units of a user are missing".to_owned()));
+    if usize::try_from(user_returns) != Ok(change_set.user_returns.len()) {
+        return Err(Error::Corrupt("the counter of a user's units is missing".to_owned()));
     }
-    Ok(change_set.back_in.iter().copied().zip(epochs).collect())
+    Ok(change_set.returned_in.iter().copied().zip(epochs).collect())
 }
 
-/// Orders as the arrays that [`WRITE`] takes, in the order in which everybody locks them.
+/// Orders as the arrays that [`WRITE`] takes, in the order in which every transaction locks them.
 #[derive(Default)]
 struct Orders {
     user_id: Vec<i64>,
@@ -189,11 +181,8 @@ struct Orders {
 
 impl Orders {
     fn of(change_set: &ChangeSet<'_>) -> Result<Self, Error> {
-        let mut changed: Vec<&LockedOrder> =
-            change_set.orders.values().filter(|locked| locked.order.state_version != locked.version).collect();
-        changed.sort_unstable_by_key(|locked| locked.order.order_no);
         let mut columns = Orders::default();
-        for LockedOrder { order, version, .. } in changed {
+        for LockedOrder { order, version, .. } in change_set.changed_orders() {
             columns.user_id.push(order.user.get());
             columns.order_no.push(number(&order.order_no));
             columns.version.push(narrow(*version)?);
@@ -221,14 +210,14 @@ struct Steps<'c> {
 impl<'c> Steps<'c> {
     fn of(change_set: &'c ChangeSet<'_>) -> Result<Self, Error> {
         let mut columns = Steps::default();
-        for (user, order_no, taken) in &change_set.steps {
-            let (by, event_id) = columns::by_columns(&taken.by);
+        for (user, order_no, step) in &change_set.steps {
+            let (by, event_id) = columns::actor_columns(&step.by);
             columns.order_no.push(number(order_no));
-            columns.state_version.push(narrow(taken.state_version)?);
+            columns.state_version.push(narrow(step.state_version)?);
             columns.user_id.push(user.get());
-            columns.step.push(narrow(taken.step.number())?);
-            columns.from_state.push(narrow(taken.from.number())?);
-            columns.to_state.push(narrow(taken.to.number())?);
+            columns.step.push(narrow(step.step.number())?);
+            columns.from_state.push(narrow(step.from.number())?);
+            columns.to_state.push(narrow(step.to.number())?);
             columns.by.push(by);
             columns.event_id.push(event_id);
         }
@@ -245,20 +234,20 @@ pub(super) async fn of_order(
     user: UserId,
     order_no: OrderNo,
 ) -> Result<Vec<StepRecord>, Error> {
-    let taken = |row: &PgRow| {
+    let step = |row: &PgRow| {
         let number = |column| Ok::<_, Error>(i64::from(row.try_get::<i16, _>(column)?));
-        let state = |column| State::from_number(number(column)?).ok_or_else(read::unreadable);
+        let state = |column| State::from_number(number(column)?).ok_or_else(|| read::unreadable(row, column));
         Ok(StepRecord {
-            state_version: read::unsigned(row.try_get(0)?)?,
-            step: Step::from_number(number(1)?).ok_or_else(read::unreadable)?,
+            state_version: read::unsigned(row, 0)?,
+            step: Step::from_number(number(1)?).ok_or_else(|| read::unreadable(row, 1))?,
             from: state(2)?,
             to: state(3)?,
-            by: columns::by(row.try_get(4)?, row.try_get(5)?).ok_or_else(read::unreadable)?,
+            by: columns::actor(row.try_get(4)?, row.try_get(5)?).ok_or_else(|| read::unreadable(row, 4))?,
             at: row.try_get(6)?,
         })
     };
     let select = sqlx::query(SELECT_STEPS).bind(number(&order_no)).bind(user.get());
-    select.fetch_all(sql).await?.iter().map(taken).collect()
+    select.fetch_all(sql).await?.iter().map(step).collect()
 }
 
 fn number(order_no: &OrderNo) -> Uuid {

@@ -1,130 +1,100 @@
 //! Recording a batch of orders: the transaction that every "201 Created" waits for.
 
-use std::collections::HashMap;
+use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
 
-use rusqlite::{CachedStatement, Connection, Error, params};
+use super::{epochs, read};
+use crate::ledger::core::admit::{BatchState, EntryDecision, Map, RecordedUnits, no_sale, no_segment, sku_no};
+use crate::ledger::{AppendOutcome, Entry, Error};
+use crate::order::{Order, SaleNo, Switch};
 
-use crate::ledger::{AppendDenial, AppendOutcome, Entry};
-use crate::order::{Order, SaleNo, SkuNo, State, Switch};
-
-/// Decides and records every entry. Runs inside one transaction: an error leaves nothing behind.
-///
-/// The order of the checks is the contract's: an order that exists is recognised before the end of the sale, the
-/// stock or the limit is looked at.
+/// Decides and records every entry, one after the other. Runs inside one transaction: an error leaves nothing behind.
 pub(super) fn append(connection: &Connection, batch: &[Entry]) -> Result<Vec<AppendOutcome>, Error> {
     let insert = connection.prepare_cached(INSERT_ORDER)?;
-    let mut books = BatchState {
-        connection,
-        insert,
-        segments: HashMap::default(),
-        epochs: HashMap::default(),
-        ended: HashMap::default(),
-    };
-    let answers = batch.iter().map(|entry| books.append_one(entry)).collect::<Result<_, _>>()?;
-    books.write_back()?;
-    Ok(answers)
+    let (state, epochs, recorded) = (BatchState::default(), Map::default(), RecordedUnits::default());
+    let mut append = Append { connection, insert, state, epochs, recorded };
+    let outcomes = batch.iter().map(|entry| append.append_one(entry)).collect::<Result<_, _>>()?;
+    append.count_units()?;
+    Ok(outcomes)
 }
 
 /// The statement that every order runs, and the rows that the batch touches more than once, read once and written once.
-struct BatchState<'a> {
+struct Append<'a> {
     connection: &'a Connection,
     insert: CachedStatement<'a>,
-    segments: HashMap<(SkuNo, u16), Segment, foldhash::fast::RandomState>,
-    epochs: HashMap<(SaleNo, u16), i64, foldhash::fast::RandomState>,
-    ended: HashMap<SaleNo, bool, foldhash::fast::RandomState>,
-}
-
-#[derive(Clone, Copy, Default)]
-struct Segment {
-    available: i64,
-    held_added: i64,
-    sold_added: i64,
+    state: BatchState,
+    epochs: Map<(SaleNo, u16), i64>,
+    recorded: RecordedUnits,
 }
 
 const SELECT_SEGMENT: &str = "SELECT total - held - sold FROM segments WHERE sku_no = ?1 AND shard = ?2";
 const UPDATE_SEGMENT: &str = "UPDATE segments SET held = held + ?3, sold = sold + ?4 WHERE sku_no = ?1 AND shard = ?2";
-const SELECT_SWITCH: &str = "SELECT switch FROM sales WHERE no = ?1";
+const SELECT_IS_ENDED: &str = "SELECT switch = ?2 FROM sales WHERE no = ?1";
 const INSERT_ORDER: &str = "INSERT INTO orders (user_id, order_no, sale_no, sku_no, quantity, state, state_version, \
      fingerprint, epoch, created_at, updated_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, 1, ?7, ?8, ?9, ?9) \
      ON CONFLICT (user_id, order_no) DO NOTHING";
 const SELECT_BUYER: &str = "SELECT units FROM buyers WHERE sku_no = ?1 AND user_id = ?2";
-const UPSERT_BUYER: &str = "INSERT INTO buyers (sku_no, user_id, units) VALUES (?1, ?2, ?3) \
-     ON CONFLICT (sku_no, user_id) DO UPDATE SET units = excluded.units";
+const ADD_TO_BUYER: &str = "INSERT INTO buyers (sku_no, user_id, units) VALUES (?1, ?2, ?3) \
+     ON CONFLICT (sku_no, user_id) DO UPDATE SET units = units + excluded.units";
 
-impl BatchState<'_> {
+impl Append<'_> {
+    /// Inserts first: the insert itself tells whether the order exists, one look-up instead of two.
     fn append_one(&mut self, entry: &Entry) -> Result<AppendOutcome, Error> {
-        match self.why_not(entry)? {
-            // The insert itself tells whether the order exists: one look-up instead of two.
-            None if self.insert(entry)? => Ok(AppendOutcome::Created { epoch: self.epoch(entry)? }),
-            None => self.existing(entry)?.map(AppendOutcome::Exists).ok_or(Error::QueryReturnedNoRows),
-            Some(no) => Ok(self.existing(entry)?.map_or(no, AppendOutcome::Exists)),
+        self.load(entry)?;
+        let mut decision = self.state.admit(entry)?;
+        if decision == EntryDecision::Admitted && self.insert(entry)? {
+            self.recorded.add(entry)?;
+            return EntryDecision::Created.outcome(entry, Some(self.epoch(entry)?));
         }
+        if let Some(order) = self.existing(entry)? {
+            if decision == EntryDecision::Admitted {
+                self.state.give_back(entry)?;
+            }
+            decision = EntryDecision::Exists(order);
+        }
+        decision.outcome(entry, None)
     }
 
-    /// What keeps a new order from being recorded.
-    fn why_not(&mut self, entry: &Entry) -> Result<Option<AppendOutcome>, Error> {
-        if self.is_ended(entry)? {
-            return Ok(Some(AppendOutcome::Denied(AppendDenial::Closed)));
+    /// Reads the rows that decide the entry, unless an entry before it has.
+    fn load(&mut self, entry: &Entry) -> Result<(), Error> {
+        let (sku, shard, user) = (sku_no(entry)?, entry.shard, entry.reservation.user);
+        if !self.state.is_ended.contains_key(&entry.sale.no) {
+            let mut select = self.connection.prepare_cached(SELECT_IS_ENDED)?;
+            let is_ended = select.query_row(params![entry.sale.no.0, Switch::Ended.as_str()], |row| row.get(0));
+            let is_ended = is_ended.optional()?.ok_or_else(|| no_sale(entry))?;
+            self.state.is_ended.insert(entry.sale.no, is_ended);
         }
-        if let Some(limit) = entry.sale.rules.user_limit
-            && self.user_units(entry)? + i64::from(entry.reservation.quantity) > i64::from(limit)
-        {
-            return Ok(Some(AppendOutcome::Denied(AppendDenial::LimitReached)));
+        if !self.state.available.contains_key(&(sku, shard)) {
+            let mut select = self.connection.prepare_cached(SELECT_SEGMENT)?;
+            let available = select.query_row(params![sku.0, shard], |row| row.get(0)).optional()?;
+            self.state.available.insert((sku, shard), available.ok_or_else(|| no_segment(sku, shard))?);
         }
-        if self.segment(entry)?.available < i64::from(entry.reservation.quantity) {
-            return Ok(Some(AppendOutcome::Denied(AppendDenial::SoldOut)));
+        if entry.sale.rules.user_limit.is_some() && !self.state.user_units.contains_key(&(sku, user)) {
+            let mut select = self.connection.prepare_cached(SELECT_BUYER)?;
+            let units: Option<i64> = select.query_row(params![sku.0, user.get()], |row| row.get(0)).optional()?;
+            self.state.user_units.insert((sku, user), units.unwrap_or(0));
         }
-        Ok(None)
+        Ok(())
     }
 
-    /// Inserts the order and counts its units; `false` if it exists.
+    /// Inserts the order; `false` if it exists.
     fn insert(&mut self, entry: &Entry) -> Result<bool, Error> {
         let reservation = &entry.reservation;
-        let sku_no = sku_no(entry)?;
-        let state = entry.sale.rules.first_state();
         let inserted = self.insert.execute(params![
             reservation.user.get(),
             reservation.order_no.as_bytes(),
             entry.sale.no.0,
-            sku_no.0,
+            sku_no(entry)?.0,
             reservation.quantity,
-            state.number(),
+            entry.sale.rules.first_state().number(),
             reservation.fingerprint.as_bytes(),
             entry.epoch,
             reservation.created_at
         ])?;
-        if inserted == 0 {
-            return Ok(false);
-        }
-        if entry.sale.rules.user_limit.is_some() {
-            let units = self.user_units(entry)? + i64::from(reservation.quantity);
-            self.connection.prepare_cached(UPSERT_BUYER)?.execute(params![sku_no.0, reservation.user.get(), units])?;
-        }
-        let segment = self.segment(entry)?;
-        let quantity = i64::from(reservation.quantity);
-        segment.available -= quantity;
-        match state {
-            State::PendingPayment => segment.held_added += quantity,
-            _ => segment.sold_added += quantity,
-        }
-        Ok(true)
+        Ok(inserted == 1)
     }
 
     fn existing(&self, entry: &Entry) -> Result<Option<Order>, Error> {
-        super::read::find(self.connection, entry.reservation.user, entry.reservation.order_no)
-    }
-
-    fn segment(&mut self, entry: &Entry) -> Result<&mut Segment, Error> {
-        use std::collections::hash_map::Entry as At;
-        let sku_no = sku_no(entry)?;
-        match self.segments.entry((sku_no, entry.shard)) {
-            At::Occupied(found) => Ok(found.into_mut()),
-            At::Vacant(place) => {
-                let mut select = self.connection.prepare_cached(SELECT_SEGMENT)?;
-                let available = select.query_row(params![sku_no.0, entry.shard], |row| row.get(0))?;
-                Ok(place.insert(Segment { available, ..Segment::default() }))
-            }
-        }
+        read::find(self.connection, entry.reservation.user, entry.reservation.order_no)
     }
 
     fn epoch(&mut self, entry: &Entry) -> Result<i64, Error> {
@@ -132,39 +102,20 @@ impl BatchState<'_> {
         if let Some(epoch) = self.epochs.get(&shard) {
             return Ok(*epoch);
         }
-        let epoch = super::epochs::newest(self.connection, entry.sale.no, entry.shard)?;
+        let epoch = epochs::newest(self.connection, entry.sale.no, entry.shard)?;
         self.epochs.insert(shard, epoch);
         Ok(epoch)
     }
 
-    fn user_units(&self, entry: &Entry) -> Result<i64, Error> {
-        let mut select = self.connection.prepare_cached(SELECT_BUYER)?;
-        let mut rows = select.query(params![sku_no(entry)?.0, entry.reservation.user.get()])?;
-        rows.next()?.map_or(Ok(0), |row| row.get(0))
-    }
-
-    fn is_ended(&mut self, entry: &Entry) -> Result<bool, Error> {
-        if let Some(ended) = self.ended.get(&entry.sale.no) {
-            return Ok(*ended);
-        }
-        let switch: String =
-            self.connection.prepare_cached(SELECT_SWITCH)?.query_row([entry.sale.no.0], |row| row.get(0))?;
-        let ended = switch == Switch::Ended.as_str();
-        self.ended.insert(entry.sale.no, ended);
-        Ok(ended)
-    }
-
-    fn write_back(self) -> Result<(), Error> {
+    fn count_units(self) -> Result<(), Error> {
         let mut update = self.connection.prepare_cached(UPDATE_SEGMENT)?;
-        for ((sku_no, shard), segment) in &self.segments {
-            if segment.held_added != 0 || segment.sold_added != 0 {
-                update.execute(params![sku_no.0, shard, segment.held_added, segment.sold_added])?;
-            }
+        for ((sku, shard), units) in &self.recorded.segments {
+            update.execute(params![sku.0, shard, units.held, units.sold])?;
+        }
+        let mut add = self.connection.prepare_cached(ADD_TO_BUYER)?;
+        for ((sku, user), units) in &self.recorded.users {
+            add.execute(params![sku.0, user.get(), units])?;
         }
         Ok(())
     }
-}
-
-fn sku_no(entry: &Entry) -> Result<SkuNo, Error> {
-    entry.sale.skus.get(usize::from(entry.reservation.sku)).map(|sku| sku.no).ok_or(Error::QueryReturnedNoRows)
 }

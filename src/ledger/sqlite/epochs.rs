@@ -1,8 +1,9 @@
 //! The gate epochs of a sale's shards.
 
-use rusqlite::{Connection, Error, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, params};
 
-use crate::ledger::{EpochRequest, EpochStart, NewestEpoch};
+use super::read::parse_column;
+use crate::ledger::{EpochRequest, EpochStart, Error, NewestEpoch};
 use crate::order::{SaleNo, SkuLevel, Switch};
 
 const SELECT_EPOCH: &str = "SELECT epoch FROM epochs WHERE sale_no = ?1 AND shard = ?2";
@@ -18,20 +19,25 @@ pub(super) fn newest(connection: &Connection, sale: SaleNo, shard: u16) -> Resul
     Ok(select.query_row(params![sale.0, shard], |row| row.get(0)).optional()?.unwrap_or(0))
 }
 
-/// Begins an epoch unless somebody else has; runs inside the caller's transaction, which is the only writer.
-pub(super) fn begin(connection: &Connection, sale: SaleNo, begin: EpochRequest) -> Result<NewestEpoch, Error> {
-    let newest = newest(connection, sale, begin.shard)?;
-    if newest != begin.after {
+/// Begins an epoch unless another engine has; runs inside the caller's transaction, which is the only writer.
+pub(super) fn begin(connection: &Connection, sale: SaleNo, request: EpochRequest) -> Result<NewestEpoch, Error> {
+    let newest = newest(connection, sale, request.shard)?;
+    if newest != request.after {
         return Ok(NewestEpoch { epoch: newest, begun: None });
     }
     let epoch = newest + 1;
-    connection.prepare_cached(PUT_EPOCH)?.execute(params![sale.0, begin.shard, epoch])?;
+    connection.prepare_cached(PUT_EPOCH)?.execute(params![sale.0, request.shard, epoch])?;
     let mut select = connection.prepare_cached(SELECT_LEVELS)?;
-    let levels = select.query_map(params![sale.0, begin.shard], |row| {
+    let levels = select.query_map(params![sale.0, request.shard], |row| {
         Ok(SkuLevel { total: row.get(0)?, held: row.get(1)?, sold: row.get(2)?, returned: row.get(3)? })
     })?;
-    let levels = levels.collect::<Result<_, _>>()?;
-    let switch: String = connection.prepare_cached(SELECT_SWITCH)?.query_row([sale.0], |row| row.get(0))?;
-    let switch = Switch::parse(&switch).ok_or(Error::InvalidQuery)?;
+    let levels: Vec<SkuLevel> = levels.collect::<Result<_, _>>()?;
+    if levels.is_empty() {
+        return Err(Error::Corrupt(format!("sale {} has no segment of stock in shard {}", sale.0, request.shard)));
+    }
+    let mut select = connection.prepare_cached(SELECT_SWITCH)?;
+    let mut rows = select.query([sale.0])?;
+    let missing = || Error::Corrupt(format!("sale {} is not in the ledger", sale.0));
+    let switch = parse_column(rows.next()?.ok_or_else(missing)?, 0, Switch::parse)?;
     Ok(NewestEpoch { epoch, begun: Some(EpochStart { levels, switch }) })
 }

@@ -1,25 +1,24 @@
 //! Orders that were not paid in time.
 //!
-//! They are looked for by a reader, several times a second, so that the writer is disturbed only when there are some.
+//! A reader looks for them, several times a second, so that the writer is disturbed only when there are some.
 
-use rusqlite::{Connection, Error, params};
+use rusqlite::{Connection, params};
 
-use super::lifecycle::take;
-use super::read::{self, unreadable};
+use super::read;
 use crate::clock::UnixMs;
-use crate::ledger::ExpiredOrder;
-use crate::order::{Actor, OrderNo, State, Step, UserId};
+use crate::ledger::Error;
+use crate::order::{Order, OrderNo, State, UserId};
 
 /// An order past its deadline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct DueOrder {
     deadline: UnixMs,
-    /// As it stands in the row: one that does not read is no user of this look, but of the order alone.
+    /// As in the row: a number that does not parse breaks its own order and not the search.
     user: i64,
     pub(super) order_no: OrderNo,
 }
 
-/// The sales with unpaid orders. Most sales of a ledger have none: the index is asked for the next one that has.
+/// The sales with unpaid orders. Most sales of a ledger have none, so the index leads to the next sale that has.
 const SELECT_SALES: &str = "WITH RECURSIVE unpaid (sale_no) AS (SELECT min(sale_no) FROM orders WHERE state = 0 \
          UNION ALL SELECT (SELECT min(o.sale_no) FROM orders o WHERE o.state = 0 AND o.sale_no > unpaid.sale_no) \
          FROM unpaid WHERE unpaid.sale_no IS NOT NULL) \
@@ -28,7 +27,7 @@ const SELECT_SALES: &str = "WITH RECURSIVE unpaid (sale_no) AS (SELECT min(sale_
 const SELECT_DUE: &str = "SELECT created_at, user_id, order_no FROM orders \
      WHERE state = 0 AND sale_no = ?1 AND created_at <= ?2 ORDER BY created_at LIMIT ?3";
 
-/// Up to `max` orders whose deadline is over at `now_ms`, the oldest deadline first, without those to be left out.
+/// Up to `max` orders whose deadline is over at `now_ms`, the oldest deadline first, without `left_out`.
 pub(super) fn due(
     connection: &Connection,
     now_ms: UnixMs,
@@ -38,41 +37,39 @@ pub(super) fn due(
     let mut select_sales = connection.prepare_cached(SELECT_SALES)?;
     let sales = select_sales.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
     let mut select_due = connection.prepare_cached(SELECT_DUE)?;
-    let places = usize::try_from(max).unwrap_or(usize::MAX);
+    let room = usize::try_from(max).unwrap_or(usize::MAX);
     let rows = i64::from(max).saturating_add(i64::try_from(left_out.len()).unwrap_or(i64::MAX));
     let mut due: Vec<DueOrder> = Vec::new();
     for sale in sales {
         let (sale_no, timeout_s): (i64, i64) = sale?;
         let timeout_ms = timeout_s.saturating_mul(1000);
-        // When the places are taken, only what is older than the last of them counts.
-        let until = due.last().filter(|_| due.len() >= places).map_or(now_ms, |last| last.deadline);
+        // When there is no room left, only what is older than the last of them counts.
+        let until = due.last().filter(|_| due.len() >= room).map_or(now_ms, |last| last.deadline);
         let found = select_due.query_map(params![sale_no, until.saturating_sub(timeout_ms), rows], |row| {
             let deadline = row.get::<_, UnixMs>(0)?.saturating_add(timeout_ms);
             Ok(DueOrder { deadline, user: row.get(1)?, order_no: OrderNo::from_bytes(row.get(2)?) })
         })?;
-        let found = found.collect::<Result<Vec<_>, _>>()?;
+        let found = found.collect::<Result<Vec<_>, rusqlite::Error>>()?;
         due.extend(found.into_iter().filter(|due| !left_out.contains(&due.order_no)));
         due.sort_by_key(|due| due.deadline);
-        due.truncate(places);
+        due.truncate(room);
     }
     Ok(due)
 }
 
-fn user(number: i64) -> Result<UserId, Error> {
-    u64::try_from(number).ok().and_then(|id| UserId::new(id).ok()).ok_or_else(|| unreadable(1))
+/// Those of the orders that are still unpaid.
+pub(super) fn unpaid(connection: &Connection, due: &[DueOrder]) -> Result<Vec<Order>, Error> {
+    let mut orders = Vec::with_capacity(due.len());
+    for DueOrder { user, order_no, .. } in due {
+        let order = read::find(connection, parse_user(*user, order_no)?, *order_no)?;
+        orders.extend(order.filter(|order| order.state == State::PendingPayment));
+    }
+    Ok(orders)
 }
 
-/// Expires those of them that are still unpaid. Runs inside one transaction: an error leaves nothing behind.
-pub(super) fn expire(connection: &Connection, due: &[DueOrder], now_ms: UnixMs) -> Result<Vec<ExpiredOrder>, Error> {
-    let mut expired = Vec::new();
-    for DueOrder { user: number, order_no, .. } in due {
-        let order = read::find(connection, user(*number)?, *order_no)?;
-        let Some(order) = order.filter(|order| order.state == State::PendingPayment) else { continue };
-        if let Ok((order, Some(epoch))) = take(connection, &order, Step::Expire, false, &Actor::Deadline, now_ms)? {
-            expired.push(ExpiredOrder { order, epoch });
-        }
-    }
-    Ok(expired)
+fn parse_user(number: i64, order_no: &OrderNo) -> Result<UserId, Error> {
+    let user = u64::try_from(number).ok().and_then(|id| UserId::new(id).ok());
+    user.ok_or_else(|| Error::Corrupt(format!("order {order_no} is of user {number}, who cannot be")))
 }
 
 #[cfg(test)]

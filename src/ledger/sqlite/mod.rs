@@ -1,9 +1,10 @@
 //! The embedded ledger: one SQLite file in write-ahead-log mode with `synchronous=FULL`, one writer thread, and a few
-//! readers. `docs/decisions/0001-sqlite-driver.md` tells why it is driven by rusqlite.
+//! readers. `docs/decisions/0001-sqlite-driver.md` has the reasons for rusqlite.
 
 mod append;
 mod audit;
 mod epochs;
+mod error;
 mod expiry;
 mod lifecycle;
 mod numbers;
@@ -11,6 +12,7 @@ mod open;
 mod read;
 mod reports;
 mod sales;
+mod steps;
 mod thread;
 
 use std::fs::File;
@@ -22,15 +24,16 @@ use futures_util::future::{BoxFuture, FutureExt};
 use parking_lot::Mutex;
 use rusqlite::Connection;
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
 use self::numbers::Numbers;
 pub use self::open::SqliteOpenError;
-use self::thread::{ConnectionThread, Moment, not_done, write};
+use self::thread::{ConnectionThread, Moment, write};
+use super::core::quarantine::{Batch, BatchTry, Quarantine};
 use super::idempotency::sqlite as keys;
-use super::core::quarantine::{BatchTry, Quarantine};
 use super::{
-    AppendDenial, AppendOutcome, Change, Changed, Check, CreateOutcome, Entry, EpochRequest, Error, ExpiredOrder,
-    Ledger, NewestEpoch, PageRequest, Restock, RestockOutcome, SwitchOutcome, Transfer,
+    AppendDenial, AppendOutcome, Change, ChangeOutcome, Check, CreateOutcome, Entry, EpochRequest, Error, ExpiredOrder,
+    Ledger, NewestEpoch, OrderLedger, PageRequest, Restock, RestockOutcome, SaleLedger, SwitchOutcome, Transfer,
 };
 use crate::clock::UnixMs;
 use crate::limits;
@@ -41,9 +44,9 @@ pub struct SqliteLedger {
     writer: ConnectionThread,
     readers: Vec<ConnectionThread>,
     next_reader: AtomicUsize,
-    /// Audits read every order: on a thread of their own they keep nobody waiting.
+    /// Audits read every order: on a thread of their own they delay no other call.
     auditor: ConnectionThread,
-    /// Writes other than orders, which are never turned away because many skus are refilled at once.
+    /// Permits of writes other than orders: however many skus are refilled at once, orders are not refused.
     other_writes: Semaphore,
     numbers: Arc<Numbers>,
     quarantine: Quarantine,
@@ -96,25 +99,40 @@ impl SqliteLedger {
 
     /// The number of schema changes that the open file has.
     pub async fn schema_version(&self) -> Result<i64, Error> {
-        self.read(|connection| open::schema_version(connection)).await
+        self.read(|connection| Ok(open::schema_version(connection)?)).await
     }
 
     async fn write<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&Connection) -> Result<T, rusqlite::Error> + Send + 'static,
+        work: impl FnOnce(&Connection) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
-        let _place = self.other_writes.acquire().await.map_err(|_| Error::Busy)?;
+        let _permit = self.other_writes.acquire().await.map_err(|_| Error::Busy)?;
         self.writer.run(move |connection| write(connection, work)).await
     }
 
     async fn read<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&mut Connection) -> Result<T, rusqlite::Error> + Send + 'static,
+        work: impl FnOnce(&mut Connection) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
         let next = self.next_reader.fetch_add(1, Ordering::Relaxed);
         match self.readers.get(next % self.readers.len().max(1)) {
-            Some(reader) => reader.run(|connection| work(connection).map_err(not_done)).await,
-            None => Err(Error::Unavailable("the ledger has no reader".to_owned())),
+            Some(reader) => reader.run(work).await,
+            None => Err(impossible!("the ledger has no reader")),
+        }
+    }
+
+    /// Expires a batch: a reader looks for the orders, so that the writer is disturbed only when there are some.
+    async fn expire_batch(&self, now_ms: UnixMs, batch: Batch) -> Result<BatchTry, Error> {
+        let Batch { size, left_out } = batch;
+        let due = self.read(move |connection| expiry::due(connection, now_ms, size, &left_out)).await?;
+        let found: Vec<OrderNo> = due.iter().map(|due| due.order_no).collect();
+        if found.is_empty() {
+            return Ok(BatchTry::Done { expired: Vec::new(), found: 0 });
+        }
+        match self.write(move |connection| lifecycle::expire(connection, &due, now_ms)).await {
+            Ok(expired) => Ok(BatchTry::Done { expired, found: found.len() }),
+            Err(Error::Corrupt(why)) => Ok(BatchTry::Broken { found, why }),
+            Err(error) => Err(error),
         }
     }
 }
@@ -125,20 +143,20 @@ fn catch_up(numbers: &Numbers, connection: &mut Connection, moment: Moment) -> b
         return true;
     }
     numbers.catch_up(connection).unwrap_or_else(|error| {
-        // They stay in memory; the next job gives another occasion.
-        tracing::warn!(%error, "move order numbers into their table");
+        // They stay in memory, and the next job is another occasion.
+        tracing::warn!(%error, "could not move order numbers into their table: {error}");
         false
     })
 }
 
-impl Ledger for SqliteLedger {
+impl OrderLedger for SqliteLedger {
     fn append(&self, batch: Vec<Entry>) -> BoxFuture<'_, Result<Vec<AppendOutcome>, Error>> {
         let numbers = self.numbers.clone();
         let work = move |connection: &mut Connection| {
             let appended = write(connection, |connection| append::append(connection, &batch))?;
             let recorded = batch.iter().zip(&appended).filter(|(_, appended)| match appended {
                 AppendOutcome::Created { .. } => true,
-                // Recorded by an attempt whose commit failed to say so, it may be missing in memory.
+                // An attempt whose commit had an unknown outcome has recorded it: it may be missing in memory.
                 AppendOutcome::Exists(order) => !numbers.has(order),
                 AppendOutcome::Denied(AppendDenial::SoldOut)
                 | AppendOutcome::Denied(AppendDenial::LimitReached)
@@ -150,33 +168,27 @@ impl Ledger for SqliteLedger {
         self.writer.run(work).boxed()
     }
 
-    fn change(&self, changes: Vec<Change>, now_ms: UnixMs) -> BoxFuture<'_, Result<Vec<Changed>, Error>> {
+    /// SQLite's commits do not overlap, and a second append would only halve the batches.
+    fn appends_at_once(&self) -> usize {
+        1
+    }
+
+    fn change(&self, changes: Vec<Change>, now_ms: UnixMs) -> BoxFuture<'_, Result<Vec<ChangeOutcome>, Error>> {
         let numbers = self.numbers.clone();
         self.write(move |connection| lifecycle::change(connection, &numbers, &changes, now_ms)).boxed()
     }
 
     fn expire(&self, now_ms: UnixMs, max: u32) -> BoxFuture<'_, Result<Vec<ExpiredOrder>, Error>> {
-        let batch = move |max, left_out: Vec<OrderNo>| async move {
-            let due = self.read(move |connection| expiry::due(connection, now_ms, max, &left_out)).await?;
-            let found: Vec<OrderNo> = due.iter().map(|due| due.order_no).collect();
-            if found.is_empty() {
-                return Ok(BatchTry::Done { expired: Vec::new(), found: 0 });
+        async move {
+            let mut round = self.quarantine.begin(max, Instant::now());
+            loop {
+                let tried = self.expire_batch(now_ms, round.next()).await;
+                if let Some(ended) = round.record(tried) {
+                    return ended;
+                }
             }
-            match self.write(move |connection| expiry::expire(connection, &due, now_ms)).await {
-                Ok(expired) => Ok(BatchTry::Done { expired, found: found.len() }),
-                Err(Error::Corrupt(why)) => Ok(BatchTry::Broken { found, why }),
-                Err(error) => Err(error),
-            }
-        };
-        self.quarantine.expire_around(max, batch).boxed()
-    }
-
-    fn history(&self, user: UserId, order_no: OrderNo) -> BoxFuture<'_, Result<History, Error>> {
-        self.read(move |connection| reports::history(connection, user, order_no)).boxed()
-    }
-
-    fn sweep_keys(&self, now_ms: UnixMs, max: u32) -> BoxFuture<'_, Result<u64, Error>> {
-        self.write(move |connection| keys::sweep(connection, now_ms, max)).boxed()
+        }
+        .boxed()
     }
 
     fn find(&self, user: Option<UserId>, order_no: OrderNo) -> BoxFuture<'_, Result<Option<Order>, Error>> {
@@ -188,15 +200,20 @@ impl Ledger for SqliteLedger {
         self.read(move |connection| read::page(connection, &page)).boxed()
     }
 
-    fn id(&self) -> BoxFuture<'_, Result<u64, Error>> {
-        self.read(|connection| read::ledger_id(connection)).boxed()
+    fn history(&self, user: UserId, order_no: OrderNo) -> BoxFuture<'_, Result<History, Error>> {
+        self.read(move |connection| reports::history(connection, user, order_no)).boxed()
     }
 
-    /// SQLite's commits do not overlap, and a second append would only halve the batches.
-    fn appends_at_once(&self) -> usize {
-        1
+    fn sweep_keys(&self, now_ms: UnixMs, max: u32) -> BoxFuture<'_, Result<u64, Error>> {
+        self.write(move |connection| Ok(keys::sweep(connection, now_ms, max)?)).boxed()
     }
 
+    fn probe(&self) -> BoxFuture<'_, Result<(), Error>> {
+        self.writer.run(|connection| write(connection, |connection| Ok(open::rewrite_version(connection)?))).boxed()
+    }
+}
+
+impl SaleLedger for SqliteLedger {
     fn sales(&self, after: i64) -> BoxFuture<'_, Result<Vec<Sale>, Error>> {
         self.read(move |connection| read::sales(connection, after)).boxed()
     }
@@ -213,6 +230,10 @@ impl Ledger for SqliteLedger {
         self.write(move |connection| sales::mark_bypassed(connection, sale)).boxed()
     }
 
+    fn stock(&self, sale: SaleNo) -> BoxFuture<'_, Result<Vec<Vec<SkuLevel>>, Error>> {
+        self.read(move |connection| read::stock(connection, sale)).boxed()
+    }
+
     fn restock(&self, restock: Restock) -> BoxFuture<'_, Result<RestockOutcome, Error>> {
         self.write(move |connection| sales::restock(connection, &restock)).boxed()
     }
@@ -226,20 +247,20 @@ impl Ledger for SqliteLedger {
     }
 
     fn begin_epochs(&self, sale: SaleNo, shards: Vec<EpochRequest>) -> BoxFuture<'_, Result<Vec<NewestEpoch>, Error>> {
-        self.write(move |connection| shards.iter().map(|begin| epochs::begin(connection, sale, *begin)).collect())
-            .boxed()
+        let begin = move |connection: &Connection| {
+            shards.iter().map(|request| epochs::begin(connection, sale, *request)).collect()
+        };
+        self.write(begin).boxed()
     }
+}
 
-    fn probe(&self) -> BoxFuture<'_, Result<(), Error>> {
-        self.writer.run(|connection| write(connection, open::rewrite_version)).boxed()
-    }
-
-    fn stock(&self, sale: SaleNo) -> BoxFuture<'_, Result<Vec<Vec<SkuLevel>>, Error>> {
-        self.read(move |connection| read::stock(connection, sale)).boxed()
+impl Ledger for SqliteLedger {
+    fn id(&self) -> BoxFuture<'_, Result<u64, Error>> {
+        self.read(|connection| read::ledger_id(connection)).boxed()
     }
 
     fn audit(&self, sale: Option<SaleNo>) -> BoxFuture<'_, Result<Vec<Check>, Error>> {
-        self.auditor.run(move |connection| audit::audit(connection, sale).map_err(not_done)).boxed()
+        self.auditor.run(move |connection| audit::audit(connection, sale)).boxed()
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {

@@ -1,8 +1,8 @@
-//! Finding an order by its number alone, for operators and payment providers, who do not say whose it is.
+//! Finds an order by its number alone, for operators and payment providers, who do not name the user.
 //!
 //! Numbers are hashes: an index on them costs a random page per order, as much as the rest of the insert (measured:
-//! 7 of 30 µs). Nobody asks for an order by number in the second it is made, so the newest numbers are kept in memory
-//! and go into their table when the writer is idle, or when too many have gathered.
+//! 7 of 30 µs). An order is hardly ever asked for by number in the second it is placed, so the newest numbers stay in memory
+//! and go into their table when the writer is idle, or when there are too many.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -41,7 +41,7 @@ impl Numbers {
         Ok(numbers)
     }
 
-    /// Keeps numbers that were just recorded. To be called before anybody is told of them.
+    /// Takes in numbers of orders that were just recorded. To be called before they are answered.
     pub(super) fn remember(&self, orders: impl Iterator<Item = (OrderNo, UserId)>) {
         self.recent.lock().extend(orders);
     }
@@ -57,13 +57,16 @@ impl Numbers {
         connection: &Connection,
         user: Option<UserId>,
         order_no: OrderNo,
-    ) -> Result<Option<Order>, rusqlite::Error> {
-        let user = user.map_or_else(|| self.user_of(connection, order_no), |user| Ok(Some(user)))?;
+    ) -> Result<Option<Order>, Error> {
+        let user = match user {
+            Some(user) => Some(user),
+            None => self.user_of(connection, order_no)?,
+        };
         user.map_or(Ok(None), |user| read::find(connection, user, order_no))
     }
 
-    /// Whose order this is. Memory first: a number leaves it only when its row has been committed.
-    fn user_of(&self, connection: &Connection, order_no: OrderNo) -> Result<Option<UserId>, rusqlite::Error> {
+    /// The order's user. Memory first: a number leaves it only when its row has been committed.
+    fn user_of(&self, connection: &Connection, order_no: OrderNo) -> Result<Option<UserId>, Error> {
         if let Some(user) = self.recent.lock().get(&order_no) {
             return Ok(Some(*user));
         }
@@ -72,7 +75,7 @@ impl Numbers {
         Ok(found.and_then(user))
     }
 
-    /// Whether more numbers have gathered than should.
+    /// Whether memory holds more numbers than it should.
     pub(super) fn are_many(&self) -> bool {
         self.recent.lock().len() > limits::SQLITE_NUMBERS_BEHIND_MAX
     }

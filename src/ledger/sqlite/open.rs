@@ -17,7 +17,7 @@ pub enum SqliteOpenError {
     /// There is no such file.
     #[error("there is no ledger {0}; name another with --data-dir or --ledger")]
     Missing(String),
-    /// Somebody else has it.
+    /// Another process has it open.
     #[error(
         "another rushgate process uses {0}; one ledger file has one writer, so stop that process or give another --data-dir"
     )]
@@ -56,7 +56,7 @@ const SQLITE_VERSION_MIN: i32 = 3_051_003;
 pub(super) fn lock(path: &Path) -> Result<File, SqliteOpenError> {
     let directory = path.parent().unwrap_or(Path::new("."));
     let named = || directory.display().to_string();
-    // What is in it concerns nobody else on this machine: orders, and the salts that number them.
+    // No other user of this machine may read it: it holds orders, and the salts that number them.
     let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory);
     made.map_err(|error| SqliteOpenError::Directory(named(), error))?;
     let mut lock_path = path.as_os_str().to_owned();
@@ -76,7 +76,7 @@ pub(super) fn lock(path: &Path) -> Result<File, SqliteOpenError> {
 
 /// Opens the one writer: checks what durability rests on, and brings the schema up to date.
 pub(super) fn writer(path: &Path) -> Result<Connection, SqliteOpenError> {
-    // SQLite removes the log on a clean close; one that is still there tells of a crash.
+    // SQLite removes the log on a clean close: a log that is still there is the sign of a crash.
     let unclean = std::fs::metadata(with_suffix(path, "-wal")).is_ok_and(|log| log.len() > 0);
     let mut connection =
         Connection::open_with_flags(path, flags(OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE))
@@ -89,7 +89,7 @@ pub(super) fn writer(path: &Path) -> Result<Connection, SqliteOpenError> {
         if found != "ok" {
             return Err(SqliteOpenError::Damaged(found));
         }
-        tracing::info!("the last process stopped without closing the ledger; it was checked and is sound");
+        tracing::info!("the last process stopped without closing the ledger; a check found the file sound");
     }
     migrate(&mut connection, path)?;
     Ok(connection)

@@ -1,8 +1,9 @@
 //! Reading orders, sales and stock.
 
-use rusqlite::{Connection, Error, OptionalExtension, Row, named_params, params, types::Type};
+use rusqlite::{Connection, Row, named_params, params};
 
-use crate::ledger::PageRequest;
+use super::error::unreadable;
+use crate::ledger::{Error, PageRequest};
 use crate::order::{
     Boundary, Currency, Fingerprint, Name, OnDuplicate, Order, OrderNo, Rules, Sale, SaleNo, Salt, Sku, SkuLevel,
     SkuNo, State, Switch, UserId, Zone,
@@ -17,12 +18,13 @@ const SELECT_PAGE: &str = "SELECT seq, user_id, order_no, sale_no, sku_no, quant
 
 pub(super) fn find(connection: &Connection, user: UserId, order_no: OrderNo) -> Result<Option<Order>, Error> {
     let mut select = connection.prepare_cached(SELECT_BY_USER)?;
-    select.query_row(params![user.get(), order_no.as_bytes()], order).optional()
+    let mut rows = select.query(params![user.get(), order_no.as_bytes()])?;
+    rows.next()?.map(order).transpose()
 }
 
 pub(super) fn page(connection: &Connection, page: &PageRequest) -> Result<Vec<Order>, Error> {
     let mut select = connection.prepare_cached(SELECT_PAGE)?;
-    let rows = select.query_map(
+    let rows = select.query_and_then(
         named_params! {
             ":user": page.user.get(),
             ":sale": page.sale.0,
@@ -38,12 +40,12 @@ fn order(row: &Row<'_>) -> Result<Order, Error> {
     let user: i64 = row.get(1)?;
     Ok(Order {
         seq: row.get(0)?,
-        user: u64::try_from(user).ok().and_then(|n| UserId::new(n).ok()).ok_or_else(|| unreadable(1))?,
+        user: u64::try_from(user).ok().and_then(|n| UserId::new(n).ok()).ok_or_else(|| unreadable(row, 1))?,
         order_no: OrderNo::from_bytes(row.get(2)?),
         sale: SaleNo(row.get(3)?),
         sku: SkuNo(row.get(4)?),
         quantity: row.get(5)?,
-        state: State::from_number(row.get(6)?).ok_or_else(|| unreadable(6))?,
+        state: State::from_number(row.get(6)?).ok_or_else(|| unreadable(row, 6))?,
         state_version: row.get(7)?,
         fingerprint: Fingerprint::from_bytes(row.get(8)?),
         epoch: row.get(9)?,
@@ -69,12 +71,13 @@ pub(super) fn ledger_id(connection: &Connection) -> Result<u64, Error> {
 /// of a sale is all the revision it needs.
 pub(super) fn sales(connection: &Connection, after: i64) -> Result<Vec<Sale>, Error> {
     let mut select = connection.prepare_cached(SELECT_SALES)?;
-    select.query_map([after], |row| sale(connection, row))?.collect()
+    select.query_and_then([after], |row| sale(connection, row))?.collect()
 }
 
 pub(super) fn sale_by_id(connection: &Connection, id: &Name) -> Result<Option<Sale>, Error> {
     let mut select = connection.prepare_cached(SELECT_SALE)?;
-    select.query_row([id.as_str()], |row| sale(connection, row)).optional()
+    let mut rows = select.query([id.as_str()])?;
+    rows.next()?.map(|row| sale(connection, row)).transpose()
 }
 
 fn sale(connection: &Connection, row: &Row<'_>) -> Result<Sale, Error> {
@@ -97,7 +100,7 @@ fn sale(connection: &Connection, row: &Row<'_>) -> Result<Sale, Error> {
         salt: Salt::new(row.get(10)?),
         derivation: row.get(11)?,
         switch: parse_column(row, 12, Switch::parse)?,
-        skus: select_skus.query_map([no], sku)?.collect::<Result<_, _>>()?,
+        skus: select_skus.query_and_then([no], sku)?.collect::<Result<_, Error>>()?,
         revision: no,
         bypassed: row.get(13)?,
     })
@@ -121,8 +124,8 @@ pub(super) fn stock(connection: &Connection, sale: SaleNo) -> Result<Vec<Vec<Sku
     let mut rows = select.query([sale.0])?;
     let mut stock: Vec<Vec<SkuLevel>> = Vec::new();
     while let Some(row) = rows.next()? {
-        let position: usize = row.get::<_, u32>(0)?.try_into().unwrap_or(usize::MAX);
-        if position >= stock.len() {
+        let position: u16 = row.get(0)?;
+        if usize::from(position) >= stock.len() {
             stock.push(Vec::new());
         }
         if let Some(shards) = stock.last_mut() {
@@ -138,9 +141,6 @@ fn name(row: &Row<'_>, column: usize) -> Result<Name, Error> {
 
 /// A text column that holds one of a closed set of words.
 pub(super) fn parse_column<T>(row: &Row<'_>, column: usize, parse: impl Fn(&str) -> Option<T>) -> Result<T, Error> {
-    parse(row.get_ref(column)?.as_str()?).ok_or_else(|| unreadable(column))
-}
-
-pub(super) fn unreadable(column: usize) -> Error {
-    Error::FromSqlConversionFailure(column, Type::Text, "the ledger holds a value this program does not know".into())
+    let text = row.get_ref(column)?.as_str().ok();
+    text.and_then(parse).ok_or_else(|| unreadable(row, column))
 }

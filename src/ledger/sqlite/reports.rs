@@ -1,16 +1,15 @@
 //! What payment providers report, and the history of an order.
 
-use rusqlite::{Connection, Error, OptionalExtension, Row, params};
+use rusqlite::{Connection, Row, params};
 
-use super::lifecycle::{broken, take};
-use super::numbers::Numbers;
+use super::error::unreadable;
 use super::read::{self, parse_column};
 use crate::clock::UnixMs;
-use crate::ledger::Changed;
-use crate::ledger::core::columns::{self, FactColumns};
+use crate::ledger::Error;
+use crate::ledger::core::change_set::ChangeSet;
+use crate::ledger::core::columns::{self, EventColumns};
 use crate::order::{
-    Actor, Currency, Decision, History, Note, Order, OrderNo, PriorReport, Provider, ProviderId, Report, State, Step,
-    StepRecord, StoredReport, UserId, judge,
+    History, Note, OrderNo, PriorReport, Provider, ProviderId, Report, State, Step, StepRecord, StoredReport, UserId,
 };
 
 const SELECT_REPORT: &str = "SELECT provider, event_id, event_type, fact, order_no, payment_id, amount, currency, \
@@ -18,88 +17,51 @@ const SELECT_REPORT: &str = "SELECT provider, event_id, event_type, fact, order_
 const INSERT_REPORT: &str = "INSERT INTO payment_reports (provider, event_id, event_type, fact, order_no, payment_id, \
      amount, currency, is_total, is_ours, note, at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
 
-/// Takes a report in, once per event. Runs inside the caller's transaction.
-pub(super) fn record_report(
+/// Reads what decides a report: the report of the same id if there is one, and then that of the id it would get instead; or
+/// else the prior reports of its order.
+pub(super) fn load<'c>(
     connection: &Connection,
-    numbers: &Numbers,
-    report: &Report,
-    now_ms: UnixMs,
-) -> Result<Changed, Error> {
-    let order = match report.order_no() {
-        Some(order_no) => match numbers.find(connection, None, order_no)? {
-            Some(order) => Some(order),
-            None => return Ok(Changed::NotFound),
-        },
-        None => None,
-    };
-    let known = |note| Ok(Changed::Reported { note, steps: [None; 2], waited: None, is_new: false });
-    let (event_id, heard) = match (find(connection, report.provider, &report.event_id)?, order) {
-        (Some(before), _) if before.report.fact.says_the_same(&report.fact) => return known(before.note),
-        (Some(_), _) => {
-            let event_id = report.reused_id();
-            if let Some(before) = find(connection, report.provider, &event_id)? {
-                return known(before.note);
-            }
-            (event_id, moves_nothing(Note::IdReused))
-        }
-        (None, Some(order)) => (report.event_id.clone(), apply(connection, order, report, now_ms)?),
-        (None, None) => (report.event_id.clone(), moves_nothing(Note::NoEffect)),
-    };
-    let columns = FactColumns::of(report);
-    connection.prepare_cached(INSERT_REPORT)?.execute(params![
-        report.provider.as_str(),
-        event_id.as_str(),
-        report.event_type.as_str(),
-        columns.fact,
-        columns.order_no,
-        columns.payment_id,
-        columns.amount,
-        columns.currency,
-        columns.is_total,
-        columns.is_ours,
-        heard.note.as_str(),
-        now_ms
-    ])?;
-    let Decision { note, steps, parked: waited } = heard;
-    Ok(Changed::Reported { note, steps, waited, is_new: true })
+    report: &'c Report,
+    change_set: &mut ChangeSet<'c>,
+) -> Result<(), Error> {
+    let mut stored: Vec<StoredReport> = find(connection, report.provider, &report.event_id)?.into_iter().collect();
+    if !stored.is_empty() {
+        stored.extend(find(connection, report.provider, &report.reused_id())?);
+    } else if let Some(order_no) = report.order_no() {
+        stored = reports(connection, order_no)?;
+    }
+    for StoredReport { report: Report { provider, event_id, fact, .. }, note, .. } in stored {
+        change_set.add_prior_report((provider, event_id), PriorReport { provider, fact, note });
+    }
+    Ok(())
 }
 
-fn moves_nothing(note: Note) -> Decision {
-    Decision { note, steps: [None; 2], parked: None }
+/// Stores the new reports of a set.
+pub(super) fn insert(connection: &Connection, change_set: &ChangeSet<'_>, now_ms: UnixMs) -> Result<(), Error> {
+    for (id, report) in &change_set.new_reports {
+        let columns = EventColumns::of(report);
+        connection.prepare_cached(INSERT_REPORT)?.execute(params![
+            report.provider.as_str(),
+            id.1.as_str(),
+            report.event_type.as_str(),
+            columns.event,
+            columns.order_no,
+            columns.payment_id,
+            columns.amount,
+            columns.currency,
+            columns.is_total,
+            columns.is_ours,
+            change_set.note(id)?.as_str(),
+            now_ms
+        ])?;
+    }
+    Ok(())
 }
 
 fn find(connection: &Connection, provider: Provider, event_id: &ProviderId) -> Result<Option<StoredReport>, Error> {
     let mut select = connection.prepare_cached(SELECT_REPORT)?;
-    select.query_row([provider.as_str(), event_id.as_str()], kept).optional()
-}
-
-const SELECT_PRICE: &str = "SELECT unit_price, currency FROM skus WHERE no = ?1";
-const END_PARKING: &str = "UPDATE payment_reports SET note = ?2 WHERE order_no = ?1 AND note = 'parked'";
-
-/// Takes the steps that a report leads to, and answers what becomes of it, and which they are.
-fn apply(connection: &Connection, mut order: Order, report: &Report, now_ms: UnixMs) -> Result<Decision, Error> {
-    let mut select = connection.prepare_cached(SELECT_PRICE)?;
-    let (unit_price, currency) = select.query_row([order.sku.0], |row| {
-        Ok((row.get::<_, i64>(0)?, parse_column(row, 1, |text| Currency::parse(text).ok())?))
-    })?;
-    let past = reports(connection, order.order_no)?;
-    let past = past.into_iter().map(|StoredReport { report, note, .. }| PriorReport {
-        provider: report.provider,
-        fact: report.fact,
-        note,
-    });
-    let past: Vec<PriorReport> = past.collect();
-    let amount = unit_price.saturating_mul(i64::from(order.quantity));
-    let verdict = judge(order.state, amount, currency, &past, report.provider, &report.fact);
-    let by = Actor::Report(report.provider, report.event_id.clone());
-    for step in verdict.steps.into_iter().flatten() {
-        let taken = take(connection, &order, step, false, &by, now_ms)?;
-        (order, _) = taken.map_err(|_| broken("a report led to a step that the order's state does not allow"))?;
-    }
-    if let Some(note) = verdict.parked {
-        connection.prepare_cached(END_PARKING)?.execute(params![order.order_no.as_bytes(), note.as_str()])?;
-    }
-    Ok(verdict)
+    let mut rows = select.query([provider.as_str(), event_id.as_str()])?;
+    rows.next()?.map(stored_report).transpose()
 }
 
 /// What happened to an order of `user`, in one consistent view.
@@ -116,34 +78,36 @@ const SELECT_STEPS: &str = "SELECT state_version, step, from_state, to_state, by
 
 fn steps(connection: &Connection, order_no: OrderNo) -> Result<Vec<StepRecord>, Error> {
     let mut select = connection.prepare_cached(SELECT_STEPS)?;
-    let read = |row: &Row<'_>| {
-        let by = columns::by(row.get_ref(4)?.as_str()?, row.get_ref(5)?.as_str_or_null()?);
+    let step = |row: &Row<'_>| {
+        let (by, event_id): (String, Option<String>) = (row.get(4)?, row.get(5)?);
+        let by = columns::actor(&by, event_id.as_deref());
+        let state = |column| State::from_number(row.get(column)?).ok_or_else(|| unreadable(row, column));
         Ok(StepRecord {
             state_version: row.get(0)?,
-            step: known(Step::from_number(row.get(1)?))?,
-            from: known(State::from_number(row.get(2)?))?,
-            to: known(State::from_number(row.get(3)?))?,
-            by: known(by)?,
+            step: Step::from_number(row.get(1)?).ok_or_else(|| unreadable(row, 1))?,
+            from: state(2)?,
+            to: state(3)?,
+            by: by.ok_or_else(|| unreadable(row, 4))?,
             at: row.get(6)?,
         })
     };
-    select.query_map([order_no.as_bytes()], read)?.collect()
+    select.query_and_then([order_no.as_bytes()], step)?.collect()
 }
 
-/// In the order in which they came, which is that of their rows; clocks may have been set back in between.
+/// In the order in which they came, which is that of their rows: clocks may have been set back in between.
 const SELECT_REPORTS: &str = "SELECT provider, event_id, event_type, fact, order_no, payment_id, amount, currency, \
      is_total, is_ours, note, at FROM payment_reports WHERE order_no = ?1 ORDER BY rowid";
 
 fn reports(connection: &Connection, order_no: OrderNo) -> Result<Vec<StoredReport>, Error> {
     let mut select = connection.prepare_cached(SELECT_REPORTS)?;
-    select.query_map([order_no.as_bytes()], kept)?.collect()
+    select.query_and_then([order_no.as_bytes()], stored_report)?.collect()
 }
 
-/// A row of twelve columns, in the order of the table.
-fn kept(row: &Row<'_>) -> Result<StoredReport, Error> {
-    let reference = |column| parse_column(row, column, |text| ProviderId::parse(text).ok());
-    let columns = FactColumns {
-        fact: row.get(3)?,
+/// A report from a row of twelve columns, in the order of the table.
+fn stored_report(row: &Row<'_>) -> Result<StoredReport, Error> {
+    let provider_id = |column| parse_column(row, column, |text| ProviderId::parse(text).ok());
+    let columns = EventColumns {
+        event: row.get(3)?,
         order_no: row.get(4)?,
         payment_id: row.get(5)?,
         amount: row.get(6)?,
@@ -153,13 +117,9 @@ fn kept(row: &Row<'_>) -> Result<StoredReport, Error> {
     };
     let report = Report {
         provider: parse_column(row, 0, Provider::parse)?,
-        event_id: reference(1)?,
-        event_type: reference(2)?,
-        fact: known(columns.read())?,
+        event_id: provider_id(1)?,
+        event_type: provider_id(2)?,
+        fact: columns.event().ok_or_else(|| unreadable(row, 3))?,
     };
     Ok(StoredReport { report, note: parse_column(row, 10, Note::parse)?, at: row.get(11)? })
-}
-
-fn known<T>(value: Option<T>) -> Result<T, Error> {
-    value.ok_or_else(|| broken("a step or a report that this program does not know"))
 }

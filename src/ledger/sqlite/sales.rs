@@ -1,11 +1,13 @@
 //! Making sales and moving their stock.
 
-use rusqlite::{Connection, Error, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, params};
 
+use super::error::one_row;
 use super::read;
 use crate::clock::UnixMs;
-use crate::ledger::{CreateOutcome, Restock, RestockOutcome, SwitchOutcome, Transfer};
-use crate::limits;
+use crate::ledger::core::admit::no_segment;
+use crate::ledger::core::restock::{UnitsByShard, can_restock, can_transfer, repeat, restock_moves, transfer_moves};
+use crate::ledger::{CreateOutcome, Error, Restock, RestockOutcome, SwitchOutcome, Transfer};
 use crate::order::{DERIVATION, Name, NewSale, Sale, SaleNo, Salt, SkuNo, Switch, even_split};
 
 const INSERT_SALE: &str = "INSERT INTO sales (id, starts_at, ends_at, boundary, user_limit, payment_timeout_s, \
@@ -59,7 +61,8 @@ pub(super) fn create(
             insert_segment.execute(params![sku_no, shard, units])?;
         }
     }
-    read::sale_by_id(connection, &new.id)?.map(CreateOutcome::New).ok_or(Error::QueryReturnedNoRows)
+    let sale = read::sale_by_id(connection, &new.id)?;
+    sale.map(CreateOutcome::New).ok_or_else(|| impossible!("sale {} was inserted and cannot be read", new.id))
 }
 
 fn is_same(connection: &Connection, sale: &Sale, new: &NewSale) -> Result<bool, Error> {
@@ -93,25 +96,16 @@ const ADD_TO_TOTAL: &str = "UPDATE skus SET total = total + ?2 WHERE no = ?1";
 const ADD_TO_SEGMENT: &str = "UPDATE segments SET total = total + ?3 WHERE sku_no = ?1 AND shard = ?2";
 
 pub(super) fn restock(connection: &Connection, restock: &Restock) -> Result<RestockOutcome, Error> {
-    if let Some(before) = restocked(connection, restock.sale, &restock.change_id)? {
-        return Ok(if before == (restock.sku, restock.units) {
-            RestockOutcome::Before
-        } else {
-            RestockOutcome::Different
-        });
+    if let Some(recorded) = restocked(connection, restock.sale, &restock.change_id)? {
+        return Ok(repeat(restock, recorded));
     }
-    let total: i64 = connection.prepare_cached(SELECT_TOTAL)?.query_row([restock.sku.0], |row| row.get(0))?;
-    if total + restock.units > limits::STOCK_UNITS_MAX {
+    let total = connection.prepare_cached(SELECT_TOTAL)?.query_row([restock.sku.0], |row| row.get(0)).optional()?;
+    let missing = || Error::Corrupt(format!("sku {} is not in the ledger", restock.sku.0));
+    let moves = restock_moves(restock);
+    if !can_restock(restock, total.ok_or_else(missing)?, &available(connection, restock.sku, &moves)?)? {
         return Ok(RestockOutcome::NotPossible);
     }
-    for (shard, units) in &restock.by_shard {
-        if available(connection, restock.sku, *shard)? + units < 0 {
-            return Ok(RestockOutcome::NotPossible);
-        }
-    }
-    for (shard, units) in &restock.by_shard {
-        connection.prepare_cached(ADD_TO_SEGMENT)?.execute(params![restock.sku.0, shard, units])?;
-    }
+    add(connection, restock.sku, &moves)?;
     connection.prepare_cached(ADD_TO_TOTAL)?.execute(params![restock.sku.0, restock.units])?;
     connection.prepare_cached(INSERT_RESTOCK)?.execute(params![
         restock.sale.0,
@@ -129,11 +123,27 @@ pub(super) fn restocked(
     change_id: &Name,
 ) -> Result<Option<(SkuNo, i64)>, Error> {
     let mut select = connection.prepare_cached(SELECT_RESTOCK)?;
-    select.query_row(params![sale.0, change_id.as_str()], |row| Ok((SkuNo(row.get(0)?), row.get(1)?))).optional()
+    let recorded = select.query_row(params![sale.0, change_id.as_str()], |row| Ok((SkuNo(row.get(0)?), row.get(1)?)));
+    Ok(recorded.optional()?)
 }
 
-fn available(connection: &Connection, sku: SkuNo, shard: u16) -> Result<i64, Error> {
-    connection.prepare_cached(SELECT_AVAILABLE)?.query_row(params![sku.0, shard], |row| row.get(0))
+/// The units that no order has, in the segments of these moves.
+fn available(connection: &Connection, sku: SkuNo, moves: &UnitsByShard) -> Result<UnitsByShard, Error> {
+    let mut select = connection.prepare_cached(SELECT_AVAILABLE)?;
+    let mut available = UnitsByShard::new();
+    for shard in moves.keys() {
+        let units = select.query_row(params![sku.0, shard], |row| row.get(0)).optional()?;
+        available.insert(*shard, units.ok_or_else(|| no_segment(sku, *shard))?);
+    }
+    Ok(available)
+}
+
+fn add(connection: &Connection, sku: SkuNo, moves: &UnitsByShard) -> Result<(), Error> {
+    let mut add = connection.prepare_cached(ADD_TO_SEGMENT)?;
+    for (shard, units) in moves {
+        one_row(add.execute(params![sku.0, shard, units])?, "a segment of stock")?;
+    }
+    Ok(())
 }
 
 const SELECT_TRANSFER: &str = "SELECT 1 FROM transfers WHERE id = ?1";
@@ -145,12 +155,11 @@ pub(super) fn transfer(connection: &Connection, transfer: &Transfer) -> Result<b
     if connection.prepare_cached(SELECT_TRANSFER)?.exists([&id])? {
         return Ok(true);
     }
-    if available(connection, transfer.sku, transfer.from)? < transfer.units {
+    let moves = transfer_moves(transfer);
+    if !can_transfer(transfer, &available(connection, transfer.sku, &moves)?)? {
         return Ok(false);
     }
-    let mut add = connection.prepare_cached(ADD_TO_SEGMENT)?;
-    add.execute(params![transfer.sku.0, transfer.from, -transfer.units])?;
-    add.execute(params![transfer.sku.0, transfer.to, transfer.units])?;
+    add(connection, transfer.sku, &moves)?;
     connection.prepare_cached(INSERT_TRANSFER)?.execute(params![
         id,
         transfer.sku.0,

@@ -36,7 +36,7 @@ impl ConnectionThread {
         let thread = std::thread::Builder::new()
             .name(name.to_owned())
             .spawn(move || work_off(connection, &jobs, background))
-            .map_err(|error| Error::Unavailable(format!("start ledger thread: {error}")))?;
+            .map_err(|error| Error::Unavailable(format!("could not start a ledger thread: {error}")))?;
         Ok(ConnectionThread { queue: Mutex::new(Some(queue)), thread: Mutex::new(Some(thread)), interrupt })
     }
 
@@ -105,10 +105,10 @@ fn work_off(
             if more { jobs.recv_timeout(patience) } else { jobs.recv().map_err(|_| RecvTimeoutError::Disconnected) };
         match job {
             Ok(work) => {
-                // A panic is our bug; the caller hears "unknown", and the next job finds no open transaction.
+                // A panic is our bug: the caller gets "unknown", and the next job finds no open transaction.
                 if catch_unwind(AssertUnwindSafe(|| work(&mut connection))).is_err() && !connection.is_autocommit() {
                     let rolled_back = connection.execute_batch("ROLLBACK");
-                    tracing::error!(?rolled_back, "a ledger job panicked");
+                    tracing::error!(?rolled_back, "a ledger job panicked and was rolled back");
                 }
                 background(&mut connection, Moment::Busy);
                 (more, patience) = (true, idle);
@@ -121,7 +121,7 @@ fn work_off(
         }
     }
     if let Err((_, error)) = connection.close() {
-        tracing::warn!(%error, "close the ledger connection");
+        tracing::warn!(%error, "could not close the ledger's connection: {error}");
     }
 }
 
@@ -129,17 +129,16 @@ fn work_off(
 /// snapshot. An error of `work` rolls back; an error of the commit itself leaves the outcome unknown.
 pub(super) fn write<T>(
     connection: &mut Connection,
-    work: impl FnOnce(&Connection) -> Result<T, rusqlite::Error>,
+    work: impl FnOnce(&Connection) -> Result<T, Error>,
 ) -> Result<T, Error> {
     // A roll-back that failed once must not keep the ledger out of reach for ever.
     roll_back(connection)?;
-    connection.execute_batch("BEGIN IMMEDIATE").map_err(not_done)?;
-    let done = work(connection);
-    let value = match done {
+    connection.execute_batch("BEGIN IMMEDIATE")?;
+    let value = match work(connection) {
         Ok(value) => value,
         Err(error) => {
             roll_back(connection)?;
-            return Err(not_done(error));
+            return Err(error);
         }
     };
     match connection.execute_batch("COMMIT") {
@@ -157,17 +156,5 @@ fn roll_back(connection: &Connection) -> Result<(), Error> {
     if connection.is_autocommit() {
         return Ok(());
     }
-    connection.execute_batch("ROLLBACK").map_err(|error| Error::Unknown(format!("roll back: {error}")))
-}
-
-/// An error before the commit: surely nothing happened.
-pub(super) fn not_done(error: rusqlite::Error) -> Error {
-    use rusqlite::ErrorCode;
-    match error.sqlite_error_code() {
-        // Without a code of SQLite's own, a row did not read as it must.
-        None | Some(ErrorCode::ConstraintViolation | ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
-            Error::Corrupt(error.to_string())
-        }
-        Some(_) => Error::Unavailable(error.to_string()),
-    }
+    connection.execute_batch("ROLLBACK").map_err(|error| Error::Unknown(format!("could not roll back: {error}")))
 }

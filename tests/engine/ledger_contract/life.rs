@@ -2,19 +2,23 @@
 
 mod expiry;
 mod kept;
+mod outcomes;
 mod races;
 mod reports;
 mod reused;
 
 use rushgate::ledger::idempotency::{Operation, Scope};
-use rushgate::ledger::{AppendDenial, AppendOutcome, Change, Changed, Entry, StepRequest};
+use rushgate::ledger::{
+    AppendDenial, AppendOutcome, Change, ChangeOutcome, Entry, ReportOutcome, StepOutcome, StepRequest,
+};
 use rushgate::limits::KEY_KEPT_MS;
 use rushgate::limits::KEYS_PER_STEP_MAX;
 use rushgate::order::{
-    Actor, Fingerprint, History, Money, Note, Order, PaymentEvent, Provider, ProviderId, Report, Rules, SkuLevel,
-    State, Step,
+    Actor, Fingerprint, History, Money, Order, PaymentEvent, Provider, ProviderId, Report, Rules, SkuLevel, State, Step,
 };
 
+pub(crate) use self::outcomes::{heard, paid, paid_and_refunded, refunded};
+use self::outcomes::{known, paid_and_counted, word};
 use super::{Books, CREATED, ledgers, limited};
 use crate::world::{NOON, key, new_sale, reservation, rules, user};
 
@@ -74,23 +78,23 @@ pub(crate) fn refund(wish: &Entry, event_id: &str) -> Report {
 }
 
 impl Books {
-    async fn change_at(&self, changes: Vec<Change>, now_ms: i64) -> Vec<Changed> {
+    async fn change_at(&self, changes: Vec<Change>, now_ms: i64) -> Vec<ChangeOutcome> {
         let count = changes.len();
         let answers = self.ledger.change(changes, now_ms).await.unwrap();
         assert_eq!(answers.len(), count, "{}: one answer per change", self.name);
         answers
     }
 
-    async fn ask(&self, asked: StepRequest) -> Changed {
-        self.change_at(vec![Change::Step(asked)], NOON + 5).await.remove(0)
+    async fn ask(&self, asked: StepRequest) -> StepOutcome {
+        self.change_at(vec![Change::Step(asked)], NOON + 5).await.remove(0).step().unwrap()
     }
 
-    async fn step(&self, wish: &Entry, step: Step, key_text: &str) -> Changed {
+    async fn step(&self, wish: &Entry, step: Step, key_text: &str) -> StepOutcome {
         self.ask(asked(wish, step, key_text)).await
     }
 
-    async fn record_report(&self, report: Report) -> Changed {
-        self.change_at(vec![Change::Report(report)], NOON + 5).await.remove(0)
+    async fn record_report(&self, report: Report) -> ReportOutcome {
+        self.change_at(vec![Change::Report(report)], NOON + 5).await.remove(0).report().unwrap()
     }
 
     async fn history(&self, wish: &Entry) -> History {
@@ -108,22 +112,22 @@ impl Books {
         assert!(matches!(appended, AppendOutcome::Created { .. }), "{}: {appended:?}", self.name);
         for step in steps {
             let changed = self.step(&wish, *step, "there").await;
-            assert!(matches!(changed, Changed::Done { .. }), "{}: {step:?}: {changed:?}", self.name);
+            assert!(matches!(changed, StepOutcome::Done { .. }), "{}: {step:?}: {changed:?}", self.name);
         }
         wish
     }
 }
 
 /// The order of a step that is done, and the epoch under which its units went back.
-pub(crate) fn done(changed: Changed) -> (Order, Option<i64>) {
+pub(crate) fn done(changed: StepOutcome) -> (Order, Option<i64>) {
     match changed {
-        Changed::Done { order, returned } => (order, returned),
+        StepOutcome::Done { order, returned } => (order, returned),
         other => panic!("{other:?}"),
     }
 }
 
-fn is_done(changed: &Changed) -> bool {
-    matches!(changed, Changed::Done { .. })
+fn is_done(changed: &StepOutcome) -> bool {
+    matches!(changed, StepOutcome::Done { .. })
 }
 
 /// The steps that lead to each state.
@@ -179,14 +183,14 @@ async fn every_state_takes_the_steps_of_the_table_and_no_other() {
                         let expected = Order { state: to, state_version, updated_at: NOON + 5, returned, ..before };
                         assert_eq!(after, expected, "{place}");
                         let epoch = is_back.then_some(0);
-                        assert_eq!(changed, Changed::Done { order: after, returned: epoch }, "{place}");
+                        assert_eq!(changed, StepOutcome::Done { order: after, returned: epoch }, "{place}");
                     }
                     Err(_) if (from, step) == (State::Cancelled, Step::Cancel) => {
-                        assert_eq!(changed, Changed::Done { order: before, returned: None }, "{place}");
+                        assert_eq!(changed, StepOutcome::Done { order: before, returned: None }, "{place}");
                         assert_eq!((after, now), (before, level), "{place}");
                     }
                     Err(_) => {
-                        assert_eq!(changed, Changed::NotAllowed(from), "{place}");
+                        assert_eq!(changed, StepOutcome::NotAllowed(from), "{place}");
                         assert_eq!((after, now), (before, level), "{place}");
                     }
                 }
@@ -228,17 +232,21 @@ async fn the_same_key_is_answered_as_the_order_stood() {
         let level = pending.level(0, 0).await;
         for now_ms in [NOON + 6, LATE] {
             let again = vec![Change::Step(asked(&given_up, Step::Cancel, "x"))];
-            assert_eq!(pending.change_at(again, now_ms).await, [Changed::Before(cancelled)], "{name}");
-            assert_eq!(books.step(&wish, Step::Ship, "x").await, Changed::Before(shipped), "{name}");
-            assert_eq!(books.ask(other.clone()).await, Changed::OtherContent, "{name}");
+            assert_eq!(
+                pending.change_at(again, now_ms).await,
+                [ChangeOutcome::Step(StepOutcome::Before(cancelled))],
+                "{name}"
+            );
+            assert_eq!(books.step(&wish, Step::Ship, "x").await, StepOutcome::Before(shipped), "{name}");
+            assert_eq!(books.ask(other.clone()).await, StepOutcome::OtherContent, "{name}");
             books.reopen().await;
         }
         assert_eq!(
             pending.step(&given_up, Step::Cancel, "other").await,
-            Changed::NotAllowed(State::Refunded),
+            StepOutcome::NotAllowed(State::Refunded),
             "{name}"
         );
-        assert_eq!(books.step(&wish, Step::Ship, "y").await, Changed::NotAllowed(State::Shipped), "{name}");
+        assert_eq!(books.step(&wish, Step::Ship, "y").await, StepOutcome::NotAllowed(State::Shipped), "{name}");
         assert_eq!(pending.level(0, 0).await, level, "{name}: nothing moves twice");
         books.assert_balanced().await;
         pending.assert_balanced().await;
@@ -252,15 +260,15 @@ async fn a_no_uses_no_key_up() {
         let name = books.name;
         let wish = books.taken_through(1, "k", &[]).await;
         let ship = asked(&wish, Step::Ship, "x");
-        assert_eq!(books.ask(ship.clone()).await, Changed::NotAllowed(State::PendingPayment), "{name}");
+        assert_eq!(books.ask(ship.clone()).await, StepOutcome::NotAllowed(State::PendingPayment), "{name}");
         let fingerprint = Fingerprint::of_fields("another", &[]);
         let another = StepRequest { operation: Operation { fingerprint, ..ship.operation.clone() }, ..ship.clone() };
-        assert_eq!(books.ask(another.clone()).await, Changed::NotAllowed(State::PendingPayment), "{name}");
+        assert_eq!(books.ask(another.clone()).await, StepOutcome::NotAllowed(State::PendingPayment), "{name}");
         assert!(is_done(&books.step(&wish, Step::Pay, "pay").await), "{name}");
         let (shipped, _) = done(books.ask(ship.clone()).await);
         assert_eq!(shipped.state, State::Shipped, "{name}");
-        assert_eq!(books.ask(another).await, Changed::OtherContent, "{name}");
-        assert_eq!(books.ask(ship).await, Changed::Before(shipped), "{name}");
+        assert_eq!(books.ask(another).await, StepOutcome::OtherContent, "{name}");
+        assert_eq!(books.ask(ship).await, StepOutcome::Before(shipped), "{name}");
         books.assert_balanced().await;
     }
 }
@@ -273,15 +281,15 @@ async fn nobody_changes_the_order_of_another() {
         let wish = books.taken_through(1, "k", &[]).await;
         let cancel = asked(&wish, Step::Cancel, "x");
         let stranger = StepRequest { user: Some(user(2)), ..cancel.clone() };
-        assert_eq!(books.ask(stranger.clone()).await, Changed::NotFound, "{name}");
+        assert_eq!(books.ask(stranger.clone()).await, StepOutcome::NotFound, "{name}");
         let nowhere = asked(&books.wish(1, "none", 1), Step::Cancel, "x");
-        assert_eq!(books.ask(nowhere.clone()).await, Changed::NotFound, "{name}");
+        assert_eq!(books.ask(nowhere.clone()).await, StepOutcome::NotFound, "{name}");
         // Had the stranger left anything under the key, the buyer would hear of it.
         let (cancelled, _) = done(books.ask(cancel.clone()).await);
-        assert_eq!(books.ask(stranger).await, Changed::NotFound, "{name}: nor is the answer told to strangers");
-        assert_eq!(books.ask(StepRequest { user: None, ..nowhere }).await, Changed::NotFound, "{name}");
+        assert_eq!(books.ask(stranger).await, StepOutcome::NotFound, "{name}: nor is the answer told to strangers");
+        assert_eq!(books.ask(StepRequest { user: None, ..nowhere }).await, StepOutcome::NotFound, "{name}");
         let operator = StepRequest { user: None, by: Actor::Operator, ..cancel };
-        assert_eq!(books.ask(operator).await, Changed::Before(cancelled), "{name}: an operator changes anybody's");
+        assert_eq!(books.ask(operator).await, StepOutcome::Before(cancelled), "{name}: an operator changes anybody's");
         books.assert_balanced().await;
     }
 }
@@ -294,10 +302,14 @@ async fn what_is_cancelled_is_cancelled() {
         let wish = books.taken_through(1, "k", &[]).await;
         let (cancelled, _) = done(books.step(&wish, Step::Cancel, "x").await);
         let again = books.step(&wish, Step::Cancel, "y").await;
-        assert_eq!(again, Changed::Done { order: cancelled, returned: None }, "{name}");
+        assert_eq!(again, StepOutcome::Done { order: cancelled, returned: None }, "{name}");
         assert_eq!(books.history(&wish).await.steps.len(), 1, "{name}");
         assert!(is_done(&books.step(&wish, Step::Pay, "pay").await), "{name}");
-        assert_eq!(books.step(&wish, Step::Cancel, "y").await, Changed::Before(cancelled), "{name}: under its key too");
+        assert_eq!(
+            books.step(&wish, Step::Cancel, "y").await,
+            StepOutcome::Before(cancelled),
+            "{name}: under its key too"
+        );
         books.assert_balanced().await;
     }
 }
@@ -310,9 +322,9 @@ async fn a_cancellation_under_a_thousand_keys_leaves_a_few() {
         let (cancelled, _) = done(books.step(&wish, Step::Cancel, "first").await);
         for n in 0..100 {
             let again = books.step(&wish, Step::Cancel, &format!("k{n}")).await;
-            assert_eq!(again, Changed::Done { order: cancelled, returned: None }, "{}", books.name);
+            assert_eq!(again, StepOutcome::Done { order: cancelled, returned: None }, "{}", books.name);
         }
-        assert_eq!(books.step(&wish, Step::Cancel, "first").await, Changed::Before(cancelled), "{}", books.name);
+        assert_eq!(books.step(&wish, Step::Cancel, "first").await, StepOutcome::Before(cancelled), "{}", books.name);
         let kept = books.ledger.sweep_keys(i64::MAX, 1_000).await.unwrap();
         assert_eq!(kept, KEYS_PER_STEP_MAX.unsigned_abs(), "{}", books.name);
     }
@@ -409,51 +421,5 @@ async fn a_batch_takes_its_changes_in_turn() {
         assert_eq!(states, [State::Paid, State::Shipped, State::Refunded], "{name}");
         assert_eq!(books.change_at(vec![], NOON).await, [], "{name}");
         books.assert_balanced().await;
-    }
-}
-
-/// It moves nothing.
-pub(crate) fn heard(note: Note) -> Changed {
-    Changed::Reported { note, steps: [None; 2], waited: None, is_new: true }
-}
-
-/// It was kept before.
-fn known(note: Note) -> Changed {
-    Changed::Reported { note, steps: [None; 2], waited: None, is_new: false }
-}
-
-fn applied(steps: [Option<Step>; 2], waited: Option<Note>) -> Changed {
-    Changed::Reported { note: Note::Applied, steps, waited, is_new: true }
-}
-
-pub(crate) fn paid() -> Changed {
-    applied([Some(Step::Pay), None], None)
-}
-
-/// With a refund of a part that waited for it.
-fn paid_and_counted() -> Changed {
-    applied([Some(Step::Pay), None], Some(Note::Counted))
-}
-
-pub(crate) fn paid_and_refunded() -> Changed {
-    applied([Some(Step::Pay), Some(Step::Refund)], Some(Note::Applied))
-}
-
-pub(crate) fn refunded() -> Changed {
-    applied([Some(Step::Refund), None], None)
-}
-
-/// An answer in words: what it is, and how the order stands.
-fn word(changed: &Changed) -> String {
-    match changed {
-        Changed::Done { order, returned } => {
-            let back = if returned.is_some() { " back" } else { "" };
-            format!("done {} {}{back}", order.state.as_str(), order.state_version)
-        }
-        Changed::Before(order) => format!("before {} {}", order.state.as_str(), order.state_version),
-        Changed::Reported { note, .. } => format!("heard {}", note.as_str()),
-        Changed::NotFound => "not found".to_owned(),
-        Changed::OtherContent => "other content".to_owned(),
-        Changed::NotAllowed(state) => format!("not allowed {}", state.as_str()),
     }
 }

@@ -1,6 +1,6 @@
 //! An audit that finds what is broken in the database.
 
-use rushgate::ledger::Ledger;
+use rushgate::ledger::{Ledger, OrderLedger};
 use rushgate::order::Rules;
 use sqlx::AssertSqlSafe;
 

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use rushgate::ledger::{AppendOutcome, Error, Ledger, PostgresLedger, Restock, RestockOutcome, Transfer};
+use rushgate::ledger::{
+    AppendOutcome, Error, Ledger, OrderLedger, PostgresLedger, Restock, RestockOutcome, SaleLedger, Transfer,
+};
 use tokio::time::Instant;
 
 use super::proxy::{Cut, Proxy};
@@ -106,6 +108,35 @@ async fn a_lost_answer_to_a_commit_is_settled_by_the_same_call() {
     let stock = engine.stock(shop.sale.no).await.unwrap();
     assert_eq!([stock[0][0].total, stock[0][1].total], [50 - 10 + 6, 50 + 10 + 8]);
     shop.assert_balanced().await;
+}
+
+/// A statement that commits by itself may have done so before its connection is lost. Without its COMMIT a transaction has
+/// not.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_connection_leaves_only_what_may_be_committed_unknown() {
+    let shop = Arc::new(Shop::new(1, rules(1), &[("a", 9)]).await);
+    for (lock, is_unknown) in [("LOCK TABLE idempotency_keys", true), ("LOCK TABLE segments", false)] {
+        let mut sql = shop.sql().await;
+        sqlx::raw_sql("BEGIN").execute(&mut sql).await.unwrap();
+        sqlx::raw_sql(lock).execute(&mut sql).await.unwrap();
+        let (working, wish) = (shop.clone(), shop.wish(1, "k", 0, 1));
+        let work = tokio::spawn(async move {
+            match is_unknown {
+                true => working.engines[0].sweep_keys(NOON, 9).await.map(drop),
+                false => working.engines[0].append(vec![wish]).await.map(drop),
+            }
+        });
+        let end = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
+             WHERE datname = current_database() AND application_name = 'rushgate' AND wait_event_type = 'Lock'";
+        let mut killer = shop.sql().await;
+        eventually(async || {
+            (sqlx::query_scalar::<_, i64>(end).fetch_one(&mut killer).await.unwrap() == 1).then_some(())
+        })
+        .await;
+        let lost = work.await.unwrap();
+        let (unknown, undone) = (matches!(lost, Err(Error::Unknown(_))), matches!(lost, Err(Error::Unavailable(_))));
+        assert_eq!((unknown, undone), (is_unknown, !is_unknown), "{lock}: {lost:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

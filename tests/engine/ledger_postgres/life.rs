@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use rushgate::ledger::{
-    AppendOutcome, Change, Changed, Entry, EpochRequest, Error, Ledger, Restock, StepRequest, Transfer,
+    AppendOutcome, Change, ChangeOutcome, Entry, EpochRequest, Error, OrderLedger, ReportOutcome, Restock, SaleLedger,
+    StepOutcome, StepRequest, Transfer,
 };
 use rushgate::order::{Note, PaymentEvent, Rules, State, Step};
 use sqlx::PgConnection;
@@ -112,7 +113,10 @@ async fn an_order_is_appended_again_while_it_is_changed() {
                 let change = Change::Step(asked(&wish, Step::Cancel, "x"));
                 let changed = shop.engines[n % 2].change(vec![change], NOON + 5);
                 let (changed, again) = tokio::join!(changed, shop.engines[1 - n % 2].append(wishes));
-                assert!(matches!(changed.unwrap()[..], [Changed::Done { returned: Some(_), .. }]));
+                assert!(matches!(
+                    changed.unwrap()[..],
+                    [ChangeOutcome::Step(StepOutcome::Done { returned: Some(_), .. })]
+                ));
                 assert!(again.unwrap().iter().all(|answer| matches!(answer, AppendOutcome::Exists(_))));
             });
         }
@@ -139,15 +143,17 @@ async fn a_lost_answer_to_a_change_is_settled_by_the_same_change() {
             engine.change(vec![change], NOON + 9).await.unwrap().remove(0)
         };
         let settled = lost(Change::Step(asked(&given_up, Step::Cancel, "x"))).await;
-        match settled {
-            Changed::Before(order) => assert!(is_done && order.updated_at == NOON + 5, "{cut:?}"),
-            Changed::Done { order, .. } => assert!(!is_done && order.updated_at == NOON + 9, "{cut:?}"),
+        match settled.step().unwrap() {
+            StepOutcome::Before(order) => assert!(is_done && order.updated_at == NOON + 5, "{cut:?}"),
+            StepOutcome::Done { order, .. } => assert!(!is_done && order.updated_at == NOON + 9, "{cut:?}"),
             other => panic!("{cut:?}: {other:?}"),
         }
         let settled = lost(Change::Report(payment(&paid, &format!("e{n}")))).await;
-        assert!(matches!(settled, Changed::Reported { note: Note::Applied, .. }), "{cut:?}: {settled:?}");
+        let settled = settled.report().unwrap();
+        assert!(matches!(settled, ReportOutcome::Recorded { note: Note::Applied, .. }), "{cut:?}: {settled:?}");
         let settled = lost(Change::Report(report(&format!("u{n}"), PaymentEvent::Unknown))).await;
-        assert!(matches!(settled, Changed::Reported { note: Note::NoEffect, .. }), "{cut:?}: {settled:?}");
+        let settled = settled.report().unwrap();
+        assert!(matches!(settled, ReportOutcome::Recorded { note: Note::NoEffect, .. }), "{cut:?}: {settled:?}");
         let steps = engine.history(paid.reservation.user, paid.reservation.order_no).await.unwrap().steps;
         assert_eq!(steps.len(), 1, "{cut:?}");
         assert_eq!(steps[0].at, if is_done { NOON + 5 } else { NOON + 9 }, "{cut:?}");
@@ -207,9 +213,9 @@ async fn no_repeat_of_a_change_is_answered_before_the_standby_has_it() {
     run(&mut sql, &["ALTER SYSTEM RESET synchronous_standby_names", "SELECT pg_reload_conf()"]).await;
     let settled = eventually(async || shop.engines[0].change(changes.clone(), NOON + 7).await.ok()).await;
     let [
-        Changed::Before(_),
-        Changed::Reported { note: Note::Applied, .. },
-        Changed::Reported { note: Note::NoEffect, .. },
+        ChangeOutcome::Step(StepOutcome::Before(_)),
+        ChangeOutcome::Report(ReportOutcome::Recorded { note: Note::Applied, .. }),
+        ChangeOutcome::Report(ReportOutcome::Recorded { note: Note::NoEffect, .. }),
     ] = settled[..]
     else {
         panic!("{settled:?}")

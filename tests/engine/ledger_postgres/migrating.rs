@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rushgate::ledger::{AppendOutcome, Change, Changed, Ledger, PostgresLedger};
+use rushgate::ledger::{AppendOutcome, Change, ChangeOutcome, Ledger, OrderLedger, PostgresLedger, StepOutcome};
 use rushgate::order::{Note, PaymentEvent, State, Step};
 use sqlx::{Connection, PgConnection};
 
@@ -49,13 +49,13 @@ async fn orders_of_an_earlier_program_live_on() {
     let mut shop = Shop::at(server().database().await, 1, rules, &[("a", 20), ("b", 20)]).await;
     let wishes: Vec<_> = (1..=4).map(|user| shop.wish(user, "k", (user % 2) as u16, 2)).collect();
     shop.engines[0].append(wishes.clone()).await.unwrap();
-    let versions = shop.engines[0].schema_version().await.unwrap();
+    let versions = PostgresLedger::migrate(&shop.url).await.unwrap();
     let id = shop.engines[0].id().await.unwrap();
     assert_eq!(as_the_first_program_left(&shop.url.clone(), &shop).await, 0, "the column is gone");
 
     let engine = std::sync::Arc::new(PostgresLedger::open(&shop.url).await.unwrap());
     shop.engines = vec![engine.clone()];
-    assert_eq!(engine.schema_version().await.unwrap(), versions);
+    assert_eq!(PostgresLedger::migrate(&shop.url).await.unwrap(), versions);
     assert_eq!(engine.id().await.unwrap(), id);
     shop.assert_balanced().await;
     for wish in &wishes {
@@ -70,8 +70,8 @@ async fn orders_of_an_earlier_program_live_on() {
         Change::Report(report("f", PaymentEvent::Failed(wishes[2].reservation.order_no))),
     ];
     let answers = engine.change(changes, NOON + 5).await.unwrap();
-    assert!(matches!(answers[0], Changed::Done { returned: Some(0), .. }), "{answers:?}");
-    assert_eq!(answers[1..], [paid(), heard(Note::NoEffect)]);
+    assert!(matches!(answers[0], ChangeOutcome::Step(StepOutcome::Done { returned: Some(0), .. })), "{answers:?}");
+    assert_eq!(answers[1..], [paid(), heard(Note::NoEffect)].map(ChangeOutcome::Report));
     assert_eq!(engine.expire(LATE, 9).await.unwrap().len(), 2);
     shop.assert_balanced().await;
 }

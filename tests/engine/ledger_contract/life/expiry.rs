@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use rushgate::ledger::{Changed, Entry, EpochRequest, ExpiredOrder, StepRequest};
+use rushgate::ledger::{Entry, EpochRequest, ExpiredOrder, StepOutcome, StepRequest};
 use rushgate::order::{Actor, Order, OrderNo, Rules, SkuLevel, State, Step, StepRecord, Switch};
 use tokio::task::JoinSet;
 
@@ -184,7 +184,7 @@ async fn units_that_come_back_tell_the_newest_epoch() {
         assert_eq!(back(2, "x").await, (Some(0), None, Some(0), 0), "{name}: another shard's");
         let wish = books.taken_through(1, "last", &[Step::Cancel]).await;
         let late_payment = books.step(&wish, Step::Pay, "z").await;
-        assert!(matches!(late_payment, Changed::Done { returned: None, .. }), "{name}: back before");
+        assert!(matches!(late_payment, StepOutcome::Done { returned: None, .. }), "{name}: back before");
         books.assert_balanced().await;
     }
 }

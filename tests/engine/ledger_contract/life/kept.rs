@@ -1,6 +1,6 @@
 //! What is kept of changes: the history, the keys for as long as they are to be kept, and an audit that compares all of it.
 
-use rushgate::ledger::{Changed, StepRequest};
+use rushgate::ledger::{ChangeOutcome, StepOutcome, StepRequest};
 use rushgate::order::{Actor, History, Note, PaymentEvent, Provider, Rules, State, Step, StepRecord, StoredReport};
 
 use super::super::{Books, Home, Kind, ledgers, limited};
@@ -14,23 +14,24 @@ async fn a_history_is_complete_and_in_order() {
         let name = books.name;
         let wish = books.taken_through(1, "k", &[]).await;
         assert_eq!(books.history(&wish).await, History::default(), "{name}: nothing happened yet");
-        let at = |now_ms, change| books.change_at(vec![change], now_ms);
         use rushgate::ledger::Change;
+        let at = async |now_ms, change| books.change_at(vec![change], now_ms).await.remove(0);
+        let told = async |now_ms, report| at(now_ms, Change::Report(report)).await;
         let failed = report("failed", PaymentEvent::Failed(wish.reservation.order_no));
         let late = payment(&wish, "paid");
         let part = report("part", {
             let whole = money(&wish, "r");
             PaymentEvent::Refunded(rushgate::order::Money { amount: 1, is_total: true, ..whole })
         });
-        assert_eq!(at(NOON + 1, Change::Report(failed.clone())).await, [heard(Note::NoEffect)], "{name}");
+        assert_eq!(told(NOON + 1, failed.clone()).await, ChangeOutcome::Report(heard(Note::NoEffect)), "{name}");
         let cancel = StepRequest { by: Actor::Buyer, ..asked(&wish, Step::Cancel, "x") };
-        assert!(is_done(&at(NOON + 2, Change::Step(cancel)).await[0]), "{name}");
-        assert_eq!(at(NOON + 3, Change::Report(part.clone())).await, [heard(Note::Parked)], "{name}");
-        assert_eq!(at(NOON + 4, Change::Report(late.clone())).await, [paid_and_counted()], "{name}");
+        assert!(is_done(&at(NOON + 2, Change::Step(cancel)).await.step().unwrap()), "{name}");
+        assert_eq!(told(NOON + 3, part.clone()).await, ChangeOutcome::Report(heard(Note::Parked)), "{name}");
+        assert_eq!(told(NOON + 4, late.clone()).await, ChangeOutcome::Report(paid_and_counted()), "{name}");
         let operator = StepRequest { user: None, by: Actor::Operator, ..asked(&wish, Step::Refund, "y") };
-        assert!(is_done(&at(NOON + 5, Change::Step(operator)).await[0]), "{name}");
+        assert!(is_done(&at(NOON + 5, Change::Step(operator)).await.step().unwrap()), "{name}");
         // What is repeated or refused is no part of it.
-        at(NOON + 6, Change::Report(late.clone())).await;
+        told(NOON + 6, late.clone()).await;
         at(NOON + 7, Change::Step(asked(&wish, Step::Ship, "z"))).await;
 
         let taken = |state_version, step, from, to, by, at| StepRecord { state_version, step, from, to, by, at };
@@ -74,13 +75,13 @@ async fn keys_are_swept_when_their_time_is_over() {
         assert_eq!(books.ledger.sweep_keys(NOON + 1003, 3).await.unwrap(), 1, "{name}");
         books.reopen().await;
         let last = books.step(&wish, Step::Cancel, "c4").await;
-        assert_eq!(last, Changed::Before(answers[4]), "{name}: the last is kept");
+        assert_eq!(last, StepOutcome::Before(answers[4]), "{name}: the last is kept");
         assert_eq!(books.ledger.sweep_keys(LATE, 100).await.unwrap(), 1, "{name}");
         assert_eq!(books.ledger.sweep_keys(i64::MAX, 100).await.unwrap(), 0, "{name}");
         // A key that is forgotten is a new one, and the order's state protects it from a second effect.
         assert!(is_done(&books.step(&wish, Step::Pay, "p").await), "{name}");
         let forgotten = books.step(&wish, Step::Cancel, "c0").await;
-        assert_eq!(forgotten, Changed::NotAllowed(State::RefundDue), "{name}");
+        assert_eq!(forgotten, StepOutcome::NotAllowed(State::RefundDue), "{name}");
         books.assert_balanced().await;
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rushgate::ledger::{Change, Changed, Entry, Ledger, StepRequest};
+use rushgate::ledger::{Change, Entry, Ledger, StepRequest};
 use rushgate::order::{OrderNo, Rules, State, Step};
 use tokio::sync::Barrier;
 
@@ -47,7 +47,7 @@ impl Deed {
                 return format!("expired {}", numbers.len());
             }
         };
-        let answers: Vec<Changed> = ledger.change(vec![change], NOON + 5).await.unwrap();
+        let answers = ledger.change(vec![change], NOON + 5).await.unwrap();
         word(&answers[0])
     }
 }

@@ -1,6 +1,6 @@
 //! What payment providers report: once per event, in any order, and never more than it says.
 
-use rushgate::ledger::{Change, Changed, Entry};
+use rushgate::ledger::{Change, Entry, ReportOutcome, StepOutcome};
 use rushgate::order::{Currency, History, Money, Note, PaymentEvent, Provider, Report, SkuLevel, State, Step};
 use tokio::task::JoinSet;
 
@@ -63,7 +63,7 @@ async fn a_report_of_no_order_leaves_nothing() {
         let wish = books.wish(1, "k", 2);
         let failed = report("f", PaymentEvent::Failed(wish.reservation.order_no));
         for report in [payment(&wish, "e"), refund(&wish, "r"), failed.clone()] {
-            assert_eq!(books.record_report(report).await, Changed::NotFound, "{name}");
+            assert_eq!(books.record_report(report).await, ReportOutcome::NotFound, "{name}");
         }
         assert_eq!(books.append_one(&wish).await, CREATED, "{name}");
         assert_eq!(books.history(&wish).await, History::default(), "{name}");
@@ -207,7 +207,7 @@ async fn drive(books: &Books, wish: &Entry, reports: &[Report], turn: usize) -> 
         assert_eq!(books.append_one(wish).await, CREATED, "{}", books.name);
         return false;
     }
-    books.record_report(reports[turn - 1].clone()).await == Changed::NotFound
+    books.record_report(reports[turn - 1].clone()).await == ReportOutcome::NotFound
 }
 
 #[tokio::test]
@@ -258,13 +258,16 @@ async fn the_same_report_many_times_at_once_is_one_step() {
             let mut sent = JoinSet::new();
             for (n, report) in (0..50).zip(reports.iter().cycle()) {
                 let (ledger, report) = (books.ledger.clone(), report.clone());
-                sent.spawn(async move { ledger.change(vec![Change::Report(report)], NOON + n).await.unwrap() });
+                sent.spawn(async move {
+                    ledger.change(vec![Change::Report(report)], NOON + n).await.unwrap().remove(0).report().unwrap()
+                });
             }
-            let answers: Vec<Changed> = sent.join_all().await.into_iter().flatten().collect();
+            let answers: Vec<ReportOutcome> = sent.join_all().await;
             assert_eq!(answers.len(), 50, "{name}");
             let reused = answers.iter().filter(|answer| **answer == heard(Note::IdReused)).count();
             assert_eq!(reused, reports.len() - 1, "{name}: {answers:?}");
-            let repeats = answers.iter().filter(|answer| matches!(answer, Changed::Reported { is_new: false, .. }));
+            let repeats =
+                answers.iter().filter(|answer| matches!(answer, ReportOutcome::Recorded { is_new: false, .. }));
             assert_eq!(repeats.count(), 50 - reports.len(), "{name}: {answers:?}");
         }
         for wish in [&wish, &elsewhere] {
@@ -298,7 +301,7 @@ async fn an_operator_and_a_provider_agree() {
         assert_eq!(books.record_report(payment(&other, "e3")).await, paid(), "{name}");
         assert_eq!(books.record_report(refund(&other, "r3")).await, refunded(), "{name}");
         let late = books.step(&other, Step::Refund, "x").await;
-        assert_eq!(late, Changed::NotAllowed(State::Refunded), "{name}");
+        assert_eq!(late, StepOutcome::NotAllowed(State::Refunded), "{name}");
         assert!(!is_done(&late) && !books.row(&other).await.returned, "{name}: a report returns no units");
         books.assert_balanced().await;
     }

@@ -1,6 +1,6 @@
 //! Reports whose ids another report had before: kept, shown, and without effect.
 
-use rushgate::ledger::{Change, Changed};
+use rushgate::ledger::{Change, ChangeOutcome, ReportOutcome};
 use rushgate::order::{Money, Note, PaymentEvent, Report, State};
 use tokio::task::JoinSet;
 
@@ -53,12 +53,13 @@ async fn an_id_that_says_something_else_is_kept_beside_the_first() {
         // An order that is not there leaves nothing.
         let nobody = books.wish(3, "k", 2);
         let nobodys = report("e", PaymentEvent::Succeeded(money(&nobody, "pay-e")));
-        assert_eq!(books.record_report(nobodys.clone()).await, Changed::NotFound, "{name}");
+        assert_eq!(books.record_report(nobodys.clone()).await, ReportOutcome::NotFound, "{name}");
         // Of two of one batch, the first has the id.
         let batch = [payment(&wish, "g"), refund(&other, "g"), payment(&wish, "g"), refund(&other, "g")];
         let answers = books.change_at(batch.map(Change::Report).to_vec(), NOON + 5).await;
         let [second, reused] = [Note::SecondPayment, Note::IdReused];
-        assert_eq!(answers, [heard(second), heard(reused), known(second), known(reused)], "{name}");
+        let expected = [heard(second), heard(reused), known(second), known(reused)].map(ChangeOutcome::Report);
+        assert_eq!(answers, expected, "{name}");
         books.assert_balanced().await;
     }
 }
@@ -78,10 +79,12 @@ async fn pairs_at_once_under_one_id_are_both_kept() {
             for (n, (one, other)) in pairs.iter().enumerate() {
                 for wish in [one, other] {
                     let (ledger, told) = (books.ledger.clone(), payment(wish, &format!("e{n}")));
-                    sent.spawn(async move { ledger.change(vec![Change::Report(told)], NOON + 5).await.unwrap() });
+                    sent.spawn(async move {
+                        ledger.change(vec![Change::Report(told)], NOON + 5).await.unwrap().remove(0).report().unwrap()
+                    });
                 }
             }
-            let answers: Vec<Changed> = sent.join_all().await.into_iter().flatten().collect();
+            let answers: Vec<ReportOutcome> = sent.join_all().await;
             for answer in expected {
                 assert_eq!(answers.iter().filter(|other| **other == answer).count(), 20, "{name}: {answers:?}");
             }

@@ -1,0 +1,3 @@
+//! What ledgers in an SQL server share, whatever the driver.
+
+pub(super) mod lookups;
