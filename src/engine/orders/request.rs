@@ -63,7 +63,7 @@ impl Orders {
         Ok(IdentifiedOrder {
             order_no: OrderNo::derive(salt, id, user, identity),
             fingerprint: place_fingerprint(salt, id, user, sku_id, request.quantity),
-            user: user,
+            user,
             sku: sale.sku(sku_id).map(|(sku, _)| sku),
             quantity: request.quantity,
             created_at,
