@@ -22,6 +22,7 @@ use crate::ledger::{Check, Ledger};
 use crate::metrics::Metrics;
 use crate::order::{Currency, Name, NewSale, NewSku, Rules, Sale};
 use crate::token::PurchaseTokens;
+use crate::trace::Sampler;
 use crate::{http, telemetry};
 
 /// Runs the engine until SIGTERM or SIGINT, drains, and returns. With `demo`, an open sale `demo` is there.
@@ -111,13 +112,16 @@ async fn run(config: Config, demo: bool) -> anyhow::Result<()> {
     let engine = Engine::start(gate, ledger, Clock::System, Arc::new(Metrics::default()), options).await?;
 
     let providers = config.payments.providers().map_err(|unusable| anyhow!("{}: {}", unusable.key, unusable.advice))?;
-    let intake = Arc::new(Intake { engine: engine.clone(), guard: auth::request_guard(&config)? });
+    let sampler = Arc::new(Sampler::new(config.log.trace_one_in));
+    let guard = auth::request_guard(&config)?;
+    let intake = Arc::new(Intake { engine: engine.clone(), guard, sampler: sampler.clone() });
     let buyers = Arc::new(HttpIntake::new(intake, providers)?);
     let token = config.admin.token.as_ref().filter(|_| !config::is_loopback(config.admin_listen));
     if token.is_none() && config.admin.token.is_some() {
         tracing::info!("admin.token is set but not required: the admin listener is on loopback");
     }
-    let admin = Arc::new(Admin::new(engine.clone(), token.map(config::Secret::expose), config.shards)?);
+    let admin_token = token.map(config::Secret::expose);
+    let admin = Arc::new(Admin::new(engine.clone(), admin_token, config.shards, sampler)?);
     let public = listen(config.listen, "listen")?;
     let private = listen(config.admin_listen, "admin-listen")?;
     if demo {

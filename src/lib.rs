@@ -21,6 +21,7 @@ pub mod ledger;
 pub mod payment;
 pub mod reply;
 pub mod token;
+pub mod trace;
 
 // The engine: the flow.
 pub mod engine;

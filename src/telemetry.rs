@@ -9,9 +9,10 @@ use tracing::Dispatch;
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::fmt::format::FmtSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 
-use crate::config::{Config, LogFormat};
+use crate::config::{Config, Log, LogFormat};
 use crate::limits;
 
 /// Keeps logging alive. Dropped last, it writes what still waits; give it about a second.
@@ -31,7 +32,7 @@ pub fn start(config: &Config) -> anyhow::Result<Guard> {
         .thread_name("rushgate-log")
         .finish(stderr());
     let dropped = queue.error_counter();
-    lines(config.log.format, filter, queue, has_colour()).try_init().context("start logging")?;
+    lines(&config.log, filter, queue, has_colour()).try_init().context("start logging")?;
     // A panic is a line like any other, or it would break up the JSON.
     std::panic::set_hook(Box::new(|panic| tracing::error!(%panic, "panicked")));
     Ok(Guard { dropped, _writer: writer })
@@ -44,13 +45,15 @@ impl Guard {
     }
 }
 
-/// One line per event, times in UTC.
-fn lines<W>(format: LogFormat, filter: EnvFilter, writer: W, colour: bool) -> Dispatch
+/// One line per event, and one per sampled span when it closes, with the time it was busy and idle. Times are in UTC.
+fn lines<W>(log: &Log, filter: EnvFilter, writer: W, colour: bool) -> Dispatch
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
-    match format {
+    // Libraries have spans too: nothing is written of them while tracing is off.
+    let spans = if log.trace_one_in > 0 { FmtSpan::CLOSE } else { FmtSpan::NONE };
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_span_events(spans);
+    match log.format {
         LogFormat::Json => lines.json().flatten_event(true).with_ansi(false).finish().into(),
         LogFormat::Text => lines.with_ansi(colour).finish().into(),
     }
@@ -81,13 +84,15 @@ mod tests {
         }
     }
 
-    fn logged(format: LogFormat) -> String {
+    fn logged(format: LogFormat, trace_one_in: u32) -> String {
         let page = Page::default();
         let writer = page.clone();
-        let lines = lines(format, EnvFilter::new("info"), move || writer.clone(), false);
+        let log = Log { level: "info".to_owned(), format, trace_one_in };
+        let lines = lines(&log, EnvFilter::new(&log.level), move || writer.clone(), false);
         tracing::dispatcher::with_default(&lines, || {
             tracing::info!(order_no = "A", n_orders = 3, "appended\u{1b}[2J");
             tracing::debug!("not shown");
+            drop(crate::trace::operation("1-1", "POST", "/v1/orders"));
         });
         let bytes = page.0.lock().unwrap().clone();
         String::from_utf8(bytes).unwrap()
@@ -95,7 +100,7 @@ mod tests {
 
     #[test]
     fn a_json_line_is_flat_and_in_utc() {
-        let text = logged(LogFormat::Json);
+        let text = logged(LogFormat::Json, 0);
         assert_eq!(text.lines().count(), 1, "{text}");
         let line: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!((&line["level"], &line["order_no"], &line["n_orders"]), (&"INFO".into(), &"A".into(), &3.into()));
@@ -105,8 +110,21 @@ mod tests {
 
     #[test]
     fn a_text_line_cannot_move_the_cursor() {
-        let text = logged(LogFormat::Text);
+        let text = logged(LogFormat::Text, 0);
         assert!(text.contains("order_no=\"A\" n_orders=3") && !text.contains('\u{1b}'), "{text}");
+    }
+
+    #[test]
+    fn a_sampled_span_is_a_line_with_its_times() {
+        let text = logged(LogFormat::Json, 1);
+        let line: serde_json::Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
+        let span = serde_json::json!({
+            "name": "operation", "request_id": "1-1", "method": "POST", "route": "/v1/orders",
+        });
+        assert_eq!((&line["message"], &line["level"], &line["span"]), (&"close".into(), &"INFO".into(), &span));
+        assert!(line["time.busy"].is_string() && line["time.idle"].is_string(), "{line}");
+        let text = logged(LogFormat::Text, 1);
+        assert!(text.contains("close time.busy=") && text.lines().count() == 2, "{text}");
     }
 
     #[test]

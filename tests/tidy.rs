@@ -17,7 +17,7 @@ const COLUMNS_MAX: usize = 140;
 /// Which floor each module of the library is on. A module uses lower floors; on its own floor only itself.
 const FLOORS: [&[&str]; 5] = [
     &["order", "limits", "clock", "metrics", "spki", "bug"],
-    &["admission", "auth", "command", "gate", "http", "ledger", "payment", "reply", "token"],
+    &["admission", "auth", "command", "gate", "http", "ledger", "payment", "reply", "token", "trace"],
     &["engine"],
     &["intake", "admin"],
     &["config", "telemetry", "app", "cli", "main"],

@@ -17,10 +17,11 @@ use serde_json::json;
 use crate::command::{IdempotencyPolicy, RequestId};
 use crate::engine::Engine;
 use crate::http::{Answer, Found, Handle, Query, Route, Router, plain_path};
-use crate::intake::{RefusalLog, refuse};
+use crate::intake::{RefusalLog, operation, refuse};
 use crate::ledger::Check;
 use crate::order::{Code, Key, OrderNo, Refusal, Step, Switch, UserId};
 use crate::reply;
+use crate::trace::{self, Sampler};
 
 /// A call of the admin listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,11 +94,17 @@ pub struct Admin {
     /// Shards of sales that name none.
     shards: u16,
     draining: AtomicBool,
+    sampler: Arc<Sampler>,
 }
 
 impl Admin {
     /// An admin listener that requires `token`, if there is one. Fails only if the table of calls is wrong.
-    pub fn new(engine: Arc<Engine>, token: Option<&str>, shards: u16) -> Result<Self, matchit::InsertError> {
+    pub fn new(
+        engine: Arc<Engine>,
+        token: Option<&str>,
+        shards: u16,
+        sampler: Arc<Sampler>,
+    ) -> Result<Self, matchit::InsertError> {
         Ok(Admin {
             router: Router::new(CALLS)?,
             metrics: metrics::Scrape::new(engine.clone()),
@@ -105,6 +112,7 @@ impl Admin {
             token: token.map(|token| blake3::hash(token.as_bytes())),
             shards,
             draining: AtomicBool::new(false),
+            sampler,
         })
     }
 
@@ -144,7 +152,14 @@ impl Admin {
                 let order_no = OrderNo::parse(variable).ok_or(Code::OrderNotFound)?;
                 Ok(reply::ok_json(reply::history(&self.engine.history(order_no).await?)))
             }
-            Call::Take(step) => steps::take(&self.engine, request_id, step, variable, request).await,
+            Call::Take(step) => {
+                let span = operation(&self.sampler, request_id, CALLS, call);
+                let work = || steps::take(&self.engine, request_id, &span, step, variable, request);
+                let taken = trace::within(&span, work).await;
+                taken.inspect_err(|refusal| {
+                    span.record("code", refusal.code.as_str());
+                })
+            }
             Call::FindOrder => self.find_order(request.uri().query()).await,
             Call::Verify => {
                 let query = Query::parse(request.uri().query());

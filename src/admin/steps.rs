@@ -6,6 +6,7 @@ use std::time::Duration;
 use http::Request;
 use hyper::body::Incoming;
 use serde::Deserialize;
+use tracing::Span;
 
 use crate::command::{Principal, RawStep, RequestContext, RequestId, parse};
 use crate::engine::Engine;
@@ -33,6 +34,7 @@ struct RefundBody<'a> {
 pub(super) async fn take(
     engine: &Engine,
     request_id: RequestId,
+    span: &Span,
     step: Step,
     order_no: &str,
     request: Request<Incoming>,
@@ -47,7 +49,8 @@ pub(super) async fn take(
         (false, body.idempotency_key)
     };
     let raw = RawStep { order_no, step, restock, key: key_of(&head.headers, member.as_deref()) };
-    let context = RequestContext::new(request_id, Principal::Operator, Duration::ZERO);
+    let context = RequestContext::new(request_id, Principal::Operator, Duration::ZERO).with_span(span);
     let taken = engine.take_step(raw.typed(context)?).await?;
+    span.record("code", taken.as_str());
     Ok(reply::step_taken(&taken.view, taken.is_replay))
 }

@@ -82,6 +82,9 @@ pub(super) struct SettingsFlags {
     /// json or text
     #[arg(long, value_name = "FORMAT")]
     log_format: Option<String>,
+    /// Of so many operations one is traced in the log; 0 for none
+    #[arg(long, value_name = "N")]
+    log_trace_one_in: Option<String>,
     #[command(flatten)]
     payments: PaymentFlags,
 }
@@ -189,6 +192,7 @@ impl SettingsFlags {
             ("drain.timeout_s", &self.drain_timeout_s),
             ("log.level", &self.log_level),
             ("log.format", &self.log_format),
+            ("log.trace_one_in", &self.log_trace_one_in),
         ])
     }
 }

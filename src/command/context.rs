@@ -8,12 +8,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::time::Instant;
+use tracing::Span;
 
 use crate::order::UserId;
 
 /// Who asks, until when the client waits, and the id under which the log tells of the request. `P` is a [`UserId`] where only
 /// a buyer can ask, a [`Principal`] where an operator can ask too.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct RequestContext<P> {
     /// The request's id.
     pub request_id: RequestId,
@@ -21,12 +22,20 @@ pub struct RequestContext<P> {
     pub principal: P,
     /// Until when the client waits for the answer of an order that another request has in flight.
     pub deadline: Instant,
+    /// The operation's span; [`Span::none`] unless the request is sampled.
+    pub span: Span,
 }
 
 impl<P> RequestContext<P> {
-    /// The context of a request whose client waits for `wait` from now on.
+    /// The context of a request that is not sampled, and whose client waits for `wait` from now on.
     pub fn new(request_id: RequestId, principal: P, wait: Duration) -> Self {
-        RequestContext { request_id, principal, deadline: Instant::now() + wait }
+        RequestContext { request_id, principal, deadline: Instant::now() + wait, span: Span::none() }
+    }
+
+    /// The same, with the operation's span.
+    #[must_use]
+    pub fn with_span(self, span: &Span) -> Self {
+        RequestContext { span: span.clone(), ..self }
     }
 }
 

@@ -158,6 +158,8 @@ pub struct Log {
     pub level: String,
     /// How a line looks.
     pub format: LogFormat,
+    /// Of so many operations one is traced; 0: none.
+    pub trace_one_in: u32,
 }
 
 /// How a log line looks.
@@ -234,7 +236,11 @@ impl Config {
                 delay_s: reader.seconds("drain.delay_s", 0..=limits::DRAIN_DELAY_S_MAX),
                 timeout_s: reader.seconds("drain.timeout_s", 1..=limits::DRAIN_TIMEOUT_S_MAX),
             },
-            log: Log { level: reader.log_level("log.level"), format: reader.log_format("log.format") },
+            log: Log {
+                level: reader.log_level("log.level"),
+                format: reader.log_format("log.format"),
+                trace_one_in: reader.trace_one_in("log.trace_one_in"),
+            },
             payments: reader.payments(),
         };
         if problems.is_empty() { Ok(Loaded { config, settings }) } else { Err(Error(problems)) }

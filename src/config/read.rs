@@ -135,6 +135,13 @@ impl<'a> Reader<'a> {
             _ => None,
         })
     }
+
+    pub(super) fn trace_one_in(&mut self, key: &'static str) -> u32 {
+        let max = limits::TRACE_ONE_IN_MAX;
+        self.read(key, &format!("a whole number, 0 to {max}"), 0, |value| {
+            u32::try_from(value.as_integer()?).ok().filter(|n| *n <= max)
+        })
+    }
 }
 
 fn ledger(text: &str) -> Option<LedgerAddress> {

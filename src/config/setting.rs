@@ -40,6 +40,7 @@ pub const SETTINGS: &[Setting] = &[
     Setting { name: "drain.timeout_s", kind: ValueKind::Whole },
     Setting { name: "log.level", kind: ValueKind::Text },
     Setting { name: "log.format", kind: ValueKind::Text },
+    Setting { name: "log.trace_one_in", kind: ValueKind::Whole },
     Setting { name: "payments.standard_secrets", kind: ValueKind::Secret },
     Setting { name: "payments.alipay_public_key_file", kind: ValueKind::Text },
     Setting { name: "payments.alipay_app_id", kind: ValueKind::Text },

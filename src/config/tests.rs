@@ -53,6 +53,7 @@ fn the_defaults_are_those_of_the_contract() {
     assert_eq!(config.tokens.ttl_s, crate::limits::PURCHASE_TOKEN_TTL_S_DEFAULT);
     assert_eq!((config.drain.delay_s, config.drain.timeout_s), (0, crate::limits::DRAIN_S_DEFAULT));
     assert_eq!((config.log.level.as_str(), config.log.format), ("info", LogFormat::Json));
+    assert_eq!(config.log.trace_one_in, 0);
 }
 
 #[test]
@@ -151,6 +152,8 @@ fn a_value_out_of_range_is_refused_with_its_range_and_origin() {
         ("drain.timeout_s", "601", "1 to 600"),
         ("log.level", "inof", "must be off, error, warn, info"),
         ("log.format", "xml", "must be json or text"),
+        ("log.trace_one_in", "-1", "a whole number, 0 to 1000000"),
+        ("log.trace_one_in", "1000001", "a whole number, 0 to 1000000"),
     ];
     for (key, value, part) in table {
         let text = refusal(load(&[(key, value)], &[], None));

@@ -34,6 +34,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
+use tracing::Span;
 
 use self::core::Core;
 use self::lifecycle::Lifecycle;
@@ -198,11 +199,11 @@ impl Engine {
     }
 
     /// Records a verified report of a payment provider. `Ok` with what became of it when it is stored, now or before;
-    /// `order_not_found` if there is no such order.
+    /// `order_not_found` if there is no such order. `span` is the operation's.
     ///
     /// Cancel-safe: once polled, the report is recorded whether or not the provider waits for the answer.
-    pub async fn record_report(&self, report: Report) -> Result<ReportResult, Refusal> {
-        self.lifecycle.record_report(report).await
+    pub async fn record_report(&self, report: Report, span: &Span) -> Result<ReportResult, Refusal> {
+        self.lifecycle.record_report(report, span).await
     }
 
     /// Expires every order whose time to pay is over. The engine does so by itself twice a second; this is for a caller

@@ -13,10 +13,14 @@ pub use self::http::HttpIntake;
 
 use std::sync::Arc;
 
+use tracing::Span;
+
 use crate::command::RequestId;
 use crate::engine::Engine;
+use crate::http::Route;
 use crate::order::Refusal;
 use crate::reply;
+use crate::trace::{self, Sampler};
 
 /// What every transport is built on.
 pub struct Intake {
@@ -24,6 +28,17 @@ pub struct Intake {
     pub engine: Arc<Engine>,
     /// Authenticates requests and limits their rates, over all transports together.
     pub guard: RequestGuard,
+    /// Decides which operations are traced, over all transports together.
+    pub sampler: Arc<Sampler>,
+}
+
+/// The span of an operation that a call of `table` asks for, if it is sampled.
+pub(crate) fn operation<C: PartialEq>(sampler: &Sampler, request_id: RequestId, table: &[Route<C>], call: C) -> Span {
+    if !sampler.samples() {
+        return Span::none();
+    }
+    let route = table.iter().find(|route| route.call == call);
+    route.map_or_else(Span::none, |route| trace::operation(request_id, route.method.as_str(), route.path))
 }
 
 /// Where a refusal is logged.

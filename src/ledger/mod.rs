@@ -319,6 +319,9 @@ pub trait Ledger: Send + Sync {
     /// A random number that this ledger has drawn once and keeps: what gates tell two ledgers apart by.
     fn id(&self) -> BoxFuture<'_, Result<u64, Error>>;
 
+    /// The kind of ledger, for spans.
+    fn kind(&self) -> &'static str;
+
     /// How many appends at once are worth having; orders of one shard go into one of them.
     fn appends_at_once(&self) -> usize;
 

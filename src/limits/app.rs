@@ -10,3 +10,5 @@ pub const DRAIN_TIMEOUT_S_MAX: u64 = 600;
 pub const ADMIN_TOKEN_CHARS: std::ops::RangeInclusive<usize> = 16..=1024;
 /// Log lines that may wait for stderr, per process: at some 300 bytes each about 5 MB. The process drops the surplus.
 pub const LOG_LINES_QUEUED_MAX: usize = 16_384;
+/// Most operations of which one is sampled: at 10,000 a second, one in a hundred seconds.
+pub const TRACE_ONE_IN_MAX: u32 = 1_000_000;

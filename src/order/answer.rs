@@ -16,6 +16,16 @@ pub enum Outcome {
     Replayed(Receipt),
 }
 
+impl Outcome {
+    /// Its word in the log.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Outcome::Created(_) => "created",
+            Outcome::Replayed(_) => "replayed",
+        }
+    }
+}
+
 /// What the answer to an order is made of; the same for the first answer and for every replay.
 #[derive(Clone, Debug)]
 pub struct Receipt {

@@ -192,6 +192,10 @@ impl Ledger for FaultyLedger {
         self.inner.id()
     }
 
+    fn kind(&self) -> &'static str {
+        self.inner.kind()
+    }
+
     fn appends_at_once(&self) -> usize {
         self.inner.appends_at_once()
     }

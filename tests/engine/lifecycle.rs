@@ -79,14 +79,15 @@ async fn payments_meet_deadlines(shop: Shop, rounds: u64) {
         let (hearing, expiring) = (engine.clone(), engine.clone());
         let event = format!("e{round}");
         // Each goes first half of the time; which one is quicker is up to the machine.
-        let record_report = tokio::spawn(async move { hearing.record_report(paid(order_no, &event, 1)).await });
+        let record_report =
+            tokio::spawn(async move { hearing.record_report(paid(order_no, &event, 1), &tracing::Span::none()).await });
         if round % 2 == 0 {
             tokio::task::yield_now().await;
         }
         expiring.expire().await;
         record_report.await.unwrap().unwrap();
         // The same event again, when it is all over.
-        engine.record_report(paid(order_no, &format!("e{round}"), 1)).await.unwrap();
+        engine.record_report(paid(order_no, &format!("e{round}"), 1), &tracing::Span::none()).await.unwrap();
         match state(&engine, order_no).await {
             State::Paid => in_time += 1,
             State::RefundDue => late += 1,
@@ -322,7 +323,7 @@ async fn orders_that_somebody_holds_do_not_stop_the_others() {
         });
     }
     tokio::time::sleep(Duration::from_millis(100)).await;
-    let heard = engine.record_report(paid(free, "e", 1)).await;
+    let heard = engine.record_report(paid(free, "e", 1), &tracing::Span::none()).await;
     assert_eq!(heard.map(|heard| heard.note), Ok(Note::Applied), "before its patience is over");
     sqlx::raw_sql("COMMIT").execute(&mut other).await.unwrap();
     while let Some(cancelled) = crowd.join_next().await {

@@ -90,7 +90,7 @@ async fn a_slow_gate_does_not_hold_up_payments() {
     let cancelling = engine.clone();
     let cancelled = tokio::spawn(async move { cancel(&cancelling, 1, given_up, "c").await });
     until(async || shop.gate.count(Call::GiveBack) > 0).await;
-    engine.record_report(crate::lifecycle::paid(bought, "e", 1)).await.unwrap();
+    engine.record_report(crate::lifecycle::paid(bought, "e", 1), &tracing::Span::none()).await.unwrap();
     assert!(!cancelled.is_finished(), "the payment was heard only after the gate had answered the cancellation");
 }
 

@@ -34,4 +34,5 @@ mod principal;
 mod reading;
 mod rush;
 mod sales;
+mod spans;
 mod tokens;

@@ -8,6 +8,8 @@ use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Duration, timeout};
+use tracing::Span;
+use tracing::field::display;
 
 use super::Lifecycle;
 use crate::command::{Principal, TakeStep};
@@ -16,6 +18,7 @@ use crate::ledger::idempotency::{Operation, Scope};
 use crate::ledger::{self, Change, Changed, StepRequest};
 use crate::limits;
 use crate::order::{Actor, Code, Fingerprint, Note, OrderView, Refusal, Report, State, Step};
+use crate::trace;
 
 /// A step that was taken.
 #[derive(Clone, Debug)]
@@ -24,6 +27,13 @@ pub struct StepTaken {
     pub view: OrderView,
     /// Whether this is not that first request.
     pub is_replay: bool,
+}
+
+impl StepTaken {
+    /// Its word in the log.
+    pub fn as_str(&self) -> &'static str {
+        if self.is_replay { "replayed" } else { "taken" }
+    }
 }
 
 /// What became of a report.
@@ -43,6 +53,8 @@ pub(in crate::engine) struct LifecycleJob {
     /// Given back when the change is answered.
     _permit: OwnedSemaphorePermit,
     answer: oneshot::Sender<Result<Changed, ledger::Error>>,
+    /// From the queue to the answer.
+    span: Span,
 }
 
 impl Lifecycle {
@@ -51,6 +63,8 @@ impl Lifecycle {
     /// Cancel-safe: once polled, the step is taken whether or not the client waits for the answer.
     pub(in crate::engine) async fn take_step(&self, request: TakeStep) -> Result<StepTaken, Refusal> {
         let TakeStep { context, order_no, step, restock, key } = request;
+        let span = &context.span;
+        span.record("order_no", display(order_no));
         let (user, by) = match context.principal {
             Principal::Buyer(user) => (Some(user), Actor::Buyer),
             Principal::Operator => (None, Actor::Operator),
@@ -69,7 +83,7 @@ impl Lifecycle {
             operation: Operation { scope, key, fingerprint },
             keep_until: self.core.clock.now_ms().saturating_add(limits::KEY_KEPT_MS),
         };
-        let (order, is_replay) = match self.change(Change::Step(asked)).await? {
+        let (order, is_replay) = match self.change(Change::Step(asked), span).await? {
             Changed::Done { order, .. } => (order, false),
             Changed::Before(order) => (order, true),
             Changed::NotFound => return Err(Code::OrderNotFound.into()),
@@ -82,6 +96,7 @@ impl Lifecycle {
         };
         // A sale that another engine has just made may not be known here yet: the same request finds the answer.
         let view = self.core.catalog.view(order).ok_or(Code::UnknownOutcome)?;
+        span.record("sale", view.sale.id.as_str());
         Ok(StepTaken { view, is_replay })
     }
 
@@ -89,8 +104,11 @@ impl Lifecycle {
     /// `order_not_found` if there is no such order.
     ///
     /// Cancel-safe: once polled, the report is recorded whether or not the provider waits for the answer.
-    pub(in crate::engine) async fn record_report(&self, report: Report) -> Result<ReportResult, Refusal> {
-        match self.change(Change::Report(report)).await? {
+    pub(in crate::engine) async fn record_report(&self, report: Report, span: &Span) -> Result<ReportResult, Refusal> {
+        if let Some(order_no) = report.order_no() {
+            span.record("order_no", display(order_no));
+        }
+        match self.change(Change::Report(report), span).await? {
             Changed::Reported { note, waited, is_new, .. } => Ok(ReportResult { note, waited, is_new }),
             Changed::NotFound => Err(Code::OrderNotFound.into()),
             other @ (Changed::Done { .. } | Changed::Before(_) | Changed::OtherContent | Changed::NotAllowed(_)) => {
@@ -100,10 +118,10 @@ impl Lifecycle {
         }
     }
 
-    async fn change(&self, change: Change) -> Result<Changed, Refusal> {
+    async fn change(&self, change: Change, operation: &Span) -> Result<Changed, Refusal> {
         let permit = self.permits.clone().try_acquire_owned().map_err(|_| Code::Overloaded)?;
         let (answer, answered) = oneshot::channel();
-        let job = LifecycleJob { change, _permit: permit, answer };
+        let job = LifecycleJob { change, _permit: permit, answer, span: trace::record(operation) };
         // The queue has room for every permit: this fails only when the engine has stopped.
         self.queue.try_send(job).map_err(|_| Code::LedgerUnavailable)?;
         let patience = Duration::from_millis(limits::ANSWER_MS_MAX);
@@ -145,7 +163,10 @@ pub(in crate::engine) async fn run(lifecycle: Arc<Lifecycle>, mut jobs: mpsc::Re
 /// Commits one transaction, then answers each change; those by which units came back after the gate has them.
 async fn apply_changes(lifecycle: Arc<Lifecycle>, jobs: Vec<LifecycleJob>) {
     let changes: Vec<Change> = jobs.iter().map(|job| job.change.clone()).collect();
-    let changed = lifecycle.commit(changes).await;
+    let ledger = lifecycle.core.ledger.kind();
+    let span = trace::change(jobs.iter().map(|job| &job.span), ledger, jobs.len());
+    let changed = trace::within(&span, || lifecycle.commit(changes)).await;
+    drop(span);
     let (mut returned, mut waiting) = (Vec::new(), Vec::new());
     for (job, changed) in jobs.into_iter().zip(changed) {
         lifecycle.count(&job.change, &changed);

@@ -13,6 +13,7 @@ use crate::engine::trouble::{gate_trouble, ledger_trouble};
 use crate::gate::{self, Denial, ShardEpoch};
 use crate::limits;
 use crate::order::{Code, Refusal, SaleState};
+use crate::trace;
 
 impl Orders {
     /// Goes on without the gate of the order's shard, or refuses. `error` is what the gate said, if it was asked.
@@ -24,7 +25,7 @@ impl Orders {
         if self.core.options.on_gate_failure == OnGateFailure::Shed {
             return Err(error.as_ref().map_or(Code::GateUnavailable, gate_trouble).into());
         }
-        let Attempt { active, at, reservation, admitted } = attempt;
+        let Attempt { active, at, reservation, admitted, span } = attempt;
         if let Some(code) = admitted.no_new {
             return Err(code.into());
         }
@@ -41,7 +42,8 @@ impl Orders {
         self.core.metrics.bypassed_orders.add(1);
         let (answer, recorded) = oneshot::channel();
         let at = ShardEpoch { epoch: 0, ..at };
-        self.queue(Job { active, at, reservation, permit, bypass: Some(bypass), answer: Some(answer) })?;
+        let (bypass, answer, span) = (Some(bypass), Some(answer), trace::record(&span));
+        self.queue(Job { active, at, reservation, permit, bypass, answer, span })?;
         Ok(ReserveStep::Queued { recorded, gated: false })
     }
 

@@ -2,6 +2,7 @@
 //! of either.
 
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tracing::Span;
 
 use crate::admission::{Admitted, InFlightPermit};
 use crate::clock::UnixMs;
@@ -17,6 +18,8 @@ pub(super) struct Attempt {
     pub(super) at: ShardEpoch,
     pub(super) reservation: Reservation,
     pub(super) admitted: Admitted,
+    /// The operation's.
+    pub(super) span: Span,
 }
 
 impl Attempt {
@@ -75,6 +78,8 @@ pub(in crate::engine) struct Job {
     pub(super) bypass: Option<BypassPermit>,
     /// To the request that waits for it; `None` if the sweeper found it.
     pub(super) answer: Option<oneshot::Sender<RecordOutcome>>,
+    /// From the queue to the answer.
+    pub(super) span: Span,
 }
 
 /// What came of a [`Job`].

@@ -24,6 +24,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use tokio::sync::{Semaphore, mpsc};
+use tracing::Span;
 
 use self::job::Job;
 use self::stall::StallWatch;
@@ -85,7 +86,16 @@ impl Orders {
     pub(super) fn roll_forward(&self, active: &ActiveSale, at: ShardEpoch, reservation: Reservation) -> bool {
         let Some(permit) = self.admission.permit() else { return false };
         self.core.metrics.rolled_forward.add(1);
-        self.queue(Job { active: active.clone(), at, reservation, permit, bypass: None, answer: None }).is_ok()
+        self.queue(Job {
+            active: active.clone(),
+            at,
+            reservation,
+            permit,
+            bypass: None,
+            answer: None,
+            span: Span::none(),
+        })
+        .is_ok()
     }
 
     /// Whether the ledger took the last orders and no transaction is stuck.

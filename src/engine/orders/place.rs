@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
+use tracing::field::display;
+use tracing::{Instrument, Span};
 
 use super::job::{Attempt, Job, RecordOutcome, ReserveStep};
 use super::replies::{RequestLog, limit_reached, not_open, receipt, repeat};
@@ -19,6 +21,7 @@ use crate::gate::{self, Denial, ReserveMode, ReserveOutcome};
 use crate::ledger::AppendDenial;
 use crate::limits;
 use crate::order::{Code, Outcome, Refusal, Reservation};
+use crate::trace;
 
 /// Of the turns, those in which an order hopes that another request's refill is enough for it.
 const TURNS_IN_HOPE: usize = 2;
@@ -30,6 +33,7 @@ impl Orders {
     pub(in crate::engine) async fn place(self: &Arc<Self>, request: &PlaceOrder<'_>) -> Result<Outcome, Refusal> {
         let started = Instant::now();
         let mut log = RequestLog::default();
+        request.context.span.record("sale", request.sale_id.as_str());
         let answer = self.walk(request, &mut log).await;
         let metrics = &self.core.metrics;
         metrics.place_seconds.observe(started.elapsed().as_secs_f64());
@@ -47,6 +51,7 @@ impl Orders {
         let active = self.core.catalog.get(request.sale_id.as_str()).ok_or(Code::SaleNotFound)?;
         let order = self.identify(&active, request)?;
         log.order_no = Some(order.order_no);
+        request.context.span.record("order_no", display(order.order_no));
         let deadline = request.context.deadline;
         if let Some(expires_at) = order.expired_token() {
             return self.after_expiry(&active, &order, expires_at, deadline).await;
@@ -57,7 +62,7 @@ impl Orders {
         let reservation = order.reservation(sku);
 
         for turn in 0..TURNS_MAX {
-            let step = self.reserve(&active, reservation).await?;
+            let step = self.reserve(&active, reservation, &request.context.span).await?;
             log.hit |= step.is_hit();
             match step {
                 ReserveStep::Queued { recorded, gated } => match answer(recorded).await? {
@@ -99,10 +104,20 @@ impl Orders {
 
     /// Asks the gate, and hands what it reserved to the writer. Runs to completion: a client that hangs up leaves no
     /// reservation without a task that gets it recorded.
-    async fn reserve(self: &Arc<Self>, active: &ActiveSale, reservation: Reservation) -> Result<ReserveStep, Refusal> {
+    async fn reserve(
+        self: &Arc<Self>,
+        active: &ActiveSale,
+        reservation: Reservation,
+        span: &Span,
+    ) -> Result<ReserveStep, Refusal> {
         let at = active.at(reservation.user.shard(active.sale.rules.shards));
-        let attempt = Attempt { active: active.clone(), at, reservation, admitted: self.admission.admit() };
-        self.core.detached(self.clone().reserve_and_queue(attempt)).await?
+        let reserve = trace::reserve(span, active.sale.id.as_str(), at.shard);
+        let (active, admitted, span) = (active.clone(), self.admission.admit(), span.clone());
+        let work = self.clone().reserve_and_queue(Attempt { active, at, reservation, admitted, span });
+        if reserve.is_disabled() {
+            return self.core.detached(work).await?;
+        }
+        self.core.detached(Box::pin(work).instrument(reserve)).await?
     }
 
     async fn reserve_and_queue(self: Arc<Self>, attempt: Attempt) -> Result<ReserveStep, Refusal> {
@@ -134,13 +149,14 @@ impl Orders {
     }
 
     fn queue_reserved(&self, attempt: Attempt, reservation: Reservation) -> Result<ReserveStep, Refusal> {
-        let Attempt { active, at, admitted, .. } = attempt;
+        let Attempt { active, at, admitted, span, .. } = attempt;
         let Some(permit) = admitted.permit else {
             crate::bug!("the gate reserved order {}, which it was only to look up", reservation.order_no);
             return Err(Code::UnknownOutcome.into());
         };
         let (answer, recorded) = oneshot::channel();
-        self.queue(Job { active, at, reservation, permit, bypass: None, answer: Some(answer) })?;
+        let (answer, span) = (Some(answer), trace::record(&span));
+        self.queue(Job { active, at, reservation, permit, bypass: None, answer, span })?;
         Ok(ReserveStep::Queued { recorded, gated: true })
     }
 

@@ -16,6 +16,7 @@ use crate::gate::{Settlement, ShardEpoch};
 use crate::ledger::{self, AppendDenial, AppendOutcome, Entry};
 use crate::limits;
 use crate::order::Code;
+use crate::trace;
 
 /// Writes until the engine stops. How many transactions run beside each other is the ledger's choice: on SQLite, whose
 /// commits do not overlap, a second one was measured to cost a tenth more CPU per order.
@@ -76,7 +77,11 @@ impl Orders {
         let started = Instant::now();
         let stall_watch = self.stall_watches.get(slot);
         stall_watch.inspect(|watch| watch.begin());
-        let appended = self.append(entries).await;
+        let ledger = self.core.ledger.kind();
+        let span = trace::append(jobs.iter().map(|job| &job.span), ledger, jobs.len());
+        let appended = trace::within(&span, || self.append(entries)).await;
+        // It closes with its transaction; its orders are answered after.
+        drop(span);
         stall_watch.inspect(|watch| watch.end());
         let metrics = &self.core.metrics;
         metrics.append_seconds.observe(started.elapsed().as_secs_f64());
@@ -111,7 +116,7 @@ impl Orders {
                 // The client may have hung up; its order is recorded all the same.
                 drop(answer.send(outcome));
             }
-            drop((job.permit, job.bypass));
+            drop((job.permit, job.bypass, job.span));
         }
         let gate = &self.core.gate;
         let taken = uncounted.into_iter().map(|((at, sku), units)| async move {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use http::Request;
 use http::header::HeaderMap;
 use hyper::body::Incoming;
+use tracing::Span;
 
 use crate::command::RequestId;
 use crate::engine::{Engine, ReportResult};
@@ -21,6 +22,7 @@ pub(super) struct Sender<'i> {
     pub(super) guard: &'i RequestGuard,
     pub(super) peer: IpAddr,
     pub(super) request_id: RequestId,
+    pub(super) span: &'i Span,
 }
 
 pub(super) async fn callback(
@@ -30,7 +32,7 @@ pub(super) async fn callback(
     provider: &str,
     request: Request<Incoming>,
 ) -> Result<Answer, Refusal> {
-    let Sender { guard, peer, request_id } = sender;
+    let Sender { guard, peer, request_id, span } = sender;
     let (head, body) = request.into_parts();
     // A callback without a good signature is charged to its address. If it exceeds the rate, the next one is refused: this
     // one has its refusal already.
@@ -45,7 +47,7 @@ pub(super) async fn callback(
         Err(refusal) => Err(RefusedCallback { refusal, is_signed: false }),
     };
     let recorded = match report {
-        Ok(report) => record_report(engine, request_id, report).await,
+        Ok(report) => record_report(engine, request_id, span, report).await,
         Err(RefusedCallback { refusal, is_signed }) => {
             let (code, why) = (refusal.code.as_str(), refusal.detail.as_deref());
             let name = provider.as_str();
@@ -65,6 +67,7 @@ pub(super) async fn callback(
     Ok(match recorded {
         Ok(()) => reply::acknowledge(provider),
         Err(refusal) => {
+            span.record("code", refusal.code.as_str());
             refuse(engine, &refusal, RefusalLog::Own);
             reply::reject(provider, &refusal)
         }
@@ -98,12 +101,18 @@ fn verify(
 }
 
 /// Records a report, and logs what became of it: nothing of its content but what an operator looks orders up by.
-async fn record_report(engine: &Arc<Engine>, request_id: RequestId, report: Report) -> Result<(), Refusal> {
+async fn record_report(
+    engine: &Arc<Engine>,
+    request_id: RequestId,
+    span: &Span,
+    report: Report,
+) -> Result<(), Refusal> {
     let (provider, event_type) = (report.provider.as_str(), report.event_type.to_string());
     let order_no = report.order_no().map(|order_no| order_no.to_string());
     let order = order_no.as_deref().unwrap_or("no order");
-    match engine.record_report(report).await {
+    match engine.record_report(report, span).await {
         Ok(ReportResult { note, waited, is_new }) => {
+            span.record("code", note.as_str());
             let for_a_person = needs_a_person(note) || waited.is_some_and(needs_a_person);
             let (note, waited) = (note.as_str(), waited.map(|waited| waited.as_str()));
             // Repeats are logged too: the first answer may have been lost, and its line with it.

@@ -14,14 +14,16 @@ use std::sync::Arc;
 
 use http::{Method, Request};
 use hyper::body::Incoming;
+use tracing::Span;
 
 use super::guard::PendingPrincipal;
-use super::{Intake, RefusalLog, refuse};
+use super::{Intake, RefusalLog, operation, refuse};
 use crate::command::{IdempotencyPolicy, RequestId};
 use crate::http::{Answer, Found, Handle, Route, Router, discard, plain_path};
 use crate::order::{Code, Refusal};
 use crate::payment::Providers;
 use crate::reply;
+use crate::trace;
 
 /// The contract as a document.
 const OPENAPI: &str = include_str!("../../../openapi.yaml");
@@ -95,7 +97,7 @@ impl HttpIntake {
         request: &Request<Incoming>,
         path: &'p str,
     ) -> Result<RoutedRequest<'_, 'p>, Box<Answer>> {
-        let Intake { engine, guard } = &*self.intake;
+        let Intake { engine, guard, .. } = &*self.intake;
         let refused = |refusal| Box::new(self.refused(request_id, &refusal, path));
         let found = self.router.find(request.method(), path);
         let passed = match found {
@@ -121,17 +123,40 @@ impl HttpIntake {
         Ok(RoutedRequest { request_id, call, variable, peer, principal })
     }
 
-    async fn call(&self, routed: RoutedRequest<'_, '_>, request: Request<Incoming>) -> Result<Answer, Refusal> {
-        let Intake { engine, guard } = &*self.intake;
+    /// The span of a call that changes an order, if it is sampled. It begins when the sender is known, so that strangers cannot
+    /// fill the log.
+    fn span(&self, request_id: RequestId, call: Call) -> Span {
+        match call {
+            Call::PlaceOrder | Call::Cancel | Call::PaymentCallback => {
+                operation(&self.intake.sampler, request_id, CALLS, call)
+            }
+            Call::Orders
+            | Call::Order
+            | Call::Sale
+            | Call::NewToken
+            | Call::Token
+            | Call::Capabilities
+            | Call::Problem
+            | Call::OpenApi => Span::none(),
+        }
+    }
+
+    async fn call(
+        &self,
+        span: &Span,
+        routed: RoutedRequest<'_, '_>,
+        request: Request<Incoming>,
+    ) -> Result<Answer, Refusal> {
+        let Intake { engine, guard, .. } = &*self.intake;
         let RoutedRequest { request_id, call, variable, peer, principal } = routed;
         let principal = || principal.ok_or(Code::Unauthenticated);
         match call {
-            Call::PlaceOrder => place::place(engine, request_id, principal()?, request).await,
+            Call::PlaceOrder => place::place(engine, request_id, span, principal()?, request).await,
             Call::Orders => queries::orders(engine, principal()?, request).await,
             Call::Order => queries::order(engine, principal()?, variable).await,
-            Call::Cancel => steps::cancel(engine, request_id, principal()?, variable, request).await,
+            Call::Cancel => steps::cancel(engine, request_id, span, principal()?, variable, request).await,
             Call::PaymentCallback => {
-                let sender = callbacks::Sender { guard, peer, request_id };
+                let sender = callbacks::Sender { guard, peer, request_id, span };
                 callbacks::callback(engine, &self.providers, sender, variable, request).await
             }
             Call::Sale => queries::sale(engine, variable).await,
@@ -155,10 +180,16 @@ impl Handle for HttpIntake {
         // The path is copied, because the request moves into the call.
         let path = plain_path(request.uri().path());
         match self.route(request_id, peer.ip(), &request, &path) {
-            Ok(routed) => match self.call(routed, request).await {
-                Ok(answer) => answer,
-                Err(refusal) => self.refused(request_id, &refusal, &path),
-            },
+            Ok(routed) => {
+                let span = self.span(request_id, routed.call);
+                match trace::within(&span, || self.call(&span, routed, request)).await {
+                    Ok(answer) => answer,
+                    Err(refusal) => {
+                        span.record("code", refusal.code.as_str());
+                        self.refused(request_id, &refusal, &path)
+                    }
+                }
+            }
             Err(answer) if discard(request).await => *answer,
             Err(answer) => reply::closing(*answer),
         }

@@ -8,6 +8,7 @@ use http::Request;
 use http::header::{HeaderMap, HeaderValue};
 use hyper::body::Incoming;
 use serde::Deserialize;
+use tracing::Span;
 
 use super::key::key_of;
 use crate::command::{RawOrder, RequestContext, RequestId, parse};
@@ -36,6 +37,7 @@ struct Body<'a> {
 pub(super) async fn place(
     engine: &Arc<Engine>,
     request_id: RequestId,
+    span: &Span,
     principal: PendingPrincipal<'_>,
     request: Request<Incoming>,
 ) -> Result<Answer, Refusal> {
@@ -44,7 +46,7 @@ pub(super) async fn place(
     let body: Body<'_> = parse(&body)?;
     let wait_s = preferred_wait_s(&head.headers);
     let wait = Duration::from_secs(wait_s.unwrap_or(0));
-    let context = RequestContext::new(request_id, principal.user(body.user_id)?, wait);
+    let context = RequestContext::new(request_id, principal.user(body.user_id)?, wait).with_span(span);
     let raw = RawOrder {
         sale_id: &body.sale_id,
         sku_id: &body.sku_id,
@@ -54,8 +56,12 @@ pub(super) async fn place(
     };
     let order = raw.typed(context)?;
     let mut answer = match engine.place(&order).await {
-        Ok(outcome) => reply::outcome(&outcome),
+        Ok(outcome) => {
+            span.record("code", outcome.as_str());
+            reply::outcome(&outcome)
+        }
         Err(refusal) => {
+            span.record("code", refusal.code.as_str());
             refuse(engine, &refusal, RefusalLog::Own);
             reply::refusal(&refusal)
         }

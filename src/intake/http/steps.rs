@@ -6,6 +6,7 @@ use std::time::Duration;
 use http::Request;
 use hyper::body::Incoming;
 use serde::Deserialize;
+use tracing::Span;
 
 use super::key::key_of;
 use crate::command::{Principal, RawStep, RequestContext, RequestId, parse};
@@ -27,6 +28,7 @@ struct Body<'a> {
 pub(super) async fn cancel(
     engine: &Engine,
     request_id: RequestId,
+    span: &Span,
     principal: PendingPrincipal<'_>,
     order_no: &str,
     request: Request<Incoming>,
@@ -37,6 +39,8 @@ pub(super) async fn cancel(
     let buyer = Principal::Buyer(principal.user(body.user_id)?);
     let key = key_of(&head.headers, body.idempotency_key.as_deref());
     let raw = RawStep { order_no, step: Step::Cancel, restock: false, key };
-    let taken = engine.take_step(raw.typed(RequestContext::new(request_id, buyer, Duration::ZERO))?).await?;
+    let context = RequestContext::new(request_id, buyer, Duration::ZERO).with_span(span);
+    let taken = engine.take_step(raw.typed(context)?).await?;
+    span.record("code", taken.as_str());
     Ok(reply::step_taken(&taken.view, taken.is_replay))
 }

@@ -191,6 +191,10 @@ impl Ledger for PostgresLedger {
         std::future::ready(Ok(self.server.ledger_id.cast_unsigned())).boxed()
     }
 
+    fn kind(&self) -> &'static str {
+        "postgres"
+    }
+
     fn appends_at_once(&self) -> usize {
         limits::POSTGRES_WRITERS
     }

@@ -193,6 +193,10 @@ impl Ledger for SqliteLedger {
     }
 
     /// SQLite's commits do not overlap, and a second append would only halve the batches.
+    fn kind(&self) -> &'static str {
+        "sqlite"
+    }
+
     fn appends_at_once(&self) -> usize {
         1
     }

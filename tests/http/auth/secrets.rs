@@ -20,7 +20,14 @@ fn no_secret_is_in_any_answer_metric_or_line_of_the_log() {
     let secrets: Vec<&str> = tokens.iter().flat_map(|token| token.split('.')).filter(|part| part.len() > 40).collect();
     let secrets = [&[SECRET, admin_token, "canary"], &secrets[..]].concat();
 
-    let launch = jwt().admin_listen("0.0.0.0:0").args(&["--admin-token", admin_token, "--log-level", "debug"]);
+    let launch = jwt().admin_listen("0.0.0.0:0").args(&[
+        "--admin-token",
+        admin_token,
+        "--log-level",
+        "debug",
+        "--log-trace-one-in",
+        "1",
+    ]);
     let server = secrets.iter().fold(launch, |launch, secret| launch.secret(secret)).start();
     let mut operator = Client::new(([127, 0, 0, 1], server.admin.port()).into(), None);
     let mut answers: Vec<Answer> = Vec::new();
