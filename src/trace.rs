@@ -10,7 +10,7 @@ use std::fmt::Display;
 use std::future::Future;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use tracing::field::Empty;
+use tracing::field::{Empty, display};
 use tracing::{Instrument, Span, info_span};
 
 /// Decides which operations are sampled: the first and every N-th after it.
@@ -33,22 +33,29 @@ impl Sampler {
 }
 
 /// A sampled operation, from the moment its sender is known to its answer. `route` has variables in place of values. The engine adds the
-/// sale and the order, the intake the code of the answer.
+/// sale and the order, the intake the code of the answer. Spans below it carry its number, because a JSON line names no parent.
 pub fn operation(request_id: impl Display, method: &str, route: &str) -> Span {
-    info_span!(
+    let request_id = display(request_id);
+    let span = info_span!(
         parent: None, "operation",
-        request_id = display(request_id), method, route, sale = Empty, order_no = Empty, code = Empty
-    )
+        request_id, operation = Empty, method, route, sale = Empty, order_no = Empty, code = Empty
+    );
+    if let Some(id) = span.id() {
+        span.record("operation", format_args!("{:x}", id.into_u64()));
+    }
+    span
 }
 
 /// The gate call of an operation.
 pub fn reserve(operation: &Span, sale: &str, shard: u16) -> Span {
-    if operation.is_disabled() { Span::none() } else { info_span!(parent: operation, "reserve", sale, shard) }
+    let Some(id) = operation.id() else { return Span::none() };
+    info_span!(parent: operation, "reserve", operation = format_args!("{:x}", id.into_u64()), sale, shard)
 }
 
 /// An order or a change of an operation, from the writer's queue to its answer. It names the batch that records it.
 pub fn record(operation: &Span) -> Span {
-    if operation.is_disabled() { Span::none() } else { info_span!(parent: operation, "record", batch = Empty) }
+    let Some(id) = operation.id() else { return Span::none() };
+    info_span!(parent: operation, "record", operation = format_args!("{:x}", id.into_u64()), batch = Empty)
 }
 
 /// The ledger transaction that appends the orders of `records`, if one of them is sampled.
