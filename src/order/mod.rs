@@ -4,6 +4,7 @@
 mod text_enum;
 
 mod answer;
+mod epoch;
 mod fingerprint;
 mod id;
 mod lifecycle;
@@ -14,6 +15,7 @@ mod view;
 mod zone;
 
 pub use answer::{Code, Outcome, Receipt, Refusal, Retry};
+pub use epoch::Epoch;
 pub use fingerprint::place_fingerprint;
 pub use id::{Currency, InvalidId, Name, NameRef, UserId};
 pub use lifecycle::{InvalidTransition, State, Step};
