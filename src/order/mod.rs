@@ -69,8 +69,8 @@ pub struct Order {
     pub state: State,
     /// Number of state changes so far, from 1.
     pub state_version: u32,
-    /// The gate epoch in which its units were reserved.
-    pub epoch: i64,
+    /// The gate epoch in which its units were reserved; `None` if it bypassed the gate.
+    pub epoch: Option<Epoch>,
     /// When it was first reserved.
     pub created_at: UnixMs,
     /// When its state last changed.

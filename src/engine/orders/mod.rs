@@ -85,7 +85,16 @@ impl Orders {
     pub(super) fn roll_forward(&self, active: &ActiveSale, at: ShardEpoch, reservation: Reservation) -> bool {
         let Some(permit) = self.admission.permit() else { return false };
         self.core.metrics.rolled_forward.add(1);
-        self.queue(Job { active: active.clone(), at, reservation, permit, bypass: None, answer: None }).is_ok()
+        self.queue(Job {
+            active: active.clone(),
+            shard: at.id(),
+            epoch: Some(at.epoch),
+            reservation,
+            permit,
+            bypass: None,
+            answer: None,
+        })
+        .is_ok()
     }
 
     /// Whether the ledger took the last orders and no transaction is stuck.

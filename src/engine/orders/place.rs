@@ -90,7 +90,7 @@ impl Orders {
                         Denial::SegmentEmpty => self.gather(&active, &reservation, turn).await?,
                     }
                 }
-                ReserveStep::Stale(at) => self.stock.reload(&active, at).await?,
+                ReserveStep::Stale { shard, epoch } => self.stock.reload(&active, shard, epoch).await?,
                 ReserveStep::NoNew(code) => return Err(code.into()),
             }
         }
@@ -100,17 +100,21 @@ impl Orders {
     /// Asks the gate, and hands what it reserved to the writer. Runs to completion: a client that hangs up leaves no
     /// reservation without a task that gets it recorded.
     async fn reserve(self: &Arc<Self>, active: &ActiveSale, reservation: Reservation) -> Result<ReserveStep, Refusal> {
-        let at = active.at(reservation.user.shard(active.sale.rules.shards));
-        let attempt = Attempt { active: active.clone(), at, reservation, admitted: self.admission.admit() };
+        let shard = active.shard(reservation.user.shard(active.sale.rules.shards));
+        let epoch = active.runtime.shards.epoch(shard.shard);
+        let attempt = Attempt { active: active.clone(), shard, epoch, reservation, admitted: self.admission.admit() };
         self.core.detached(self.clone().reserve_and_queue(attempt)).await?
     }
 
     async fn reserve_and_queue(self: Arc<Self>, attempt: Attempt) -> Result<ReserveStep, Refusal> {
-        let (at, reservation, mode) = (attempt.at, attempt.reservation, attempt.mode());
+        let (shard, epoch) = (attempt.shard, attempt.epoch);
+        let (reservation, mode) = (attempt.reservation, attempt.mode());
         attempt.active.mark_dirty();
-        if attempt.active.runtime.shards.is_bypassed(at.shard) {
+        if attempt.active.runtime.shards.is_bypassed(shard.shard) {
             return self.bypass_gate(attempt, None).await;
         }
+        let stale = ReserveStep::Stale { shard: shard.shard, epoch };
+        let Some(at) = epoch.map(|epoch| shard.in_epoch(epoch)) else { return Ok(stale) };
         let outcome = match self.ask(at, reservation, mode).await {
             Ok(outcome) => outcome,
             Err(gate::Error::Busy) => return Err(Code::Overloaded.into()),
@@ -124,7 +128,7 @@ impl Orders {
             ReserveOutcome::InFlight => Ok(ReserveStep::InFlight),
             ReserveOutcome::OtherContent => Ok(ReserveStep::OtherContent),
             ReserveOutcome::Refused { why, remembers_all } => Ok(ReserveStep::Denied { why, remembers_all }),
-            ReserveOutcome::StaleEpoch => Ok(ReserveStep::Stale(at)),
+            ReserveOutcome::StaleEpoch => Ok(stale),
             ReserveOutcome::NotFound if mode == ReserveMode::Create => {
                 crate::bug!("the gate does not know order {}, which it was to reserve", reservation.order_no);
                 Err(Code::UnknownOutcome.into())
@@ -134,13 +138,13 @@ impl Orders {
     }
 
     fn queue_reserved(&self, attempt: Attempt, reservation: Reservation) -> Result<ReserveStep, Refusal> {
-        let Attempt { active, at, admitted, .. } = attempt;
+        let Attempt { active, shard, epoch, admitted, .. } = attempt;
         let Some(permit) = admitted.permit else {
             crate::bug!("the gate reserved order {}, which it was only to look up", reservation.order_no);
             return Err(Code::UnknownOutcome.into());
         };
         let (answer, recorded) = oneshot::channel();
-        self.queue(Job { active, at, reservation, permit, bypass: None, answer: Some(answer) })?;
+        self.queue(Job { active, shard, epoch, reservation, permit, bypass: None, answer: Some(answer) })?;
         Ok(ReserveStep::Queued { recorded, gated: true })
     }
 
