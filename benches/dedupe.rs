@@ -31,8 +31,8 @@ use criterion::{BatchSize, BenchmarkGroup, BenchmarkId, Criterion, Throughput, m
 use futures_util::FutureExt;
 use rushgate::gate::{Denial, Gate, MemoryGate, ReserveMode, ReserveOutcome, ReserveRequest, Settlement, ShardEpoch};
 use rushgate::order::{
-    Currency, DERIVATION, Fingerprint, Identity, Key, Name, OrderNo, Reservation, Rules, Sale, SaleNo, Salt, Sku,
-    SkuNo, Switch, place_fingerprint,
+    Currency, DERIVATION, Epoch, Fingerprint, Identity, Key, Name, OrderNo, Reservation, Rules, Sale, SaleNo, Salt,
+    Sku, SkuNo, Switch, place_fingerprint,
 };
 
 use common::{NOW, Orders, size};
@@ -41,7 +41,7 @@ const BATCHES: [usize; 4] = [1, 8, 64, 256];
 /// A sku with stock, and one without.
 const FULL: u16 = 0;
 const EMPTY: u16 = 1;
-const AT: ShardEpoch = ShardEpoch { sale: SaleNo(1), shard: 0, epoch: 1 };
+const AT: ShardEpoch = ShardEpoch { sale: SaleNo(1), shard: 0, epoch: Epoch::FIRST };
 
 fn main() {
     let mut criterion = Criterion::default().configure_from_args();

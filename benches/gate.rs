@@ -33,7 +33,7 @@ use std::time::Duration;
 
 use redis::{Client, Connection, FromRedisValue};
 use rushgate::gate::{Gate, Nodes, RedisGate, ReserveMode, ReserveOutcome, ReserveRequest, Settlement, ShardEpoch};
-use rushgate::order::{Currency, DERIVATION, Name, Rules, Sale, SaleNo, Salt, Sku, SkuNo, Switch};
+use rushgate::order::{Currency, DERIVATION, Epoch, Name, Rules, Sale, SaleNo, Salt, Sku, SkuNo, Switch};
 use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
 
@@ -167,7 +167,7 @@ async fn place(gate: &Arc<RedisGate>, seed: u64, shards: u16, orders: usize) {
 }
 
 fn at(shard: u16) -> ShardEpoch {
-    ShardEpoch { sale: SaleNo(1), shard, epoch: 1 }
+    ShardEpoch { sale: SaleNo(1), shard, epoch: Epoch::FIRST }
 }
 
 fn per_order(cpu: Duration, orders: usize) -> f64 {

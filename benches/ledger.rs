@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use criterion::{BatchSize, BenchmarkGroup, BenchmarkId, Criterion, SamplingMode, Throughput, measurement::WallTime};
 use rushgate::ledger::{AppendOutcome, Entry, Ledger, OrderLedger};
-use rushgate::order::{Reservation, Sale, State};
+use rushgate::order::{Epoch, Reservation, Sale, State};
 use rusqlite::{Connection, params};
 use tokio::runtime::Builder;
 
@@ -108,5 +108,5 @@ fn insert(connection: &Connection, reservation: &Reservation) {
 }
 
 fn entry(sale: &Arc<Sale>, reservation: Reservation) -> Entry {
-    Entry { sale: sale.clone(), shard: 0, epoch: 1, reservation }
+    Entry { sale: sale.clone(), shard: 0, epoch: Some(Epoch::FIRST), reservation }
 }

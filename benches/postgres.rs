@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rushgate::ledger::{AppendOutcome, CreateOutcome, Entry, Ledger, OrderLedger, PostgresLedger, SaleLedger};
-use rushgate::order::{Currency, Name, NewSale, NewSku, Reservation, Rules, Sale, Salt, UserId};
+use rushgate::order::{Currency, Epoch, Name, NewSale, NewSku, Reservation, Rules, Sale, Salt, UserId};
 use rushgate_test_support::postgres::PostgresServer;
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 use tokio::runtime::Builder;
@@ -179,7 +179,12 @@ fn entry(sale: &Arc<Sale>, reservation: Reservation, writer: usize, writers: usi
         + shard / writers as u64 * writers as u64
         + writer as u64;
     let user = UserId::new(user.max(1)).unwrap();
-    Entry { sale: sale.clone(), shard: user.shard(SHARDS), epoch: 1, reservation: Reservation { user, ..reservation } }
+    Entry {
+        sale: sale.clone(),
+        shard: user.shard(SHARDS),
+        epoch: Some(Epoch::FIRST),
+        reservation: Reservation { user, ..reservation },
+    }
 }
 
 const TAKE_UNIT: &str = "UPDATE segments SET held = held + 1 WHERE sku_no = 1 AND shard = $1 AND held + sold < total";

@@ -13,7 +13,7 @@ use super::catalog::ActiveSale;
 use super::core::Core;
 use super::orders::Orders;
 use super::stock::Stock;
-use crate::gate::ShardEpoch;
+use crate::gate::ShardId;
 use crate::limits;
 use crate::order::SaleState;
 
@@ -83,17 +83,15 @@ impl Sweeper {
         if (is_idle && !round.is_wide) || self.is_over(active).await {
             return;
         }
-        let shards = stream::iter(active.shards()).map(|at| self.sweep_shard(active, at));
+        let shards = stream::iter(active.shards()).map(|id| self.sweep_shard(active, id));
         shards.buffer_unordered(limits::SHARDS_SWEPT_AT_ONCE).collect::<()>().await;
         if round.compares {
             self.stock.reconcile(active).await;
         }
     }
 
-    async fn sweep_shard(&self, active: &ActiveSale, at: ShardEpoch) {
-        if at.epoch == 0 || active.runtime.shards.is_bypassed(at.shard) {
-            return;
-        }
+    async fn sweep_shard(&self, active: &ActiveSale, id: ShardId) {
+        let Some(at) = active.at(id.shard).filter(|at| !active.runtime.shards.is_bypassed(at.shard)) else { return };
         let now_ms = self.core.clock.now_ms();
         // A gate that fails here fails orders too, and the log has it from there.
         let Ok(reservations) = self.core.gate.overdue(at, now_ms, limits::SWEEP_ORDERS_MAX).await else { return };

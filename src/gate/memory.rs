@@ -11,10 +11,11 @@ use parking_lot::{Mutex, RwLock};
 use super::records::{Record, Records};
 use super::{
     Denial, Error, Gate, Level, ReserveMode, ReserveOutcome, ReserveRequest, ReturnedUnits, Settlement, ShardEpoch,
+    ShardId,
 };
 use crate::clock::UnixMs;
 use crate::limits;
-use crate::order::{OrderNo, Reservation, Rules, Sale, SaleNo, SaleState, Switch, UserId};
+use crate::order::{Epoch, OrderNo, Reservation, Rules, Sale, SaleNo, SaleState, Switch, UserId};
 
 /// The embedded gate.
 pub struct MemoryGate {
@@ -37,7 +38,7 @@ impl MemoryGate {
     }
 
     /// Runs `work` on one shard; a shard that was never loaded is a stale epoch.
-    fn with<T>(&self, at: ShardEpoch, work: impl FnOnce(&mut MemoryShard) -> T) -> Option<T> {
+    fn with<T>(&self, at: ShardId, work: impl FnOnce(&mut MemoryShard) -> T) -> Option<T> {
         let shards = self.sales.read().get(&at.sale).cloned()?;
         let shard = shards.get(usize::from(at.shard))?;
         Some(work(&mut shard.lock()))
@@ -53,7 +54,7 @@ impl Gate for MemoryGate {
         remembers_all: bool,
     ) -> BoxFuture<'a, Result<(), Error>> {
         let shard = MemoryShard {
-            epoch: at.epoch,
+            epoch: Some(at.epoch),
             reserved: vec![0; available.len()],
             rules: sale.rules.clone(),
             switch: sale.switch,
@@ -71,7 +72,7 @@ impl Gate for MemoryGate {
             .clone();
         if let Some(place) = shards.get(usize::from(at.shard)) {
             let mut place = place.lock();
-            if place.epoch < at.epoch {
+            if place.epoch < Some(at.epoch) {
                 *place = shard;
             }
         }
@@ -84,39 +85,38 @@ impl Gate for MemoryGate {
         now_ms: UnixMs,
         requests: &'a [ReserveRequest],
     ) -> BoxFuture<'a, Result<Vec<ReserveOutcome>, Error>> {
-        let reserved =
-            self.with(at, |shard| {
-                requests
-                    .iter()
-                    .map(|request| {
-                        if shard.epoch == at.epoch {
-                            shard.reserve(request, now_ms)
-                        } else {
-                            ReserveOutcome::StaleEpoch
-                        }
-                    })
-                    .collect()
-            });
+        let reserved = self.with(at.id(), |shard| {
+            requests
+                .iter()
+                .map(|request| {
+                    if shard.epoch == Some(at.epoch) {
+                        shard.reserve(request, now_ms)
+                    } else {
+                        ReserveOutcome::StaleEpoch
+                    }
+                })
+                .collect()
+        });
         ready(Ok(reserved.unwrap_or_else(|| vec![ReserveOutcome::StaleEpoch; requests.len()]))).boxed()
     }
 
     fn settle<'a>(&'a self, at: ShardEpoch, settlements: &'a [Settlement]) -> BoxFuture<'a, Result<(), Error>> {
-        self.with(at, |shard| {
-            if shard.epoch == at.epoch {
+        self.with(at.id(), |shard| {
+            if shard.epoch == Some(at.epoch) {
                 settlements.iter().for_each(|settlement| shard.settle(*settlement));
             }
         });
         ready(Ok(())).boxed()
     }
 
-    fn switch<'a>(&'a self, at: ShardEpoch, switch: Switch) -> BoxFuture<'a, Result<(), Error>> {
+    fn switch<'a>(&'a self, at: ShardId, switch: Switch) -> BoxFuture<'a, Result<(), Error>> {
         self.with(at, |shard| shard.switch = switch);
         ready(Ok(())).boxed()
     }
 
     fn adjust<'a>(&'a self, at: ShardEpoch, sku: u16, units: i64) -> BoxFuture<'a, Result<i64, Error>> {
-        let moved = self.with(at, |shard| match shard.available.get_mut(usize::from(sku)) {
-            Some(available) if shard.epoch == at.epoch => {
+        let moved = self.with(at.id(), |shard| match shard.available.get_mut(usize::from(sku)) {
+            Some(available) if shard.epoch == Some(at.epoch) => {
                 let moved = units.max(-*available);
                 *available += moved;
                 moved.abs()
@@ -127,21 +127,21 @@ impl Gate for MemoryGate {
     }
 
     fn return_units<'a>(&'a self, at: ShardEpoch, returns: &'a [ReturnedUnits]) -> BoxFuture<'a, Result<(), Error>> {
-        self.with(at, |shard| {
-            if shard.epoch == at.epoch {
+        self.with(at.id(), |shard| {
+            if shard.epoch == Some(at.epoch) {
                 returns.iter().for_each(|back| shard.put_back(back.user, back.sku, back.units));
             }
         });
         ready(Ok(())).boxed()
     }
 
-    fn level<'a>(&'a self, at: ShardEpoch) -> BoxFuture<'a, Result<Level, Error>> {
+    fn level<'a>(&'a self, at: ShardId) -> BoxFuture<'a, Result<Level, Error>> {
         let level = self.with(at, |shard| Level {
             epoch: shard.epoch,
             available: shard.available.clone(),
             reserved: shard.reserved.clone(),
             reservations: shard.reservations.len(),
-            switch: (shard.epoch > 0).then_some(shard.switch),
+            switch: shard.epoch.map(|_| shard.switch),
         });
         ready(Ok(level.unwrap_or_default())).boxed()
     }
@@ -156,8 +156,8 @@ impl Gate for MemoryGate {
         now_ms: UnixMs,
         max: usize,
     ) -> BoxFuture<'a, Result<Vec<Reservation>, Error>> {
-        let reservations = self.with(at, |shard| {
-            if shard.epoch != at.epoch {
+        let reservations = self.with(at.id(), |shard| {
+            if shard.epoch != Some(at.epoch) {
                 return Vec::new();
             }
             let overdue = shard.reservations.values_mut().filter(|reserved| !reserved.is_leased(now_ms)).take(max);
@@ -169,7 +169,7 @@ impl Gate for MemoryGate {
 
 /// One shard of one sale.
 struct MemoryShard {
-    epoch: i64,
+    epoch: Option<Epoch>,
     rules: Rules,
     switch: Switch,
     available: Vec<i64>,
@@ -211,7 +211,7 @@ impl Leased {
 impl MemoryShard {
     fn unloaded(sale: &Sale) -> CachePadded<Mutex<MemoryShard>> {
         CachePadded::new(Mutex::new(MemoryShard {
-            epoch: 0,
+            epoch: None,
             reserved: Vec::new(),
             rules: sale.rules.clone(),
             switch: sale.switch,

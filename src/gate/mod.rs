@@ -14,9 +14,25 @@ use futures_util::future::BoxFuture;
 
 use crate::clock::UnixMs;
 use crate::metrics::GateMetrics;
-use crate::order::{Fingerprint, OrderNo, Reservation, Sale, SaleNo, SaleState, Switch, UserId};
+use crate::order::{Epoch, Fingerprint, OrderNo, Reservation, Sale, SaleNo, SaleState, Switch, UserId};
 
-/// One shard of one sale, as the ledger last numbered it.
+/// One shard of one sale.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ShardId {
+    /// The sale.
+    pub sale: SaleNo,
+    /// 0..shards of the sale.
+    pub shard: u16,
+}
+
+impl ShardId {
+    /// The shard in one of its epochs.
+    pub fn in_epoch(self, epoch: Epoch) -> ShardEpoch {
+        ShardEpoch { sale: self.sale, shard: self.shard, epoch }
+    }
+}
+
+/// One shard of one sale in an epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ShardEpoch {
     /// The sale.
@@ -24,7 +40,14 @@ pub struct ShardEpoch {
     /// 0..shards of the sale.
     pub shard: u16,
     /// The epoch the caller believes in; the gate answers [`ReserveOutcome::StaleEpoch`] to any other.
-    pub epoch: i64,
+    pub epoch: Epoch,
+}
+
+impl ShardEpoch {
+    /// The shard, in whatever epoch.
+    pub fn id(self) -> ShardId {
+        ShardId { sale: self.sale, shard: self.shard }
+    }
 }
 
 /// A request to reserve units for an order.
@@ -156,8 +179,8 @@ pub struct ReturnedUnits {
 /// The units and reservations of one shard.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Level {
-    /// The epoch it was loaded in; 0 if it never was, or has forgotten.
-    pub epoch: i64,
+    /// The epoch it was loaded in; `None` if it never was, or has forgotten.
+    pub epoch: Option<Epoch>,
     /// Units for sale per sku, in the order of [`Sale::skus`]; empty if the shard is not loaded.
     pub available: Vec<i64>,
     /// Units of reservations that are not settled, per sku.
@@ -208,7 +231,7 @@ pub trait Gate: Send + Sync {
     fn settle<'a>(&'a self, at: ShardEpoch, settlements: &'a [Settlement]) -> BoxFuture<'a, Result<(), Error>>;
 
     /// Opens, pauses or ends one shard, whatever its epoch.
-    fn switch<'a>(&'a self, at: ShardEpoch, switch: Switch) -> BoxFuture<'a, Result<(), Error>>;
+    fn switch<'a>(&'a self, shard: ShardId, switch: Switch) -> BoxFuture<'a, Result<(), Error>>;
 
     /// Puts `units` of one sku on sale, or takes up to `-units` away; answers how many were moved (0..=|units|).
     fn adjust<'a>(&'a self, at: ShardEpoch, sku: u16, units: i64) -> BoxFuture<'a, Result<i64, Error>>;
@@ -219,7 +242,7 @@ pub trait Gate: Send + Sync {
     fn return_units<'a>(&'a self, at: ShardEpoch, returns: &'a [ReturnedUnits]) -> BoxFuture<'a, Result<(), Error>>;
 
     /// The units and reservations of a shard, in whatever epoch.
-    fn level<'a>(&'a self, at: ShardEpoch) -> BoxFuture<'a, Result<Level, Error>>;
+    fn level<'a>(&'a self, shard: ShardId) -> BoxFuture<'a, Result<Level, Error>>;
 
     /// Whether other engines may load and use it.
     fn is_shared(&self) -> bool {

@@ -31,8 +31,8 @@ use futures_util::future::BoxFuture;
 
 use crate::clock::UnixMs;
 use crate::order::{
-    Actor, History, Name, NewSale, Note, Order, OrderNo, Report, Reservation, Sale, SaleNo, Salt, SkuLevel, SkuNo,
-    State, Step, Switch, UserId,
+    Actor, Epoch, History, Name, NewSale, Note, Order, OrderNo, Report, Reservation, Sale, SaleNo, Salt, SkuLevel,
+    SkuNo, State, Step, Switch, UserId,
 };
 use idempotency::Operation;
 
@@ -43,8 +43,8 @@ pub struct Entry {
     pub sale: Arc<Sale>,
     /// The buyer's shard.
     pub shard: u16,
-    /// The gate epoch under which the units are held; 0 if no gate holds them.
-    pub epoch: i64,
+    /// The gate epoch in which the units were reserved; `None` if no gate reserved them.
+    pub epoch: Option<Epoch>,
     /// The order.
     pub reservation: Reservation,
 }
@@ -54,8 +54,9 @@ pub struct Entry {
 pub enum AppendOutcome {
     /// The order is recorded, and every crash leaves it so.
     Created {
-        /// The shard's newest epoch at that moment. If it is not the entry's, the gate was loaded without these units.
-        epoch: i64,
+        /// The shard's newest epoch at that moment, if it has one. If it is not the entry's, the gate was loaded without
+        /// these units.
+        epoch: Option<Epoch>,
     },
     /// The order was recorded before; its row.
     Exists(Order),
@@ -146,16 +147,16 @@ pub struct Transfer {
 pub struct EpochRequest {
     /// The shard.
     pub shard: u16,
-    /// Begin an epoch only if this is still the newest, 0 meaning none yet: of several engines that find a shard
-    /// empty, one loads it.
-    pub after: i64,
+    /// Begin an epoch only if this is still the newest, or none has begun: of several engines that find a shard empty,
+    /// one loads it.
+    pub after: Option<Epoch>,
 }
 
 /// The newest gate epoch of one shard.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewestEpoch {
-    /// Its number, from 1; higher than every epoch before it.
-    pub epoch: i64,
+    /// The epoch.
+    pub epoch: Epoch,
     /// What to load it with, if this call began it; `None`: another engine began it and loads it.
     pub begun: Option<EpochStart>,
 }
@@ -172,7 +173,7 @@ pub struct EpochStart {
 impl NewestEpoch {
     /// Whether this is the first epoch of the shard, before which no order can exist.
     pub fn is_first(&self) -> bool {
-        self.epoch == 1
+        self.epoch.is_first()
     }
 }
 
@@ -248,9 +249,8 @@ pub enum StepOutcome {
     Done {
         /// The order after the step.
         order: Order,
-        /// The shard's newest epoch at that moment, if the step put units back on sale: a gate in this epoch does not know
-        /// of them, a gate in a later epoch was loaded with them.
-        returned: Option<i64>,
+        /// What the step put back on sale; `None` if it put nothing back.
+        returned: Option<Returned>,
     },
     /// The order took the step before under this key; the order as it was then.
     Before(Order),
@@ -260,6 +260,14 @@ pub enum StepOutcome {
     OtherContent,
     /// The order's state does not allow the step. The key is not used up.
     NotAllowed(State),
+}
+
+/// Units that a step put back on sale.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Returned {
+    /// The newest epoch of the order's shard at that moment, if it has one: a gate in this epoch does not know of the
+    /// units, a gate in a later epoch was loaded with them.
+    pub epoch: Option<Epoch>,
 }
 
 /// The outcome of a payment provider's report.
@@ -286,8 +294,8 @@ pub enum ReportOutcome {
 pub struct ExpiredOrder {
     /// The order after the step.
     pub order: Order,
-    /// The shard's newest epoch at that moment: see [`StepOutcome::Done`].
-    pub epoch: i64,
+    /// Its units, which an expiry always puts back on sale.
+    pub returned: Returned,
 }
 
 /// A page of one user's orders.

@@ -4,6 +4,7 @@
 mod text_enum;
 
 mod answer;
+mod epoch;
 mod fingerprint;
 mod id;
 mod lifecycle;
@@ -15,6 +16,7 @@ mod view;
 mod zone;
 
 pub use answer::{Code, Outcome, Receipt, Refusal, Retry};
+pub use epoch::Epoch;
 pub use fingerprint::place_fingerprint;
 pub use id::{Currency, InvalidId, Name, NameRef, UserId};
 pub use lifecycle::{InvalidTransition, State, Step};
@@ -69,8 +71,8 @@ pub struct Order {
     pub state: State,
     /// Number of state changes so far, from 1.
     pub state_version: u32,
-    /// The gate epoch in which its units were reserved.
-    pub epoch: i64,
+    /// The gate epoch in which its units were reserved; `None` if it bypassed the gate.
+    pub epoch: Option<Epoch>,
     /// When it was first reserved.
     pub created_at: UnixMs,
     /// When its state last changed.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rushgate::clock::Clock;
 use rushgate::engine::{Engine, OnGateFailure, Options, rebuild};
-use rushgate::gate::{Gate, ShardEpoch};
+use rushgate::gate::{Gate, ShardId};
 use rushgate::ledger::{OrderLedger, PostgresLedger};
 use rushgate::limits::{GATE_KEEPS_ENDED_MS, SOLD_OUT_CACHE_MS, SWEEP_MS, SWEEPS_WIDE};
 use rushgate::metrics::Metrics;
@@ -347,8 +347,8 @@ async fn an_ended_sale_is_kept_in_the_gate_for_an_hour_and_repeats_are_answered_
     assert_eq!(word(&place(&engine, "s", 1, "k", "a", 1).await).0, "created");
     engine.switch_sale("s", Switch::Ended).await.unwrap();
     let epoch = async || {
-        let at = ShardEpoch { sale: engine.sale("s").await.unwrap().sale.no, shard: 0, epoch: 0 };
-        shop.gate.level(at).await.unwrap().epoch
+        let shard = ShardId { sale: engine.sale("s").await.unwrap().sale.no, shard: 0 };
+        shop.gate.level(shard).await.unwrap().epoch
     };
     let before = epoch().await;
     // Long enough for a wide sweep to see that it has ended.

@@ -8,9 +8,11 @@ use std::time::Duration;
 use futures_util::future::{BoxFuture, FutureExt, join_all};
 use rushgate::clock::UnixMs;
 use rushgate::engine::{Engine, Options};
-use rushgate::gate::{Error, Gate, Level, ReserveOutcome, ReserveRequest, ReturnedUnits, Settlement, ShardEpoch};
+use rushgate::gate::{
+    Error, Gate, Level, ReserveOutcome, ReserveRequest, ReturnedUnits, Settlement, ShardEpoch, ShardId,
+};
 use rushgate::metrics::Metrics;
-use rushgate::order::{Reservation, Retry, Sale, Switch};
+use rushgate::order::{Epoch, Reservation, Retry, Sale, Switch};
 
 use crate::engines::{Shop, until};
 use crate::faulty_gate::{Call, FaultyGate};
@@ -55,8 +57,8 @@ impl Gate for Line {
         self.or_cut(self.gate.settle(at, settlements))
     }
 
-    fn switch<'a>(&'a self, at: ShardEpoch, switch: Switch) -> BoxFuture<'a, Result<(), Error>> {
-        self.or_cut(self.gate.switch(at, switch))
+    fn switch<'a>(&'a self, shard: ShardId, switch: Switch) -> BoxFuture<'a, Result<(), Error>> {
+        self.or_cut(self.gate.switch(shard, switch))
     }
 
     fn adjust<'a>(&'a self, at: ShardEpoch, sku: u16, units: i64) -> BoxFuture<'a, Result<i64, Error>> {
@@ -67,8 +69,8 @@ impl Gate for Line {
         self.or_cut(self.gate.return_units(at, returns))
     }
 
-    fn level<'a>(&'a self, at: ShardEpoch) -> BoxFuture<'a, Result<Level, Error>> {
-        self.or_cut(self.gate.level(at))
+    fn level<'a>(&'a self, shard: ShardId) -> BoxFuture<'a, Result<Level, Error>> {
+        self.or_cut(self.gate.level(shard))
     }
 
     fn overdue<'a>(
@@ -95,9 +97,10 @@ async fn all_know(engines: &[Arc<Engine>]) {
     }
 }
 
+/// The gate's epoch, 0 for none.
 async fn epoch(shop: &Shop, engine: &Engine) -> i64 {
     let sale = engine.sale("s").await.unwrap().sale.no;
-    shop.gate.level(ShardEpoch { sale, shard: 0, epoch: 0 }).await.unwrap().epoch
+    shop.gate.level(ShardId { sale, shard: 0 }).await.unwrap().epoch.map_or(0, Epoch::get)
 }
 
 /// Orders on every engine, for a while.
@@ -216,7 +219,7 @@ async fn a_gate_that_stands_otherwise_than_its_sale_is_put_right() {
     engine.create_sale(new_sale("s", rules(2), &[("a", 9)])).await.unwrap();
     let sale = engine.sale("s").await.unwrap().sale.no;
     // As if another engine had read "paused" before a resume, and told the gate after it.
-    shop.gate.switch(ShardEpoch { sale, shard: 1, epoch: 0 }, Switch::Paused).await.unwrap();
+    shop.gate.switch(ShardId { sale, shard: 1 }, Switch::Paused).await.unwrap();
     assert_eq!(word(&place(&engine, "s", 1, "k", "a", 1).await).0, "sale_paused");
     until(async || word(&place(&engine, "s", 1, "k", "a", 1).await).0 == "created").await;
     assert_eq!(epoch(&shop, &engine).await, 1, "without a new epoch");

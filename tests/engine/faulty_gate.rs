@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_util::future::{BoxFuture, FutureExt};
 use rushgate::clock::UnixMs;
 use rushgate::gate::{
-    Error, Gate, Level, MemoryGate, ReserveOutcome, ReserveRequest, ReturnedUnits, Settlement, ShardEpoch,
+    Error, Gate, Level, MemoryGate, ReserveOutcome, ReserveRequest, ReturnedUnits, Settlement, ShardEpoch, ShardId,
 };
 use rushgate::order::{Reservation, Sale, Switch};
 
@@ -142,8 +142,8 @@ impl Gate for FaultyGate {
         self.meet(Call::Settle, move |gate: Arc<MemoryGate>| async move { gate.settle(at, settlements).await }.boxed())
     }
 
-    fn switch<'a>(&'a self, at: ShardEpoch, switch: Switch) -> BoxFuture<'a, Result<(), Error>> {
-        self.meet(Call::Other, move |gate: Arc<MemoryGate>| async move { gate.switch(at, switch).await }.boxed())
+    fn switch<'a>(&'a self, shard: ShardId, switch: Switch) -> BoxFuture<'a, Result<(), Error>> {
+        self.meet(Call::Other, move |gate: Arc<MemoryGate>| async move { gate.switch(shard, switch).await }.boxed())
     }
 
     fn adjust<'a>(&'a self, at: ShardEpoch, sku: u16, units: i64) -> BoxFuture<'a, Result<i64, Error>> {
@@ -157,8 +157,8 @@ impl Gate for FaultyGate {
         })
     }
 
-    fn level<'a>(&'a self, at: ShardEpoch) -> BoxFuture<'a, Result<Level, Error>> {
-        self.meet(Call::Level, move |gate: Arc<MemoryGate>| async move { gate.level(at).await }.boxed())
+    fn level<'a>(&'a self, shard: ShardId) -> BoxFuture<'a, Result<Level, Error>> {
+        self.meet(Call::Level, move |gate: Arc<MemoryGate>| async move { gate.level(shard).await }.boxed())
     }
 
     fn overdue<'a>(

@@ -10,7 +10,7 @@ use rushgate::gate::{
     ShardEpoch,
 };
 use rushgate::limits::LEASE_MS;
-use rushgate::order::{Reservation, Rules, Sale, SaleNo, SaleState, Salt, Sku, SkuNo, Switch};
+use rushgate::order::{Epoch, Reservation, Rules, Sale, SaleNo, SaleState, Salt, Sku, SkuNo, Switch};
 
 use crate::world::{NOON, SALT, new_sale, reservation, rules};
 use rushgate_test_support::redis::{RedisServer, shared};
@@ -56,7 +56,7 @@ pub(crate) fn sale(rules: Rules) -> Sale {
 }
 
 fn at(epoch: i64) -> ShardEpoch {
-    ShardEpoch { sale: SaleNo(1), shard: 0, epoch }
+    ShardEpoch { sale: SaleNo(1), shard: 0, epoch: Epoch::new(epoch).unwrap() }
 }
 
 /// A request with an attempt id of its own.
@@ -95,7 +95,7 @@ impl Loaded {
     }
 
     async fn left(&self) -> i64 {
-        self.gate.level(at(1)).await.unwrap().available[0]
+        self.gate.level(at(1).id()).await.unwrap().available[0]
     }
 }
 
@@ -130,7 +130,7 @@ async fn a_repeat_is_recognised_before_window_limit_and_stock() {
         let mine = shard.reservation(1, "k", 1);
         assert_eq!(shard.reserve(mine).await, RESERVED, "{name}");
         shard.settle(Settlement::Commit { order_no: mine.order_no, created_at: NOON }).await;
-        shard.gate.switch(at(1), Switch::Paused).await.unwrap();
+        shard.gate.switch(at(1).id(), Switch::Paused).await.unwrap();
         assert_eq!(
             shard.ask(NOON + 11, mine, ReserveMode::Create).await,
             ReserveOutcome::Recorded { created_at: NOON },
@@ -184,23 +184,25 @@ async fn a_level_tells_epoch_stock_and_reservations() {
         let (mine, other) = (shard.reservation(1, "k", 2), reservation(&shard.sale, 2, "l", 1, 3));
         assert_eq!(shard.reserve(mine).await, RESERVED, "{name}");
         assert_eq!(shard.reserve(other).await, RESERVED, "{name}");
-        let level = async || gate.level(at(1)).await.unwrap();
+        let level = async || gate.level(at(1).id()).await.unwrap();
         let switch = Some(Switch::Running);
-        let both = Level { epoch: 1, available: vec![3, 4], reserved: vec![2, 3], reservations: 2, switch };
+        let both =
+            Level { epoch: Some(Epoch::FIRST), available: vec![3, 4], reserved: vec![2, 3], reservations: 2, switch };
         assert_eq!(level().await, both, "{name}");
         shard.settle(Settlement::Commit { order_no: mine.order_no, created_at: NOON }).await;
         shard.settle(Settlement::Release { order_no: other.order_no }).await;
-        let settled = Level { epoch: 1, available: vec![3, 7], reserved: vec![0, 0], reservations: 0, switch };
+        let settled =
+            Level { epoch: Some(Epoch::FIRST), available: vec![3, 7], reserved: vec![0, 0], reservations: 0, switch };
         assert_eq!(level().await, settled, "{name}");
         for switch in [Switch::Paused, Switch::Ended, Switch::Running] {
-            gate.switch(at(1), switch).await.unwrap();
+            gate.switch(at(1).id(), switch).await.unwrap();
             assert_eq!(level().await, Level { switch: Some(switch), ..settled.clone() }, "{name}");
         }
         let paused = Sale { switch: Switch::Paused, ..shard.sale.clone() };
         gate.load(at(2), &paused, &[0, 0], true).await.unwrap();
         assert_eq!(level().await.switch, Some(Switch::Paused), "{name}: as it was loaded");
         let elsewhere = ShardEpoch { sale: SaleNo(77), ..at(1) };
-        assert_eq!(gate.level(elsewhere).await.unwrap(), Level::default(), "{name}: never loaded");
+        assert_eq!(gate.level(elsewhere.id()).await.unwrap(), Level::default(), "{name}: never loaded");
     }
 }
 
@@ -211,8 +213,8 @@ async fn an_older_load_or_the_same_again_changes_nothing() {
         gate.load(at(3), &shard.sale, &[4, 0], false).await.unwrap();
         for late in [2, 3] {
             gate.load(at(late), &shard.sale, &[9, 9], false).await.unwrap();
-            let level = gate.level(at(3)).await.unwrap();
-            assert_eq!((level.epoch, level.available), (3, vec![4, 0]), "{name}: {late}");
+            let level = gate.level(at(3).id()).await.unwrap();
+            assert_eq!((level.epoch, level.available), (Epoch::new(3), vec![4, 0]), "{name}: {late}");
         }
     }
 }
@@ -309,11 +311,11 @@ async fn the_window_and_the_switch_are_checked() {
         assert_eq!(ask(NOON - 1).await, refused(Denial::NotOpen(SaleState::Scheduled(NOON))), "{name}");
         assert!(matches!(ask(NOON).await, ReserveOutcome::Reserved { .. }), "{name}");
         assert_eq!(ask(NOON + 100).await, refused(Denial::NotOpen(SaleState::Ended)), "{name}");
-        gate.switch(at(1), Switch::Paused).await.unwrap();
+        gate.switch(at(1).id(), Switch::Paused).await.unwrap();
         assert_eq!(ask(NOON + 1).await, refused(Denial::NotOpen(SaleState::Paused)), "{name}");
-        gate.switch(at(1), Switch::Running).await.unwrap();
+        gate.switch(at(1).id(), Switch::Running).await.unwrap();
         assert!(matches!(ask(NOON + 2).await, ReserveOutcome::Reserved { .. }), "{name}");
-        gate.switch(at(1), Switch::Ended).await.unwrap();
+        gate.switch(at(1).id(), Switch::Ended).await.unwrap();
         assert_eq!(ask(NOON + 3).await, refused(Denial::NotOpen(SaleState::Ended)), "{name}");
     }
 }
@@ -325,7 +327,7 @@ async fn a_mode_other_than_create_creates_nothing() {
         for mode in [ReserveMode::Resume, ReserveMode::Look] {
             assert_eq!(shard.ask(NOON, shard.reservation(1, "k", 1), mode).await, ReserveOutcome::NotFound, "{name}");
         }
-        assert_eq!(gate.level(at(1)).await.unwrap().reservations, 0, "{name}");
+        assert_eq!(gate.level(at(1).id()).await.unwrap().reservations, 0, "{name}");
         assert_eq!(shard.left().await, 5, "{name}");
     }
 }
@@ -333,7 +335,7 @@ async fn a_mode_other_than_create_creates_nothing() {
 #[tokio::test]
 async fn a_new_epoch_forgets_and_an_old_one_is_refused() {
     for (name, gate) in gates().await {
-        let unloaded = ShardEpoch { shard: 0, sale: SaleNo(77), epoch: 1 };
+        let unloaded = ShardEpoch { sale: SaleNo(77), ..at(1) };
         let shard = Loaded::new(&gate, rules(1), [5, 0]).await;
         let mine = shard.reservation(1, "k", 2);
         let ask = [asked(mine, ReserveMode::Create)];
@@ -347,7 +349,7 @@ async fn a_new_epoch_forgets_and_an_old_one_is_refused() {
         gate.load(at(2), &shard.sale, &[4, 0], false).await.unwrap();
         assert_eq!(shard.reserve(mine).await, ReserveOutcome::StaleEpoch, "{name}");
         shard.settle(Settlement::Release { order_no: mine.order_no }).await;
-        assert_eq!(gate.level(at(2)).await.unwrap().available, [4, 0], "{name}: a stale settlement moves nothing");
+        assert_eq!(gate.level(at(2).id()).await.unwrap().available, [4, 0], "{name}: a stale settlement moves nothing");
         assert_eq!(gate.reserve(at(2), NOON, &ask).await.unwrap(), [RESERVED], "{name}");
         let more = asked(shard.reservation(2, "k", 9), ReserveMode::Create);
         let outcomes = gate.reserve(at(2), NOON, &[more]).await.unwrap();

@@ -8,7 +8,7 @@ use rushgate::gate::{
     ShardEpoch,
 };
 use rushgate::limits::{CLOCKS_APART_MS, LEASE_MS};
-use rushgate::order::{Fingerprint, OrderNo, Reservation, Rules, Sale, SaleNo, Switch, UserId};
+use rushgate::order::{Epoch, Fingerprint, OrderNo, Reservation, Rules, Sale, SaleNo, Switch, UserId};
 
 use crate::gate_contract::{new_ledger_id, sale};
 use crate::world::{NOON, reservation};
@@ -33,7 +33,7 @@ struct Program<'a> {
     redis: RedisGate,
     sale: Sale,
     now_ms: i64,
-    epochs: [i64; SHARDS as usize],
+    epochs: [Epoch; SHARDS as usize],
     /// When an order was last reserved in a shard.
     created_at: HashMap<(u16, OrderNo), i64>,
     log: Vec<String>,
@@ -57,7 +57,7 @@ impl Program<'_> {
             redis,
             sale: sale(rules),
             now_ms: NOON,
-            epochs: [0; SHARDS as usize],
+            epochs: [Epoch::FIRST; SHARDS as usize],
             created_at: HashMap::new(),
             log: Vec::new(),
         }
@@ -65,13 +65,13 @@ impl Program<'_> {
 
     async fn run(mut self, steps: usize) {
         for shard in 0..SHARDS {
-            self.load(shard, 1).await;
+            self.load(shard, Epoch::FIRST).await;
         }
         for _ in 0..steps {
             self.step().await;
             for shard in 0..SHARDS {
                 let at = self.at(shard);
-                let (memory, redis) = (self.memory.level(at).await, self.redis.level(at).await);
+                let (memory, redis) = (self.memory.level(at.id()).await, self.redis.level(at.id()).await);
                 assert_eq!(memory, redis, "level of {at:?} after {:#?}", self.log);
             }
         }
@@ -89,8 +89,8 @@ impl Program<'_> {
             90..98 => self.pass_time(),
             98 => self.flush().await,
             _ => {
-                let epoch = (self.epochs[usize::from(shard)] + self.random.below(3) as i64 - 1).max(1);
-                self.load(shard, epoch).await;
+                let number = self.epochs[usize::from(shard)].get() + self.random.below(3) as i64 - 1;
+                self.load(shard, Epoch::new(number).unwrap_or(Epoch::FIRST)).await;
             }
         }
     }
@@ -102,7 +102,7 @@ impl Program<'_> {
     /// Mostly the shard's epoch, sometimes another.
     fn about(&mut self, shard: u16) -> ShardEpoch {
         let at = self.at(shard);
-        if self.random.percent(4) { ShardEpoch { epoch: at.epoch + 1, ..at } } else { at }
+        if self.random.percent(4) { ShardEpoch { epoch: Epoch::following(Some(at.epoch)), ..at } } else { at }
     }
 
     fn reservation(&mut self) -> Reservation {
@@ -197,8 +197,8 @@ impl Program<'_> {
         let (at, switch) = (self.about(shard), Switch::ALL[self.random.below(3) as usize]);
         let switch = if self.random.percent(60) { Switch::Running } else { switch };
         self.log.push(format!("{at:?} {switch:?}"));
-        self.memory.switch(at, switch).await.unwrap();
-        self.redis.switch(at, switch).await.unwrap();
+        self.memory.switch(at.id(), switch).await.unwrap();
+        self.redis.switch(at.id(), switch).await.unwrap();
     }
 
     /// All of them: which come first is not for either gate to say.
@@ -219,7 +219,7 @@ impl Program<'_> {
         self.now_ms += [1, 700, LEASE_MS - 1, LEASE_MS, back][self.random.below(5) as usize];
     }
 
-    async fn load(&mut self, shard: u16, epoch: i64) {
+    async fn load(&mut self, shard: u16, epoch: Epoch) {
         let at = ShardEpoch { epoch, ..self.at(shard) };
         let available = [self.random.below(12) as i64, self.random.below(5) as i64];
         let remembers_all = self.random.percent(50);

@@ -7,10 +7,10 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use rushgate::gate::{
     ConnectError, Error, Gate, Nodes, RedisGate, ReserveMode, ReserveOutcome, ReserveRequest, ReturnedUnits,
-    Settlement, ShardEpoch,
+    Settlement, ShardEpoch, ShardId,
 };
 use rushgate::limits::{GATE_BATCH_MAX, GATE_QUEUE_MAX, GATE_REPLY_MS, GATE_TIMEOUTS_MAX, LEASE_MS};
-use rushgate::order::{Reservation, Rules, SaleNo};
+use rushgate::order::{Epoch, Reservation, Rules, SaleNo};
 use tokio::time::Instant;
 
 use crate::gate_contract::{asked, sale};
@@ -19,7 +19,11 @@ use rushgate_test_support::redis::cluster::RedisCluster;
 use rushgate_test_support::redis::resp::Reply;
 use rushgate_test_support::redis::{RedisServer, shared};
 
-const AT: ShardEpoch = ShardEpoch { sale: SaleNo(1), shard: 0, epoch: 1 };
+const AT: ShardEpoch = ShardEpoch { sale: SaleNo(1), shard: 0, epoch: Epoch::FIRST };
+
+fn in_second_epoch() -> ShardEpoch {
+    ShardEpoch { epoch: Epoch::new(2).unwrap(), ..AT }
+}
 
 /// A server with one loaded shard.
 struct Redis {
@@ -50,7 +54,7 @@ impl Redis {
 
     /// Asks about all shards at once, and no answer comes.
     async fn all_unanswered(&self) {
-        let levels = (0..SHARDS).map(|shard| self.gate.level(ShardEpoch { shard, ..AT }));
+        let levels = (0..SHARDS).map(|shard| self.gate.level(ShardId { shard, ..AT.id() }));
         assert!(join_all(levels).await.iter().all(|level| matches!(level, Err(Error::Unknown(_)))));
     }
 
@@ -61,7 +65,7 @@ impl Redis {
     }
 
     async fn available(&self) -> i64 {
-        self.gate.level(AT).await.unwrap().available[0]
+        self.gate.level(AT.id()).await.unwrap().available[0]
     }
 }
 
@@ -97,17 +101,17 @@ async fn full_memory_refuses_before_any_write_and_lets_reservations_settle() {
     let mine = new("a");
     assert_eq!(redis.ask(mine).await, Ok(RESERVED));
     redis.server.run::<()>("CONFIG SET maxmemory 1");
-    let before = redis.gate.level(AT).await.unwrap();
+    let before = redis.gate.level(AT.id()).await.unwrap();
     for ask in [new("b"), mine] {
         let error = redis.ask(ask).await.unwrap_err();
         assert!(matches!(&error, Error::Unavailable(text) if text.contains("OOM")), "{error}");
     }
-    assert_eq!(redis.gate.level(AT).await.unwrap(), before);
+    assert_eq!(redis.gate.level(AT.id()).await.unwrap(), before);
     assert_eq!(redis.gate.adjust(AT, 0, -10).await, Ok(10));
     assert_eq!(redis.gate.overdue(AT, NOON + LEASE_MS, 9).await.unwrap(), [mine.reservation]);
     redis.gate.settle(AT, &[recorded(&mine)]).await.unwrap();
-    assert_eq!(redis.gate.level(AT).await.unwrap().reservations, 0);
-    redis.gate.load(ShardEpoch { epoch: 2, ..AT }, &sale(rules(1)), &[5, 5], false).await.unwrap();
+    assert_eq!(redis.gate.level(AT.id()).await.unwrap().reservations, 0);
+    redis.gate.load(in_second_epoch(), &sale(rules(1)), &[5, 5], false).await.unwrap();
     redis.server.run::<()>("CONFIG SET maxmemory 1gb");
     assert_eq!(redis.available().await, 5);
 }
@@ -121,7 +125,7 @@ async fn a_master_that_becomes_a_replica_is_left_until_it_is_a_master_again() {
     redis.until_down(1).await;
     let started = Instant::now();
     assert!(matches!(redis.ask(new("a")).await, Err(Error::Unavailable(_))));
-    assert!(matches!(redis.gate.level(AT).await, Err(Error::Unavailable(_))));
+    assert!(matches!(redis.gate.level(AT.id()).await, Err(Error::Unavailable(_))));
     assert!(started.elapsed() < Duration::from_millis(100), "nothing waits for a node that is lost");
     redis.server.run::<()>("REPLICAOF NO ONE");
     redis.until_down(0).await;
@@ -185,7 +189,7 @@ async fn a_node_that_comes_back_with_old_data_is_as_good_as_empty() {
     redis.until_down(0).await;
     assert_eq!(redis.server.info("keyspace", "db0:keys="), 3, "the old data is there");
     assert_eq!(redis.ask(new("b")).await, Ok(ReserveOutcome::StaleEpoch));
-    assert_eq!(redis.gate.level(AT).await.unwrap().epoch, 0);
+    assert_eq!(redis.gate.level(AT.id()).await.unwrap().epoch, None);
     assert_eq!(redis.gate.adjust(AT, 0, 5).await, Ok(0));
     assert_eq!(redis.gate.overdue(AT, NOON + LEASE_MS, 9).await.unwrap(), []);
     // Loaded in the very epoch that the old data claims.
@@ -272,7 +276,7 @@ async fn those_who_ask_together_are_decided_together() {
     let calls = redis.server.info("commandstats", "cmdstat_evalsha:calls=");
     assert!(calls <= 20, "{calls} calls for 2000 orders");
     assert_eq!(redis.gate.metrics().calls.get(), calls);
-    let level = redis.gate.level(AT).await.unwrap();
+    let level = redis.gate.level(AT.id()).await.unwrap();
     assert_eq!((level.available[0], level.reserved[0], level.reservations), (98_000, 0, 0));
 }
 
@@ -342,9 +346,9 @@ async fn overdue_reservations_of_a_large_shard_come_in_bounded_pages() {
 async fn orders_of_a_limited_sale_count_when_asked_for_together() {
     let redis = Redis::new().await;
     let limited = Rules { user_limit: Some(3), ..rules(1) };
-    redis.gate.load(ShardEpoch { epoch: 2, ..AT }, &sale(limited), &[10, 0], true).await.unwrap();
+    redis.gate.load(in_second_epoch(), &sale(limited), &[10, 0], true).await.unwrap();
     let asks: Vec<ReserveRequest> = (0..5).map(|n| new(&format!("k{n}"))).collect();
-    let outcomes = redis.gate.reserve(ShardEpoch { epoch: 2, ..AT }, NOON, &asks).await.unwrap();
+    let outcomes = redis.gate.reserve(in_second_epoch(), NOON, &asks).await.unwrap();
     assert_eq!(outcomes.iter().filter(|outcome| **outcome == RESERVED).count(), 3);
 }
 
@@ -353,7 +357,7 @@ async fn settlements_that_cannot_all_be_done_are_not_begun() {
     for damage in ["HSET {rg:0}:0000000000000001:1:state held1 much", "SET {rg:0}:0000000000000001:1:units 5"] {
         let redis = Redis::new().await;
         let limited = Rules { user_limit: Some(9), ..rules(1) };
-        let at = ShardEpoch { epoch: 2, ..AT };
+        let at = in_second_epoch();
         redis.gate.load(at, &sale(limited.clone()), &[10, 10], true).await.unwrap();
         let reservations = [(1, "a", 0), (2, "b", 0), (2, "c", 1)];
         let reservations = reservations.map(|(user, key, sku)| reservation(&sale(limited.clone()), user, key, sku, 2));
@@ -379,11 +383,11 @@ async fn returns_that_cannot_all_be_done_are_not_begun() {
     for damage in ["HSET {rg:0}:0000000000000001:1:state available1 much", "SET {rg:0}:0000000000000001:1:units 5"] {
         let redis = Redis::new().await;
         let limited = Rules { user_limit: Some(9), ..rules(1) };
-        redis.gate.load(ShardEpoch { epoch: 2, ..AT }, &sale(limited), &[10, 10], true).await.unwrap();
+        redis.gate.load(in_second_epoch(), &sale(limited), &[10, 10], true).await.unwrap();
         redis.server.run::<()>(damage);
         let before = redis.keys_of_the_shard();
         let returns = [0, 1].map(|sku| ReturnedUnits { user: user(1), sku, units: 2 });
-        let error = redis.gate.return_units(ShardEpoch { epoch: 2, ..AT }, &returns).await.unwrap_err();
+        let error = redis.gate.return_units(in_second_epoch(), &returns).await.unwrap_err();
         assert!(matches!(error, Error::Unknown(_)), "{damage}: {error}");
         assert_eq!(redis.keys_of_the_shard(), before, "{damage}");
     }
@@ -409,7 +413,7 @@ async fn shards_of_a_cluster_are_on_all_of_its_nodes() {
         gate.load(at, &sale(rules(64)), &[i64::from(shard), 0], true).await.unwrap();
     }
     for shard in 0..64 {
-        let level = gate.level(ShardEpoch { shard, ..AT }).await.unwrap();
+        let level = gate.level(ShardId { shard, ..AT.id() }).await.unwrap();
         assert_eq!(level.available, [i64::from(shard), 0]);
     }
 }
@@ -442,5 +446,5 @@ async fn a_cluster_is_followed_when_a_slot_moves_and_done_without_the_node_that_
         assert!(Instant::now() < deadline, "{} nodes are down", gate.nodes_down());
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    assert_eq!(gate.level(AT).await.unwrap().available, [4, 0], "the others go on");
+    assert_eq!(gate.level(AT.id()).await.unwrap().available, [4, 0], "the others go on");
 }

@@ -7,7 +7,7 @@ mod sales;
 use std::sync::Arc;
 
 use rushgate::ledger::{AppendDenial, AppendOutcome, Entry, Ledger, PageRequest, PostgresLedger, Transfer};
-use rushgate::order::{NewSale, Order, Reservation, Rules, Sale, SkuLevel, State, Switch};
+use rushgate::order::{Epoch, NewSale, Order, Reservation, Rules, Sale, SkuLevel, State, Switch};
 use tempfile::TempDir;
 
 use crate::world::{NOON, PATIENCE, made, new_sale, open, reservation, rules, user};
@@ -72,7 +72,12 @@ impl Books {
     }
 
     fn entry(&self, reservation: Reservation) -> Entry {
-        Entry { sale: self.sale.clone(), shard: reservation.user.shard(self.sale.rules.shards), epoch: 1, reservation }
+        Entry {
+            sale: self.sale.clone(),
+            shard: reservation.user.shard(self.sale.rules.shards),
+            epoch: Some(Epoch::FIRST),
+            reservation,
+        }
     }
 
     /// An order for `quantity` units of the first sku.
@@ -114,7 +119,7 @@ impl Books {
 }
 
 /// Recorded, in a shard that no gate was ever loaded with.
-const CREATED: AppendOutcome = AppendOutcome::Created { epoch: 0 };
+const CREATED: AppendOutcome = AppendOutcome::Created { epoch: None };
 
 fn limited(units: u32) -> Rules {
     Rules { user_limit: Some(units), ..rules(1) }
@@ -137,7 +142,7 @@ async fn an_order_is_recorded_as_it_was_held() {
             quantity: 4,
             state: State::PendingPayment,
             state_version: 1,
-            epoch: 1,
+            epoch: Some(Epoch::FIRST),
             created_at: NOON,
             updated_at: NOON,
             returned: false,
@@ -157,7 +162,7 @@ async fn a_repeat_gets_the_first_row_whatever_it_says() {
         let exists = AppendOutcome::Exists(books.row(&first).await);
 
         let later = Entry {
-            epoch: 7,
+            epoch: Epoch::new(7),
             reservation: Reservation { created_at: NOON + 99, ..first.reservation },
             ..first.clone()
         };

@@ -15,7 +15,7 @@ use std::time::Duration;
 use rushgate::ledger::{
     AppendDenial, AppendOutcome, Entry, EpochRequest, Ledger, OrderLedger, PostgresLedger, SaleLedger, Transfer,
 };
-use rushgate::order::{Rules, Sale, Switch};
+use rushgate::order::{Epoch, Rules, Sale, Switch};
 use sqlx::{Connection, PgConnection};
 use tokio::task::JoinSet;
 
@@ -45,7 +45,12 @@ impl Shop {
 
     fn wish(&self, user_id: u64, key: &str, sku: u16, quantity: u32) -> Entry {
         let reservation = reservation(&self.sale, user_id, key, sku, quantity);
-        Entry { sale: self.sale.clone(), shard: reservation.user.shard(self.sale.rules.shards), epoch: 0, reservation }
+        Entry {
+            sale: self.sale.clone(),
+            shard: reservation.user.shard(self.sale.rules.shards),
+            epoch: None,
+            reservation,
+        }
     }
 
     async fn sql(&self) -> PgConnection {
@@ -195,18 +200,24 @@ async fn an_epoch_counts_every_order_that_was_not_told_of_it() {
         let ask = |engine: usize| {
             let engine = shop.engines[engine].clone();
             let sale = shop.sale.no;
-            async move { engine.begin_epochs(sale, vec![EpochRequest { shard: 0, after }]).await.unwrap().remove(0) }
+            async move {
+                engine
+                    .begin_epochs(sale, vec![EpochRequest { shard: 0, after: Epoch::new(after) }])
+                    .await
+                    .unwrap()
+                    .remove(0)
+            }
         };
         let (one, other) = tokio::join!(ask(0), ask(1));
-        assert_eq!((one.epoch, other.epoch), (after + 1, after + 1));
+        assert_eq!((one.epoch.get(), other.epoch.get()), (after + 1, after + 1));
         let begun: Vec<_> = [one.begun, other.begun].into_iter().flatten().collect();
         assert_eq!(begun.len(), 1, "of two engines, one begins the epoch");
         counted.push(begun[0].levels.iter().map(|level| level.held).sum::<i64>());
     }
     done.store(true, Ordering::SeqCst);
-    let told: Vec<i64> = appends.join_all().await.into_iter().flatten().collect();
+    let told: Vec<Option<Epoch>> = appends.join_all().await.into_iter().flatten().collect();
     for (epoch, counted) in (1..).zip(counted) {
-        let before = told.iter().filter(|told| **told < epoch).count();
+        let before = told.iter().filter(|told| **told < Epoch::new(epoch)).count();
         assert_eq!(i64::try_from(before).unwrap(), counted, "orders before epoch {epoch}");
     }
     shop.assert_balanced().await;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use rushgate::ledger::{EpochRequest, SaleLedger};
 use rushgate::limits::LEASE_MS;
-use rushgate::order::{Code, Key, OrderNo, Outcome, Refusal, Retry, Switch};
+use rushgate::order::{Code, Epoch, Key, OrderNo, Outcome, Refusal, Retry, Switch};
 
 use crate::faults::Fault;
 use crate::world::{PATIENCE, World, key, new_sale, place, place_and_wait, rules, user, word};
@@ -248,8 +248,8 @@ async fn a_crowd_before_an_unloaded_sale_loads_it_once() {
     assert_eq!(answers[0], ("replayed", made.1), "an order of an ended sale is still known");
     assert!(answers[1..].iter().all(|answer| answer.0 == "sale_ended"), "{answers:?}");
     let sale = world.engine.sale("s").await.unwrap().sale.no;
-    let begins = (0..8).map(|shard| EpochRequest { shard, after: 2 }).collect();
+    let begins = (0..8).map(|shard| EpochRequest { shard, after: Epoch::new(2) }).collect();
     let epochs = world.ledger.begin_epochs(sale, begins).await.unwrap();
     // One when it was made, one for the crowd, and this one.
-    assert!(epochs.iter().all(|epoch| epoch.epoch == 3 && epoch.begun.is_some()), "{epochs:?}");
+    assert!(epochs.iter().all(|epoch| epoch.epoch.get() == 3 && epoch.begun.is_some()), "{epochs:?}");
 }

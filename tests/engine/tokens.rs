@@ -181,7 +181,7 @@ async fn a_gate_in_memory_that_was_loaded_anew_is_not_said_to_know_all() {
     for round in 0..8_u64 {
         // The gate sells a unit that the ledger does not have: a shard that is to be loaded anew.
         let epoch =
-            shop.ledger.begin_epochs(no, vec![rushgate::ledger::EpochRequest { shard: 0, after: -1 }]).await.unwrap()
+            shop.ledger.begin_epochs(no, vec![rushgate::ledger::EpochRequest { shard: 0, after: None }]).await.unwrap()
                 [0]
             .epoch;
         gate.adjust(ShardEpoch { sale: no, shard: 0, epoch }, 0, 1).await.unwrap();
@@ -199,7 +199,7 @@ async fn a_gate_in_memory_that_was_loaded_anew_is_not_said_to_know_all() {
         // It may have come too late itself, on a slow machine.
         if first == "created" {
             met += answers.len();
-            assert!(!answers.contains(&"token_invalid"), "round {round}, epoch {epoch}: {answers:?}, then {first}");
+            assert!(!answers.contains(&"token_invalid"), "round {round}, {epoch:?}: {answers:?}, then {first}");
         }
     }
     assert!(met > 0 && metrics.reconciled.get() > 0, "{met} repeats, {} loads", metrics.reconciled.get());

@@ -6,7 +6,7 @@ use std::time::Duration;
 use rushgate::clock::Clock;
 use rushgate::command::{PlaceOrder, Principal, RequestContext, RequestId};
 use rushgate::engine::{Engine, Options};
-use rushgate::gate::{Gate, MemoryGate, ShardEpoch};
+use rushgate::gate::{Gate, MemoryGate, ShardId};
 use rushgate::ledger::{Check, CreateOutcome, Ledger, SqliteLedger};
 use rushgate::metrics::Metrics;
 use rushgate::order::{
@@ -114,8 +114,7 @@ impl World {
             let mut reservations = 0;
             for view in self.engine.sales().await.unwrap() {
                 for shard in 0..view.sale.rules.shards {
-                    reservations +=
-                        self.gate.level(ShardEpoch { sale: view.sale.no, shard, epoch: 0 }).await.unwrap().reservations;
+                    reservations += self.gate.level(ShardId { sale: view.sale.no, shard }).await.unwrap().reservations;
                 }
             }
             if reservations == 0 && self.engine.depths() == (0, 0) && self.engine.is_well() {

@@ -20,7 +20,7 @@ use parking_lot::{Mutex, RwLock};
 use tokio::time::Instant;
 
 use self::runtime::SaleRuntime;
-use crate::gate::ShardEpoch;
+use crate::gate::{ShardEpoch, ShardId};
 use crate::order::{Name, Order, OrderView, Sale, SaleNo};
 
 /// Every sale by id. Looked up once per request.
@@ -134,19 +134,24 @@ impl Catalog {
 }
 
 impl ActiveSale {
-    /// One shard of the sale, in the epoch that the engine believes in.
-    pub(super) fn at(&self, shard: u16) -> ShardEpoch {
-        ShardEpoch { sale: self.sale.no, shard, epoch: self.runtime.shards.epoch(shard) }
+    /// One shard of the sale.
+    pub(super) fn shard(&self, shard: u16) -> ShardId {
+        ShardId { sale: self.sale.no, shard }
+    }
+
+    /// One shard of the sale, in the epoch that the engine believes in; `None` before the first load.
+    pub(super) fn at(&self, shard: u16) -> Option<ShardEpoch> {
+        Some(self.shard(shard).in_epoch(self.runtime.shards.epoch(shard)?))
     }
 
     /// Whether the gate was ever loaded with this sale, or is known to be bypassed.
     pub(super) fn is_loaded(&self) -> bool {
-        self.at(0).epoch > 0 || self.runtime.shards.is_bypassed(0)
+        self.runtime.shards.epoch(0).is_some() || self.runtime.shards.is_bypassed(0)
     }
 
     /// Every shard of the sale.
-    pub(super) fn shards(&self) -> impl Iterator<Item = ShardEpoch> + '_ {
-        (0..self.sale.rules.shards).map(|shard| self.at(shard))
+    pub(super) fn shards(&self) -> impl Iterator<Item = ShardId> + '_ {
+        (0..self.sale.rules.shards).map(|shard| self.shard(shard))
     }
 
     /// Something happens in the sale.

@@ -28,8 +28,8 @@ impl MoveState {
 /// A change of where units are.
 #[derive(Clone, Debug)]
 pub(in crate::engine) enum Move {
-    /// Between shards; the units have left the donor's gate.
-    Transfer { transfer: Transfer, from: ShardEpoch, to: ShardEpoch },
+    /// Between shards; the units have left the donor's gate. A shard that was never loaded has no gate to put units into.
+    Transfer { transfer: Transfer, from: Option<ShardEpoch>, to: Option<ShardEpoch> },
     /// Into the sale, or out of it; units that are taken away have left the gates.
     Restock(Restock),
 }

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use tokio::time::Instant;
 
 use crate::limits;
+use crate::order::Epoch;
 
 /// The shards of one sale.
 pub(in crate::engine) struct ShardStates {
@@ -34,14 +35,14 @@ impl ShardStates {
         ShardStates { since: Instant::now(), shards: (0..shards).map(|_| ShardRuntime::default()).collect() }
     }
 
-    /// The epoch that this engine believes in; 0 before the first load.
-    pub(super) fn epoch(&self, shard: u16) -> i64 {
-        self.shard(shard).map_or(0, |shard| shard.epoch.load(Ordering::SeqCst))
+    /// The epoch that this engine believes in; `None` before the first load.
+    pub(in crate::engine) fn epoch(&self, shard: u16) -> Option<Epoch> {
+        Epoch::new(self.shard(shard)?.epoch.load(Ordering::SeqCst))
     }
 
-    pub(in crate::engine) fn set_epoch(&self, shard: u16, epoch: i64) {
+    pub(in crate::engine) fn set_epoch(&self, shard: u16, epoch: Epoch) {
         if let Some(shard) = self.shard(shard) {
-            shard.epoch.store(epoch, Ordering::SeqCst);
+            shard.epoch.store(epoch.get(), Ordering::SeqCst);
         }
     }
 

@@ -155,8 +155,8 @@ async fn apply_changes(lifecycle: Arc<Lifecycle>, jobs: Vec<LifecycleJob>) {
     let (mut returned, mut waiting) = (Vec::new(), Vec::new());
     for (job, changed) in jobs.into_iter().zip(changed) {
         lifecycle.count(&job.change, &changed);
-        if let Ok(ChangeOutcome::Step(StepOutcome::Done { order, returned: Some(epoch) })) = &changed {
-            returned.push((*order, *epoch));
+        if let Ok(ChangeOutcome::Step(StepOutcome::Done { order, returned: Some(units) })) = &changed {
+            returned.push((*order, *units));
             waiting.push((job, changed));
         } else {
             job.answer(changed);

@@ -61,7 +61,7 @@ impl Lifecycle {
         }
         let count = expired.len();
         self.core.metrics.step(Step::Expire, u64::try_from(count).unwrap_or(0));
-        let returned = expired.into_iter().map(|expired| (expired.order, expired.epoch)).collect();
+        let returned = expired.into_iter().map(|expired| (expired.order, expired.returned)).collect();
         self.returns.give_back(returned, || {}).await;
         count >= usize::try_from(limits::EXPIRED_MAX).unwrap_or(usize::MAX)
     }

@@ -9,6 +9,7 @@ use tokio::sync::Semaphore;
 use crate::engine::catalog::ActiveSale;
 use crate::engine::core::Core;
 use crate::gate::{ReturnedUnits, ShardEpoch};
+use crate::ledger::Returned;
 use crate::limits;
 use crate::order::Order;
 
@@ -26,9 +27,11 @@ impl Returns {
 
     /// Gives units back, then calls `done`. Runs inline if the gate answers at the first poll, as one in memory does;
     /// otherwise continues in a task, so that a slow gate cannot block the caller.
-    ///
-    /// `returned` are the orders with the epoch that was the newest of their shard when the ledger took the units back.
-    pub(super) async fn give_back(self: &Arc<Self>, returned: Vec<(Order, i64)>, done: impl FnOnce() + Send + 'static) {
+    pub(super) async fn give_back(
+        self: &Arc<Self>,
+        returned: Vec<(Order, Returned)>,
+        done: impl FnOnce() + Send + 'static,
+    ) {
         if returned.is_empty() {
             return done();
         }
@@ -44,18 +47,20 @@ impl Returns {
         }
     }
 
-    /// Puts units on sale again: a gate in the given epoch does not know of them, one in a later epoch was loaded with
-    /// them and takes nothing. What does not reach the gate is found by comparing.
-    async fn return_units(&self, returned: Vec<(Order, i64)>) {
+    /// Puts units on sale again: a gate in the epoch of [`Returned`] does not know of them, one in a later epoch was
+    /// loaded with them and takes nothing. What does not reach the gate is found by comparing.
+    async fn return_units(&self, returned: Vec<(Order, Returned)>) {
         let mut by_shard: HashMap<ShardEpoch, Vec<ReturnedUnits>> = HashMap::new();
         let mut on_sale: Vec<(ActiveSale, u16)> = Vec::new();
-        for (order, epoch) in returned {
+        for (order, Returned { epoch }) in returned {
             // A sale that this engine does not know yet will be loaded with what the ledger has.
             let Some(active) = self.core.catalog.by_no(order.sale) else { continue };
             let Some(sku) = active.sale.sku_at(order.sku) else { continue };
             let shard = order.user.shard(active.sale.rules.shards);
-            if epoch > 0 && !active.runtime.shards.is_bypassed(shard) {
-                let at = ShardEpoch { sale: order.sale, shard, epoch };
+            if let Some(epoch) = epoch
+                && !active.runtime.shards.is_bypassed(shard)
+            {
+                let at = active.shard(shard).in_epoch(epoch);
                 by_shard.entry(at).or_default().push(ReturnedUnits { user: order.user, sku, units: order.quantity });
             }
             active.mark_dirty();

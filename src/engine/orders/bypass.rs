@@ -10,7 +10,7 @@ use super::job::{Attempt, Job, ReserveStep};
 use crate::engine::catalog::ActiveSale;
 use crate::engine::options::OnGateFailure;
 use crate::engine::trouble::{gate_trouble, ledger_trouble};
-use crate::gate::{self, Denial, ShardEpoch};
+use crate::gate::{self, Denial};
 use crate::limits;
 use crate::order::{Code, Refusal, SaleState};
 use crate::trace;
@@ -25,7 +25,7 @@ impl Orders {
         if self.core.options.on_gate_failure == OnGateFailure::Shed {
             return Err(error.as_ref().map_or(Code::GateUnavailable, gate_trouble).into());
         }
-        let Attempt { active, at, reservation, admitted, span } = attempt;
+        let Attempt { active, shard, reservation, admitted, span, .. } = attempt;
         if let Some(code) = admitted.no_new {
             return Err(code.into());
         }
@@ -38,12 +38,11 @@ impl Orders {
         }
         active.runtime.bypass_notice.announced(self.announce_bypass(&active)).await?;
         // Before the order is recorded: from now on the gate sells what may be gone, until it is loaded anew.
-        active.runtime.shards.bypass(at.shard);
+        active.runtime.shards.bypass(shard.shard);
         self.core.metrics.bypassed_orders.add(1);
         let (answer, recorded) = oneshot::channel();
-        let at = ShardEpoch { epoch: 0, ..at };
-        let (bypass, answer, span) = (Some(bypass), Some(answer), trace::record(&span));
-        self.queue(Job { active, at, reservation, permit, bypass, answer, span })?;
+        let (epoch, bypass, answer, span) = (None, Some(bypass), Some(answer), trace::record(&span));
+        self.queue(Job { active, shard, epoch, reservation, permit, bypass, answer, span })?;
         Ok(ReserveStep::Queued { recorded, gated: false })
     }
 

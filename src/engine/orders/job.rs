@@ -8,14 +8,16 @@ use crate::admission::{Admitted, InFlightPermit};
 use crate::clock::UnixMs;
 use crate::engine::catalog::ActiveSale;
 use crate::engine::trouble::ledger_trouble;
-use crate::gate::{Denial, ReserveMode, Settlement, ShardEpoch};
+use crate::gate::{Denial, ReserveMode, Settlement, ShardEpoch, ShardId};
 use crate::ledger::{self, AppendDenial, AppendOutcome, Entry};
-use crate::order::{Code, Order, Reservation};
+use crate::order::{Code, Epoch, Order, Reservation};
 
 /// An order before the gate, and what admission lets it do.
 pub(super) struct Attempt {
     pub(super) active: ActiveSale,
-    pub(super) at: ShardEpoch,
+    pub(super) shard: ShardId,
+    /// The epoch that the engine believes the gate to be in; `None` if it never loaded it.
+    pub(super) epoch: Option<Epoch>,
     pub(super) reservation: Reservation,
     pub(super) admitted: Admitted,
     /// The operation's.
@@ -47,8 +49,8 @@ pub(super) enum ReserveStep {
     Denied { why: Denial, remembers_all: bool },
     /// It is not known, and new orders are not taken now.
     NoNew(Code),
-    /// The gate is not in this epoch.
-    Stale(ShardEpoch),
+    /// The shard's gate is not in the epoch that the engine believed in, or the engine knows none.
+    Stale { shard: u16, epoch: Option<Epoch> },
 }
 
 impl ReserveStep {
@@ -56,9 +58,10 @@ impl ReserveStep {
     pub(super) fn is_hit(&self) -> bool {
         match self {
             ReserveStep::Recorded { .. } | ReserveStep::InFlight | ReserveStep::OtherContent => true,
-            ReserveStep::Queued { .. } | ReserveStep::Denied { .. } | ReserveStep::NoNew(_) | ReserveStep::Stale(_) => {
-                false
-            }
+            ReserveStep::Queued { .. }
+            | ReserveStep::Denied { .. }
+            | ReserveStep::NoNew(_)
+            | ReserveStep::Stale { .. } => false,
         }
     }
 }
@@ -69,8 +72,9 @@ pub(super) type BypassPermit = OwnedSemaphorePermit;
 /// A reserved order on its way to the ledger.
 pub(in crate::engine) struct Job {
     pub(super) active: ActiveSale,
-    /// Epoch 0: no gate holds its units.
-    pub(super) at: ShardEpoch,
+    pub(super) shard: ShardId,
+    /// The gate epoch in which its units were reserved; `None` if it bypasses the gate.
+    pub(super) epoch: Option<Epoch>,
     pub(super) reservation: Reservation,
     /// Given back when the order is answered.
     pub(super) permit: InFlightPermit,
@@ -85,8 +89,8 @@ pub(in crate::engine) struct Job {
 /// What came of a [`Job`].
 #[derive(Debug)]
 pub(super) enum RecordOutcome {
-    /// It was recorded by this attempt, when the shard's newest epoch was this.
-    Created { created_at: UnixMs, epoch: i64 },
+    /// It was recorded by this attempt, when the shard's newest epoch was this, if it had one.
+    Created { created_at: UnixMs, epoch: Option<Epoch> },
     /// It was recorded before: by an earlier attempt of this reservation, whose units are `spent` then, or before this
     /// reservation was made.
     Known { order: Order, spent: bool },
@@ -97,11 +101,16 @@ pub(super) enum RecordOutcome {
 }
 
 impl Job {
+    /// The gate that reserved its units, in the epoch of the reservation; `None` if none did.
+    pub(super) fn at(&self) -> Option<ShardEpoch> {
+        Some(self.shard.in_epoch(self.epoch?))
+    }
+
     pub(super) fn entry(&self) -> Entry {
         Entry {
             sale: self.active.sale.clone(),
-            shard: self.at.shard,
-            epoch: self.at.epoch,
+            shard: self.shard.shard,
+            epoch: self.epoch,
             reservation: self.reservation,
         }
     }
@@ -121,7 +130,7 @@ impl Job {
     /// loaded, or that the gate has forgotten since, was counted already: the units held a second time go back.
     fn made(&self, order: &Order) -> bool {
         (order.epoch, order.created_at, order.fingerprint)
-            == (self.at.epoch, self.reservation.created_at, self.reservation.fingerprint)
+            == (self.epoch, self.reservation.created_at, self.reservation.fingerprint)
     }
 
     /// What the gate does with the reservation.

@@ -32,13 +32,14 @@ impl Orders {
         outcomes.first().copied().ok_or_else(|| gate::Error::Unknown("no answer among the answers".to_owned()))
     }
 
-    /// Asks the gate what it knows of an order, without taking anything.
+    /// Asks the gate what it knows of an order, without taking anything. A shard that was never loaded is not asked.
     pub(super) async fn look(
         &self,
         active: &ActiveSale,
         order: &IdentifiedOrder,
     ) -> Result<ReserveOutcome, gate::Error> {
         let at = active.at(order.user.shard(active.sale.rules.shards));
+        let Some(at) = at else { return Ok(ReserveOutcome::StaleEpoch) };
         self.ask(at, order.lookup(), ReserveMode::Look).await
     }
 

@@ -88,7 +88,8 @@ impl Orders {
         self.core.metrics.rolled_forward.add(1);
         self.queue(Job {
             active: active.clone(),
-            at,
+            shard: at.id(),
+            epoch: Some(at.epoch),
             reservation,
             permit,
             bypass: None,

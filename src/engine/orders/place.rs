@@ -95,7 +95,7 @@ impl Orders {
                         Denial::SegmentEmpty => self.gather(&active, &reservation, turn).await?,
                     }
                 }
-                ReserveStep::Stale(at) => self.stock.reload(&active, at).await?,
+                ReserveStep::Stale { shard, epoch } => self.stock.reload(&active, shard, epoch).await?,
                 ReserveStep::NoNew(code) => return Err(code.into()),
             }
         }
@@ -110,10 +110,11 @@ impl Orders {
         reservation: Reservation,
         span: &Span,
     ) -> Result<ReserveStep, Refusal> {
-        let at = active.at(reservation.user.shard(active.sale.rules.shards));
-        let reserve = trace::reserve(span, active.sale.id.as_str(), at.shard);
+        let shard = active.shard(reservation.user.shard(active.sale.rules.shards));
+        let epoch = active.runtime.shards.epoch(shard.shard);
+        let reserve = trace::reserve(span, active.sale.id.as_str(), shard.shard);
         let (active, admitted, span) = (active.clone(), self.admission.admit(), span.clone());
-        let work = self.clone().reserve_and_queue(Attempt { active, at, reservation, admitted, span });
+        let work = self.clone().reserve_and_queue(Attempt { active, shard, epoch, reservation, admitted, span });
         if reserve.is_disabled() {
             return self.core.detached(work).await?;
         }
@@ -121,11 +122,14 @@ impl Orders {
     }
 
     async fn reserve_and_queue(self: Arc<Self>, attempt: Attempt) -> Result<ReserveStep, Refusal> {
-        let (at, reservation, mode) = (attempt.at, attempt.reservation, attempt.mode());
+        let (shard, epoch) = (attempt.shard, attempt.epoch);
+        let (reservation, mode) = (attempt.reservation, attempt.mode());
         attempt.active.mark_dirty();
-        if attempt.active.runtime.shards.is_bypassed(at.shard) {
+        if attempt.active.runtime.shards.is_bypassed(shard.shard) {
             return self.bypass_gate(attempt, None).await;
         }
+        let stale = ReserveStep::Stale { shard: shard.shard, epoch };
+        let Some(at) = epoch.map(|epoch| shard.in_epoch(epoch)) else { return Ok(stale) };
         let outcome = match self.ask(at, reservation, mode).await {
             Ok(outcome) => outcome,
             Err(gate::Error::Busy) => return Err(Code::Overloaded.into()),
@@ -139,7 +143,7 @@ impl Orders {
             ReserveOutcome::InFlight => Ok(ReserveStep::InFlight),
             ReserveOutcome::OtherContent => Ok(ReserveStep::OtherContent),
             ReserveOutcome::Refused { why, remembers_all } => Ok(ReserveStep::Denied { why, remembers_all }),
-            ReserveOutcome::StaleEpoch => Ok(ReserveStep::Stale(at)),
+            ReserveOutcome::StaleEpoch => Ok(stale),
             ReserveOutcome::NotFound if mode == ReserveMode::Create => {
                 crate::bug!("the gate does not know order {}, which it was to reserve", reservation.order_no);
                 Err(Code::UnknownOutcome.into())
@@ -149,14 +153,14 @@ impl Orders {
     }
 
     fn queue_reserved(&self, attempt: Attempt, reservation: Reservation) -> Result<ReserveStep, Refusal> {
-        let Attempt { active, at, admitted, span, .. } = attempt;
+        let Attempt { active, shard, epoch, admitted, span, .. } = attempt;
         let Some(permit) = admitted.permit else {
             crate::bug!("the gate reserved order {}, which it was only to look up", reservation.order_no);
             return Err(Code::UnknownOutcome.into());
         };
         let (answer, recorded) = oneshot::channel();
         let (answer, span) = (Some(answer), trace::record(&span));
-        self.queue(Job { active, at, reservation, permit, bypass: None, answer, span })?;
+        self.queue(Job { active, shard, epoch, reservation, permit, bypass: None, answer, span })?;
         Ok(ReserveStep::Queued { recorded, gated: true })
     }
 

@@ -11,7 +11,7 @@ use crate::engine::random::random_bytes;
 use crate::engine::trouble::gate_trouble;
 use crate::gate::ReserveOutcome;
 use crate::limits;
-use crate::order::{Code, Outcome, Refusal, Sale, SaleState, UserId};
+use crate::order::{Code, Epoch, Outcome, Refusal, Sale, SaleState, UserId};
 use crate::token::VerifiedToken;
 
 /// A purchase token that was given out.
@@ -93,11 +93,12 @@ impl Orders {
     /// Whether no order of the user's shard can be on its way without its gate knowing: it was never loaded anew, except
     /// by the start of the one engine that it lives in, before which nothing was on its way, and none bypassed it.
     fn gate_knows_all(&self, active: &ActiveSale, order: &IdentifiedOrder) -> bool {
-        let at = active.at(order.user.shard(active.sale.rules.shards));
+        let shard = order.user.shard(active.sale.rules.shards);
         let shards = &active.runtime.shards;
-        let forgot_nothing = at.epoch == 1 || (!self.core.gate.is_shared() && !shards.is_reloaded(at.shard));
+        let is_first = shards.epoch(shard).is_some_and(Epoch::is_first);
+        let forgot_nothing = is_first || (!self.core.gate.is_shared() && !shards.is_reloaded(shard));
         forgot_nothing
-            && !shards.is_bypassed(at.shard)
+            && !shards.is_bypassed(shard)
             && !active.runtime.bypass_notice.may_bypass()
             && self.trusts_gate(active)
     }

@@ -45,7 +45,7 @@ pub(in crate::engine) async fn run(orders: Arc<Orders>, mut jobs: mpsc::Receiver
             () = orders.core.stopping.cancelled() => return,
         }
         for job in fresh.drain(..) {
-            batches.add((job.at.sale, job.at.shard), job.reservation.order_no, job);
+            batches.add((job.shard.sale, job.shard.shard), job.reservation.order_no, job);
         }
         while let Some(slot) = idle.pop() {
             let Some(Batch { shards, orders: jobs }) = batches.begin(Instant::now()) else {
@@ -105,7 +105,9 @@ impl Orders {
         for (job, outcome) in jobs.iter().zip(&mut outcomes) {
             // The gate still holds it, so the order is tried again when its lease is over, and the user's limit may have
             // room by then: that is no final "no".
-            if matches!(outcome, RecordOutcome::Denied(AppendDenial::LimitReached)) && lost.contains(&job.at) {
+            if matches!(outcome, RecordOutcome::Denied(AppendDenial::LimitReached))
+                && job.at().is_some_and(|at| lost.contains(&at))
+            {
                 *outcome = RecordOutcome::Trouble(Code::UnknownOutcome);
             }
         }
@@ -156,8 +158,10 @@ impl Orders {
     /// Tells the gate what became of each reservation; answers the shards that may not have got it.
     async fn settle(&self, jobs: &[Job], outcomes: &[RecordOutcome]) -> Vec<ShardEpoch> {
         let mut by_shard: HashMap<ShardEpoch, Vec<Settlement>> = HashMap::new();
-        for (job, outcome) in jobs.iter().zip(outcomes).filter(|(job, _)| job.at.epoch > 0) {
-            by_shard.entry(job.at).or_default().push(job.settlement(outcome));
+        for (job, outcome) in jobs.iter().zip(outcomes) {
+            if let Some(at) = job.at() {
+                by_shard.entry(at).or_default().push(job.settlement(outcome));
+            }
         }
         let settles = by_shard.iter().map(|(at, settlements)| async move {
             // A hint that is lost costs a look-up later: the lease runs out and the ledger answers "exists".
@@ -182,10 +186,10 @@ impl Orders {
 fn uncounted(jobs: &[Job], outcomes: &[RecordOutcome]) -> HashMap<(ShardEpoch, u16), i64> {
     let mut units = HashMap::new();
     for (job, outcome) in jobs.iter().zip(outcomes) {
-        if let RecordOutcome::Created { epoch, .. } = outcome
-            && *epoch > job.at.epoch
+        if let RecordOutcome::Created { epoch: Some(newest), .. } = outcome
+            && job.epoch.is_none_or(|reserved_in| reserved_in < *newest)
         {
-            let at = ShardEpoch { epoch: *epoch, ..job.at };
+            let at = job.shard.in_epoch(*newest);
             *units.entry((at, job.reservation.sku)).or_default() += i64::from(job.reservation.quantity);
         }
     }

@@ -98,27 +98,28 @@ impl Stock {
         let after = levels(gate, active).await;
         let last = stock().await?;
         let (mut drift, mut reservations) = (Drift::default(), 0);
-        for ((at, before), after) in active.shards().zip(before).zip(after) {
+        for ((id, before), after) in active.shards().zip(before).zip(after) {
             let (Ok(before), Ok(after)) = (before, after) else { continue };
             reservations += after.reservations;
-            let is_in_use = !active.runtime.shards.is_bypassed(at.shard);
-            let is_believed = before.epoch == at.epoch && after.epoch == at.epoch;
-            let is_quiet = incoming(&first, at.shard) == incoming(&last, at.shard);
+            let believed = active.runtime.shards.epoch(id.shard);
+            let is_in_use = !active.runtime.shards.is_bypassed(id.shard);
+            let is_believed = before.epoch == believed && after.epoch == believed;
+            let is_quiet = incoming(&first, id.shard) == incoming(&last, id.shard);
             if !(is_in_use && is_believed && is_quiet) {
                 continue;
             }
-            let unsold = unsold(&in_ledger, at.shard);
+            let unsold = unsold(&in_ledger, id.shard);
             let lacking = lacking(&before, &unsold);
             if !lacking.is_empty() {
-                let incoming = incoming(&in_ledger, at.shard);
+                let incoming = incoming(&in_ledger, id.shard);
                 let returned = lacking.iter().filter_map(|sku| incoming.get(*sku)).map(|(_, returned)| returned).sum();
-                drift.stranded.push(Stranded { shard: at.shard, returned, observations: 1 });
+                drift.stranded.push(Stranded { shard: id.shard, returned, observations: 1 });
             }
             if is_excess(&after, &unsold) {
-                drift.excess.push(at.shard);
+                drift.excess.push(id.shard);
             }
             if after.switch != Some(active.sale.switch) {
-                drift.switch.push(at.shard);
+                drift.switch.push(id.shard);
             }
         }
         Ok(Comparison { drift, reservations })

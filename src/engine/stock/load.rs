@@ -13,10 +13,10 @@ use super::Stock;
 use crate::clock::UnixMs;
 use crate::engine::catalog::{ActiveSale, Catalog};
 use crate::engine::trouble::ledger_trouble;
-use crate::gate::{self, Gate, Level, ShardEpoch};
+use crate::gate::{self, Gate, Level};
 use crate::ledger::{self, EpochRequest, EpochStart, Ledger, NewestEpoch};
 use crate::limits;
-use crate::order::{Refusal, Sale, SaleState, SkuLevel};
+use crate::order::{Epoch, Refusal, Sale, SaleState, SkuLevel};
 
 impl Stock {
     /// Loads every sale that has not ended, so that its first order finds a warm gate. A gate that cannot be reached is
@@ -32,17 +32,20 @@ impl Stock {
         loaded.into_iter().try_for_each(|loaded| loaded.map(|_| ()))
     }
 
-    /// Loads what is stale in a sale whose gate refused the epoch of `stale`, unless another request has done so since.
+    /// Loads what is stale in a sale, unless another request has done so since. The gate of `shard` is not in the epoch
+    /// that this engine `believed` in.
     /// Runs to completion.
     pub(in crate::engine) async fn reload(
         self: &Arc<Self>,
         active: &ActiveSale,
-        stale: ShardEpoch,
+        shard: u16,
+        believed: Option<Epoch>,
     ) -> Result<(), Refusal> {
         let (stock, active) = (self.clone(), active.clone());
         let reload = async move {
             let _lock = active.runtime.admin_lock.lock().await;
-            if active.at(stale.shard) == stale { stock.load_stale(&active, &[]).await } else { Ok(()) }
+            let is_stale = active.runtime.shards.epoch(shard) == believed;
+            if is_stale { stock.load_stale(&active, &[]).await } else { Ok(()) }
         };
         self.core.detached(reload).await?
     }
@@ -66,7 +69,7 @@ impl Stock {
     /// Frees what the gate keeps of an ended sale: a new epoch remembers no order, and repeats ask the ledger. Answers
     /// whether that went well.
     pub(in crate::engine) async fn empty_gate(&self, active: &ActiveSale) -> bool {
-        let every: Vec<u16> = active.shards().map(|at| at.shard).collect();
+        let every: Vec<u16> = active.shards().map(|id| id.shard).collect();
         let _lock = active.runtime.admin_lock.lock().await;
         let is_emptied = self.load_stale(active, &every).await.is_ok();
         if is_emptied {
@@ -116,7 +119,7 @@ pub async fn rebuild(
 
 /// What every shard of a sale holds, asked all at once.
 pub(super) async fn levels(gate: &dyn Gate, active: &ActiveSale) -> Vec<Result<Level, gate::Error>> {
-    join_all(active.shards().map(|at| gate.level(at))).await
+    join_all(active.shards().map(|id| gate.level(id))).await
 }
 
 /// Brings the epochs that this engine believes in, the ledger's and the gate's together. Of several engines that find
@@ -134,7 +137,7 @@ struct Load<'a> {
 
 /// An epoch that another engine began, and until when it is left to that engine to load it.
 struct BegunElsewhere {
-    epoch: i64,
+    epoch: Epoch,
     until: Instant,
 }
 
@@ -205,29 +208,30 @@ impl<'a> Load<'a> {
     async fn look(&self) -> Look {
         let shards = &self.active.runtime.shards;
         let mut look = Look::default();
-        for (at, level) in self.active.shards().zip(levels(self.gate, self.active).await) {
+        for (id, level) in self.active.shards().zip(levels(self.gate, self.active).await) {
             let Ok(level) = level else {
-                shards.bypass(at.shard);
+                shards.bypass(id.shard);
                 continue;
             };
+            let believed = shards.epoch(id.shard);
             let shard = ShardLook {
-                must_load: self.anew.contains(&at.shard) || shards.may_reload(at.shard),
-                fits: at.epoch > 0 && level.epoch == at.epoch,
-                is_bypassed: shards.is_bypassed(at.shard),
-                is_left_to_another: self.is_left_to_another(at),
+                must_load: self.anew.contains(&id.shard) || shards.may_reload(id.shard),
+                fits: believed.is_some() && level.epoch == believed,
+                is_bypassed: shards.is_bypassed(id.shard),
+                is_left_to_another: self.is_left_to_another(id.shard, believed),
             };
             match shard.step() {
                 LoadStep::Leave => {}
                 LoadStep::Wait => look.must_wait = true,
-                LoadStep::BeginEpoch => look.requests.push(EpochRequest { shard: at.shard, after: at.epoch }),
+                LoadStep::BeginEpoch => look.requests.push(EpochRequest { shard: id.shard, after: believed }),
             }
         }
         look
     }
 
-    fn is_left_to_another(&self, at: ShardEpoch) -> bool {
-        let elsewhere = self.begun_elsewhere.get(&at.shard);
-        elsewhere.is_some_and(|begun| begun.epoch == at.epoch && Instant::now() < begun.until)
+    fn is_left_to_another(&self, shard: u16, believed: Option<Epoch>) -> bool {
+        let elsewhere = self.begun_elsewhere.get(&shard);
+        elsewhere.is_some_and(|begun| Some(begun.epoch) == believed && Instant::now() < begun.until)
     }
 
     /// Begins epochs and loads the shards; answers whether another engine had begun one of them.
@@ -259,7 +263,7 @@ impl<'a> Load<'a> {
     fn take_over(&mut self, request: &EpochRequest, newest: &NewestEpoch) {
         let shards = &self.active.runtime.shards;
         shards.set_epoch(request.shard, newest.epoch);
-        let this_engine_knew_one = request.after > 0;
+        let this_engine_knew_one = request.after.is_some();
         // An epoch found by an engine that knew none may be old, unless it is the first.
         if self.gate.is_shared() && (this_engine_knew_one || newest.is_first()) {
             let until = Instant::now() + Duration::from_millis(limits::LOAD_MS_MAX);
@@ -281,7 +285,7 @@ async fn load_shard(
     newest: &NewestEpoch,
     start: &EpochStart,
 ) -> Option<u16> {
-    let at = ShardEpoch { epoch: newest.epoch, ..active.at(shard) };
+    let at = active.shard(shard).in_epoch(newest.epoch);
     let available: Vec<i64> = start.levels.iter().map(SkuLevel::available).collect();
     let sale = Sale { switch: start.switch, ..active.sale.as_ref().clone() };
     let shards = &active.runtime.shards;

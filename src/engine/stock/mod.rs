@@ -33,7 +33,7 @@ impl Stock {
     /// Switches every gate shard. One that does not answer is bypassed until it is loaded anew, switch included.
     pub(super) async fn switch_gates(&self, active: &ActiveSale, switch: Switch) {
         let gate = &self.core.gate;
-        let switches = active.shards().map(|at| async move { (at.shard, gate.switch(at, switch).await) });
+        let switches = active.shards().map(|id| async move { (id.shard, gate.switch(id, switch).await) });
         for (shard, switched) in join_all(switches).await {
             if let Err(error) = switched {
                 let sale = &active.sale.id;

@@ -123,9 +123,10 @@ impl Stock {
         }
     }
 
-    /// Puts units on sale.
-    pub(super) async fn put(&self, active: &ActiveSale, sku: u16, units: &[(ShardEpoch, i64)]) {
+    /// Puts units on sale. A shard that was never loaded will be loaded with them.
+    pub(super) async fn put(&self, active: &ActiveSale, sku: u16, units: &[(Option<ShardEpoch>, i64)]) {
         for (at, units) in units {
+            let Some(at) = at else { continue };
             if let Err(error) = self.core.gate.adjust(*at, sku, *units).await {
                 // The ledger has them; the gate is counted from it before it is used again.
                 let (sale, shard) = (&active.sale.id, at.shard);
@@ -139,6 +140,6 @@ impl Stock {
 }
 
 /// The units of a restock, times `sign`, by shard.
-fn at_shards(active: &ActiveSale, restock: &Restock, sign: i64) -> Vec<(ShardEpoch, i64)> {
+fn at_shards(active: &ActiveSale, restock: &Restock, sign: i64) -> Vec<(Option<ShardEpoch>, i64)> {
     restock.by_shard.iter().map(|(shard, units)| (active.at(*shard), sign * units)).collect()
 }

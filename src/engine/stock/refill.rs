@@ -95,7 +95,8 @@ impl Stock {
         let supply = self.count_supply(&active, need.sku, runtime).await?;
         let Some(outcome) = supply.outcome_without_moves(need) else {
             let to = active.at(need.shard);
-            let refill = Refill { active: &active, moves: &mut moves, to, sku: need.sku, sku_no: sku.no };
+            let refill =
+                Refill { active: &active, moves: &mut moves, shard: need.shard, to, sku: need.sku, sku_no: sku.no };
             self.move_from_donors(refill, supply.plan(need), supply.donors_for(need)).await?;
             return Ok(RefillOutcome::AskAgain);
         };
@@ -116,15 +117,16 @@ impl Stock {
         let levels = levels(self.core.gate.as_ref(), active).await;
         let ledger = self.core.ledger.stock(active.sale.no).await.map_err(|error| ledger_trouble(&error))?;
         let in_ledger = ledger.into_iter().nth(usize::from(sku)).unwrap_or_default();
-        for ((at, level), in_ledger) in active.shards().zip(levels).zip(in_ledger) {
+        for ((id, level), in_ledger) in active.shards().zip(levels).zip(in_ledger) {
+            let at = active.at(id.shard);
             let in_ledger = in_ledger.available();
             if level.is_err() {
                 // What moves from here on bypasses its gate.
-                active.runtime.shards.bypass(at.shard);
+                active.runtime.shards.bypass(id.shard);
             }
-            let is_bypassed = active.runtime.shards.is_bypassed(at.shard);
+            let is_bypassed = active.runtime.shards.is_bypassed(id.shard);
             let units = match level {
-                Ok(level) if !is_bypassed && level.epoch == at.epoch => {
+                Ok(level) if !is_bypassed && level.epoch == at.map(|at| at.epoch) => {
                     let of_sku = |units: &[i64]| units.get(usize::from(sku)).copied().unwrap_or(0);
                     let (available, reserved) = (of_sku(&level.available), of_sku(&level.reserved));
                     supply.stranded += (in_ledger - available - reserved).max(0);
@@ -139,7 +141,7 @@ impl Stock {
                 Ok(_) | Err(_) if in_ledger > 0 => return Err(Code::GateUnavailable.into()),
                 Ok(_) | Err(_) => 0,
             };
-            supply.shards.push(Donor { at, units });
+            supply.shards.push(Donor { shard: id.shard, at, units });
         }
         Ok(supply)
     }
@@ -157,7 +159,7 @@ impl Stock {
                 let units = plan.units_from(donor, share);
                 if units > 0 {
                     donor.units -= units;
-                    let arrived = self.move_units(&mut refill, donor.at, units).await?;
+                    let arrived = self.move_units(&mut refill, donor, units).await?;
                     plan.count_arrived(arrived);
                 }
             }
@@ -166,21 +168,22 @@ impl Stock {
     }
 
     /// Moves up to `units` from a donor; answers how many arrived.
-    async fn move_units(&self, refill: &mut Refill<'_>, from: ShardEpoch, units: i64) -> Result<i64, Refusal> {
-        let Refill { active, moves, to, sku, sku_no } = refill;
+    async fn move_units(&self, refill: &mut Refill<'_>, donor: &Donor, units: i64) -> Result<i64, Refusal> {
+        let Refill { active, moves, shard, to, sku, sku_no } = refill;
         let id = u128::from_be_bytes(random_bytes()?);
-        let taken = if active.runtime.shards.is_bypassed(from.shard) {
+        let taken = match donor.at {
             // Its gate is loaded anew before it sells again.
-            units
-        } else {
-            self.core.gate.adjust(from, *sku, -units).await.map_err(|error| gate_trouble(&error))?
+            _ if active.runtime.shards.is_bypassed(donor.shard) => units,
+            Some(from) => self.core.gate.adjust(from, *sku, -units).await.map_err(|error| gate_trouble(&error))?,
+            None => 0,
         };
         if taken == 0 {
             return Ok(0);
         }
         let now_ms = self.core.clock.now_ms();
-        let transfer = Transfer { id, sku: *sku_no, from: from.shard, to: to.shard, units: taken, now_ms };
-        let outcome = self.commit_move(active, *sku, moves, Move::Transfer { transfer, from, to: *to }).await?;
+        let transfer = Transfer { id, sku: *sku_no, from: donor.shard, to: *shard, units: taken, now_ms };
+        let outcome =
+            self.commit_move(active, *sku, moves, Move::Transfer { transfer, from: donor.at, to: *to }).await?;
         Ok(if outcome == RestockOutcome::Applied { taken } else { 0 })
     }
 }
@@ -202,7 +205,10 @@ fn after_wait(is_refilled: bool, was_sold_out: bool, may_hope: bool) -> AfterWai
 struct Refill<'a> {
     active: &'a ActiveSale,
     moves: &'a mut MoveState,
-    to: ShardEpoch,
+    /// The receiver.
+    shard: u16,
+    /// The receiver's gate; `None` if it was never loaded.
+    to: Option<ShardEpoch>,
     sku: u16,
     sku_no: SkuNo,
 }
@@ -221,7 +227,9 @@ struct Supply {
 /// A shard with units to give.
 #[derive(Clone, Copy)]
 struct Donor {
-    at: ShardEpoch,
+    shard: u16,
+    /// Its gate; `None` if it was never loaded.
+    at: Option<ShardEpoch>,
     units: i64,
 }
 
@@ -231,7 +239,7 @@ impl Supply {
     }
 
     fn units_in(&self, shard: u16) -> i64 {
-        self.shards.iter().find(|donor| donor.at.shard == shard).map_or(0, |donor| donor.units)
+        self.shards.iter().find(|donor| donor.shard == shard).map_or(0, |donor| donor.units)
     }
 
     /// The outcome, where no unit has to be moved or none can be.
@@ -259,7 +267,7 @@ impl Supply {
     /// The other shards that have units, the richest first.
     fn donors_for(&self, need: Need) -> Vec<Donor> {
         let mut donors = self.shards.clone();
-        donors.retain(|donor| donor.at.shard != need.shard && donor.units > 0);
+        donors.retain(|donor| donor.shard != need.shard && donor.units > 0);
         donors.sort_by_key(|donor| -donor.units);
         donors
     }
@@ -295,10 +303,9 @@ impl Plan {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::order::SaleNo;
 
     fn supply(units: &[i64], stranded: i64) -> Supply {
-        let donor = |(shard, units)| Donor { at: ShardEpoch { sale: SaleNo(1), shard, epoch: 1 }, units };
+        let donor = |(shard, units)| Donor { shard, at: None, units };
         Supply { shards: (0..).zip(units.iter().copied()).map(donor).collect(), stranded, returns: 0, now_ms: 0 }
     }
 

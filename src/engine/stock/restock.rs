@@ -61,10 +61,15 @@ impl Stock {
     async fn take_unsold(&self, active: &ActiveSale, sku: u16, units: i64) -> Result<Vec<(u16, i64)>, Refusal> {
         let mut taken = Vec::new();
         let (mut missing, mut trouble) = (units, None);
-        for at in active.shards() {
+        for id in active.shards() {
             if missing == 0 {
                 return Ok(taken);
             }
+            let Some(at) = active.at(id.shard) else {
+                // Its gate was to be loaded before this, and could not be.
+                trouble = Some(Code::GateUnavailable);
+                continue;
+            };
             match self.core.gate.adjust(at, sku, -missing).await {
                 Ok(units) if units > 0 => {
                     taken.push((at.shard, -units));
@@ -78,7 +83,8 @@ impl Stock {
         if missing == 0 {
             return Ok(taken);
         }
-        let back: Vec<(ShardEpoch, i64)> = taken.iter().map(|(shard, units)| (active.at(*shard), -units)).collect();
+        let back: Vec<(Option<ShardEpoch>, i64)> =
+            taken.iter().map(|(shard, units)| (active.at(*shard), -units)).collect();
         self.put(active, sku, &back).await;
         Err(trouble.unwrap_or(Code::NotEnoughStock).into())
     }

@@ -15,11 +15,12 @@ impl Stock {
     pub(in crate::engine) async fn view_sale(&self, active: &ActiveSale) -> Result<SaleView, Refusal> {
         let mut stock = self.core.ledger.stock(active.sale.no).await.map_err(|error| ledger_trouble(&error))?;
         let levels = levels(self.core.gate.as_ref(), active).await;
-        for ((shard, at), level) in active.shards().enumerate().zip(levels) {
-            let is_in_use = !active.runtime.shards.is_bypassed(at.shard);
-            let Some(level) = level.ok().filter(|level| is_in_use && level.epoch == at.epoch) else { continue };
+        let states = &active.runtime.shards;
+        for ((at, id), level) in active.shards().enumerate().zip(levels) {
+            let (believed, is_in_use) = (states.epoch(id.shard), !states.is_bypassed(id.shard));
+            let Some(level) = level.ok().filter(|level| is_in_use && level.epoch == believed) else { continue };
             for (shards, available) in stock.iter_mut().zip(level.available) {
-                if let Some(level) = shards.get_mut(shard) {
+                if let Some(level) = shards.get_mut(at) {
                     level.held += (level.available() - available).max(0);
                 }
             }

@@ -1,6 +1,6 @@
 //! The names of the keys in Redis, spelt here and nowhere else.
 
-use super::ShardEpoch;
+use super::ShardId;
 
 /// What Redis stores of one shard of one sale, each part under a key of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +33,7 @@ pub(super) fn tag(shard: u16) -> String {
 }
 
 /// The key of one part. Ledgers may share a Redis: the numbers of their sales begin alike, so the ledger's id is in it.
-pub(super) fn key(ledger_id: u64, at: ShardEpoch, part: KeyPart) -> String {
+pub(super) fn key(ledger_id: u64, at: ShardId, part: KeyPart) -> String {
     format!("{{{}}}:{ledger_id:016x}:{}:{}", tag(at.shard), at.sale.0, part.name())
 }
 
@@ -44,7 +44,7 @@ mod tests {
 
     #[test]
     fn a_key_names_shard_ledger_sale_and_part() {
-        let at = ShardEpoch { sale: SaleNo(7), shard: 63, epoch: 1 };
+        let at = ShardId { sale: SaleNo(7), shard: 63 };
         assert_eq!(key(0xab, at, KeyPart::Reservations), "{rg:63}:00000000000000ab:7:holds");
     }
 }

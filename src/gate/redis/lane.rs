@@ -300,9 +300,9 @@ impl Turn {
 mod tests {
     use super::*;
     use crate::gate::ReserveMode;
-    use crate::order::{Fingerprint, Reservation, SaleNo, UserId};
+    use crate::order::{Epoch, Fingerprint, Reservation, SaleNo, UserId};
 
-    const AT: ShardEpoch = ShardEpoch { sale: SaleNo(1), shard: 0, epoch: 1 };
+    const AT: ShardEpoch = ShardEpoch { sale: SaleNo(1), shard: 0, epoch: Epoch::FIRST };
 
     fn ask(order: u128, attempt_id: u64) -> ReserveRequest {
         let reservation = Reservation {

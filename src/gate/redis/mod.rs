@@ -37,6 +37,7 @@ use self::node::NodeContext;
 use self::wire::Target;
 use super::{
     Denial, Error, Gate, Level, ReserveMode, ReserveOutcome, ReserveRequest, ReturnedUnits, Settlement, ShardEpoch,
+    ShardId,
 };
 use crate::clock::UnixMs;
 use crate::limits;
@@ -159,7 +160,8 @@ impl Gate for RedisGate {
         remembers_all: bool,
     ) -> BoxFuture<'a, Result<(), Error>> {
         let load = async move {
-            let answer = self.inner.call(at, |to| to.load(sale, available, remembers_all)).await?;
+            let answer =
+                self.inner.call(at.id(), |to| to.in_epoch(at.epoch).load(sale, available, remembers_all)).await?;
             wire::done(&answer)
         };
         load.boxed()
@@ -186,13 +188,14 @@ impl Gate for RedisGate {
         settle.boxed()
     }
 
-    fn switch<'a>(&'a self, at: ShardEpoch, switch: Switch) -> BoxFuture<'a, Result<(), Error>> {
-        let switch = async move { wire::done(&self.inner.call(at, |to| to.switch(switch)).await?) };
+    fn switch<'a>(&'a self, shard: ShardId, switch: Switch) -> BoxFuture<'a, Result<(), Error>> {
+        let switch = async move { wire::done(&self.inner.call(shard, |to| to.switch(switch)).await?) };
         switch.boxed()
     }
 
     fn adjust<'a>(&'a self, at: ShardEpoch, sku: u16, units: i64) -> BoxFuture<'a, Result<i64, Error>> {
-        let adjust = async move { wire::moved(&self.inner.call(at, |to| to.adjust(sku, units)).await?) };
+        let adjust =
+            async move { wire::moved(&self.inner.call(at.id(), |to| to.in_epoch(at.epoch).adjust(sku, units)).await?) };
         adjust.boxed()
     }
 
@@ -201,8 +204,8 @@ impl Gate for RedisGate {
             if returns.is_empty() {
                 return Ok(());
             }
-            let link = self.inner.link(at)?;
-            let to = Target { peer: &link.peer, ledger_id: self.inner.ledger_id, at };
+            let link = self.inner.link(at.shard)?;
+            let to = Target { peer: &link.peer, ledger_id: self.inner.ledger_id, shard: at.id() }.in_epoch(at.epoch);
             // All in one write: a caller that stops waiting does not cut it into halves.
             let calls = returns.chunks(limits::GATE_BATCH_MAX).map(|some| to.return_units(some)).collect();
             let answers = self.inner.send(&link, calls).await.into_iter();
@@ -217,8 +220,8 @@ impl Gate for RedisGate {
         return_units.boxed()
     }
 
-    fn level<'a>(&'a self, at: ShardEpoch) -> BoxFuture<'a, Result<Level, Error>> {
-        let level = async move { wire::level(&self.inner.call(at, |to| to.level()).await?) };
+    fn level<'a>(&'a self, shard: ShardId) -> BoxFuture<'a, Result<Level, Error>> {
+        let level = async move { wire::level(&self.inner.call(shard, |to| to.level()).await?) };
         level.boxed()
     }
 
@@ -271,11 +274,11 @@ impl Inner {
 
     /// One round trip: settlements, then reserve requests.
     async fn run_turn(&self, at: ShardEpoch, turn: Turn) {
-        let link = match self.link(at) {
+        let link = match self.link(at.shard) {
             Ok(link) => link,
             Err(error) => return turn.answer(Err(error.clone()), Err(error)),
         };
-        let to = Target { peer: &link.peer, ledger_id: self.ledger_id, at };
+        let to = Target { peer: &link.peer, ledger_id: self.ledger_id, shard: at.id() }.in_epoch(at.epoch);
         let (settlements, requests) = (turn.settlements(), turn.requests());
         let mut calls = Vec::with_capacity(2);
         if !settlements.is_empty() {
@@ -301,15 +304,15 @@ impl Inner {
     }
 
     /// One call of a script.
-    async fn call(&self, at: ShardEpoch, call: impl FnOnce(Target<'_>) -> Cmd) -> Result<Value, Error> {
-        let link = self.link(at)?;
-        let call = call(Target { peer: &link.peer, ledger_id: self.ledger_id, at });
+    async fn call(&self, shard: ShardId, call: impl FnOnce(Target<'_>) -> Cmd) -> Result<Value, Error> {
+        let link = self.link(shard.shard)?;
+        let call = call(Target { peer: &link.peer, ledger_id: self.ledger_id, shard });
         let answer = self.send(&link, vec![call]).await.pop();
         answer.unwrap_or_else(|| Err(no_answer()))
     }
 
-    fn link(&self, at: ShardEpoch) -> Result<Arc<Link>, Error> {
-        self.map.node(at.shard)?.link()
+    fn link(&self, shard: u16) -> Result<Arc<Link>, Error> {
+        self.map.node(shard)?.link()
     }
 
     async fn send(&self, link: &Link, calls: Vec<Cmd>) -> Vec<Result<Value, Error>> {
@@ -336,7 +339,7 @@ impl Inner {
             if left == 0 {
                 break;
             }
-            let page = self.call(at, |to| to.overdue(now_ms, left, cursor)).await;
+            let page = self.call(at.id(), |to| to.in_epoch(at.epoch).overdue(now_ms, left, cursor)).await;
             // Reservations of earlier pages have a new lease: the caller gets them even if this page failed.
             let page = page.and_then(|answer| wire::overdue(&answer));
             let Ok((next, found)) = page else {

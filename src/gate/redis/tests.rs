@@ -5,9 +5,9 @@ use ::redis::{Arg, Cmd};
 use super::link::Peer;
 use super::script::Script;
 use super::wire::Target;
-use super::{ReserveMode, ReserveRequest, ReturnedUnits, Settlement, ShardEpoch};
+use super::{ReserveMode, ReserveRequest, ReturnedUnits, Settlement, ShardId};
 use crate::order::{
-    Currency, Fingerprint, Name, OrderNo, Reservation, Rules, Sale, SaleNo, Salt, Sku, SkuNo, Switch, UserId,
+    Currency, Epoch, Fingerprint, Name, OrderNo, Reservation, Rules, Sale, SaleNo, Salt, Sku, SkuNo, Switch, UserId,
 };
 
 fn no() -> OrderNo {
@@ -75,7 +75,8 @@ fn expected(script: Script, times: &[usize]) -> usize {
 #[test]
 fn each_script_gets_the_arguments_of_its_header() {
     let peer = peer();
-    let to = Target { peer: &peer, ledger_id: 1, at: ShardEpoch { sale: SaleNo(1), shard: 3, epoch: 4 } };
+    let shard = Target { peer: &peer, ledger_id: 1, shard: ShardId { sale: SaleNo(1), shard: 3 } };
+    let to = shard.in_epoch(Epoch::new(4).unwrap());
     let requests = [ask(0, ReserveMode::Create), ask(1, ReserveMode::Look), ask(0, ReserveMode::Resume)];
     let settlements = [
         Settlement::Commit { order_no: no(), created_at: 7 },
@@ -86,14 +87,14 @@ fn each_script_gets_the_arguments_of_its_header() {
         (Script::Load, to.load(&sale(), &[1, 2, 3], true), vec![3]),
         (Script::Reserve, to.reserve(9, &requests.each_ref()), vec![2, 3]),
         (Script::Settle, to.settle(&settlements), vec![1, 2]),
-        (Script::Switch, to.switch(Switch::Ended), vec![]),
+        (Script::Switch, shard.switch(Switch::Ended), vec![]),
         (Script::Adjust, to.adjust(1, -2), vec![]),
         (
             Script::ReturnUnits,
             to.return_units(&[ReturnedUnits { user: UserId::new(258).unwrap(), sku: 7, units: 9 }; 3]),
             vec![3],
         ),
-        (Script::Level, to.level(), vec![]),
+        (Script::Level, shard.level(), vec![]),
         (Script::Overdue, to.overdue(9, 10, 11), vec![]),
     ];
     for (script, call, times) in &calls {

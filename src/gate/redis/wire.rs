@@ -7,10 +7,10 @@ use redis::{Cmd, Value};
 use super::key::key;
 use super::link::Peer;
 use super::script::Script;
-use super::{Denial, Error, Level, ReserveMode, ReserveOutcome, ReserveRequest, ReturnedUnits, Settlement, ShardEpoch};
+use super::{Denial, Error, Level, ReserveMode, ReserveOutcome, ReserveRequest, ReturnedUnits, Settlement, ShardId};
 use crate::clock::UnixMs;
 use crate::limits;
-use crate::order::{Fingerprint, OrderNo, Reservation, Sale, SaleState, Switch, UserId};
+use crate::order::{Epoch, Fingerprint, OrderNo, Reservation, Sale, SaleState, Switch, UserId};
 
 // The bytes of a reservation as Redis stores it; the scripts name them alike. The first two fields are the record that
 // stays when the order is recorded: half a fingerprint tells other content as surely as an operation needs, and 14 bytes
@@ -64,28 +64,54 @@ impl ReserveCode {
 pub(super) struct Target<'a> {
     pub(super) peer: &'a Peer,
     pub(super) ledger_id: u64,
-    pub(super) at: ShardEpoch,
+    pub(super) shard: ShardId,
 }
 
-impl Target<'_> {
+impl<'a> Target<'a> {
+    /// The same place, for calls that are for one epoch.
+    pub(super) fn in_epoch(self, epoch: Epoch) -> EpochTarget<'a> {
+        EpochTarget { target: self, epoch }
+    }
+
     /// A call with its keys.
     fn call(&self, script: Script, args: usize, bytes: usize) -> Cmd {
         let mut call = self.peer.command(script, args, bytes);
         for part in script.keys() {
-            call.arg(key(self.ledger_id, self.at, *part));
+            call.arg(key(self.ledger_id, self.shard, *part));
         }
         call
     }
 
+    pub(super) fn switch(&self, switch: Switch) -> Cmd {
+        let mut call = self.call(Script::Switch, 1, 1);
+        call.arg(switch_number(switch));
+        call
+    }
+
+    pub(super) fn level(&self) -> Cmd {
+        let mut call = self.call(Script::Level, 1, 40);
+        call.arg(&self.peer.lineage);
+        call
+    }
+}
+
+/// Where a call goes that is for one epoch of its shard.
+#[derive(Clone, Copy)]
+pub(super) struct EpochTarget<'a> {
+    target: Target<'a>,
+    epoch: Epoch,
+}
+
+impl EpochTarget<'_> {
     /// A call that is for one epoch of one lineage.
-    fn call_in_epoch(&self, script: Script, args: usize, bytes: usize) -> Cmd {
-        let mut call = self.call(script, args, bytes);
-        call.arg(self.at.epoch).arg(&self.peer.lineage);
+    fn call(&self, script: Script, args: usize, bytes: usize) -> Cmd {
+        let mut call = self.target.call(script, args, bytes);
+        call.arg(self.epoch.get()).arg(&self.target.peer.lineage);
         call
     }
 
     pub(super) fn load(&self, sale: &Sale, available: &[i64], remembers_all: bool) -> Cmd {
-        let mut call = self.call_in_epoch(Script::Load, available.len(), 16 * available.len());
+        let mut call = self.call(Script::Load, available.len(), 16 * available.len());
         call.arg(switch_number(sale.switch));
         // `None` is an empty text: an absent argument would move the others.
         call.arg(optional(sale.rules.starts_at)).arg(optional(sale.rules.ends_at));
@@ -97,7 +123,7 @@ impl Target<'_> {
     }
 
     pub(super) fn reserve(&self, now_ms: UnixMs, requests: &[&ReserveRequest]) -> Cmd {
-        let mut call = self.call_in_epoch(Script::Reserve, 2 * requests.len(), 96 * requests.len());
+        let mut call = self.call(Script::Reserve, 2 * requests.len(), 96 * requests.len());
         let skus = units_by_sku(requests);
         call.arg(now_ms).arg(LEASE_MS_MAX).arg(modes(requests)).arg(requests.len()).arg(skus.len());
         for (sku, units) in &skus {
@@ -113,7 +139,7 @@ impl Target<'_> {
     pub(super) fn settle(&self, settlements: &[Settlement]) -> Cmd {
         let is_commit = |settlement: &&Settlement| matches!(settlement, Settlement::Commit { .. });
         let commits = settlements.iter().filter(is_commit).count();
-        let mut call = self.call_in_epoch(Script::Settle, 3 * settlements.len(), 32 * settlements.len());
+        let mut call = self.call(Script::Settle, 3 * settlements.len(), 32 * settlements.len());
         call.arg(commits).arg(settlements.len() - commits);
         for commit in settlements.iter().filter(is_commit) {
             call.arg(commit.order_no().as_bytes().as_slice());
@@ -134,20 +160,14 @@ impl Target<'_> {
         call
     }
 
-    pub(super) fn switch(&self, switch: Switch) -> Cmd {
-        let mut call = self.call(Script::Switch, 1, 1);
-        call.arg(switch_number(switch));
-        call
-    }
-
     pub(super) fn adjust(&self, sku: u16, units: i64) -> Cmd {
-        let mut call = self.call_in_epoch(Script::Adjust, 2, 32);
+        let mut call = self.call(Script::Adjust, 2, 32);
         call.arg(sku).arg(units);
         call
     }
 
     pub(super) fn return_units(&self, returns: &[ReturnedUnits]) -> Cmd {
-        let mut call = self.call_in_epoch(Script::ReturnUnits, 2 * returns.len(), 24 * returns.len());
+        let mut call = self.call(Script::ReturnUnits, 2 * returns.len(), 24 * returns.len());
         call.arg(returns.len());
         for back in returns {
             // The bytes from `USER` to `SKU` of a reservation.
@@ -157,14 +177,8 @@ impl Target<'_> {
         call
     }
 
-    pub(super) fn level(&self) -> Cmd {
-        let mut call = self.call(Script::Level, 1, 40);
-        call.arg(&self.peer.lineage);
-        call
-    }
-
     pub(super) fn overdue(&self, now_ms: UnixMs, max: usize, cursor: u64) -> Cmd {
-        let mut call = self.call_in_epoch(Script::Overdue, 5, 64);
+        let mut call = self.call(Script::Overdue, 5, 64);
         let until_ms = six_bytes(now_ms.saturating_add(limits::LEASE_MS));
         call.arg(now_ms).arg(LEASE_MS_MAX).arg(until_ms.as_slice()).arg(max).arg(cursor);
         call
@@ -351,6 +365,7 @@ pub(super) fn level(value: &Value) -> Result<Level, Error> {
         let Value::Array(parts) = value else { return None };
         let mut numbers = parts.iter().map(number);
         let (epoch, reservations) = (numbers.next()??, numbers.next()??);
+        let epoch = Epoch::new(epoch);
         let mut level = Level { epoch, reservations: usize::try_from(reservations).ok()?, ..Level::default() };
         if let Some(switch) = numbers.next() {
             level.switch = Some(switch_of(switch?)?);

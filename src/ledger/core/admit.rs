@@ -4,9 +4,12 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::effect::SegmentDelta;
 use crate::ledger::{AppendDenial, AppendOutcome, Entry, Error};
-use crate::order::{Order, OrderNo, SaleNo, SkuNo, UserId};
+use crate::order::{Epoch, Order, OrderNo, SaleNo, SkuNo, UserId};
 
 pub(in crate::ledger) type Map<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
+
+/// The newest epoch of each shard of a batch, if it has one.
+pub(in crate::ledger) type ShardEpochs = Map<(SaleNo, u16), Option<Epoch>>;
 
 /// The rows that a batch is decided by.
 #[derive(Clone, Default)]
@@ -88,15 +91,18 @@ fn take(available: &mut i64, quantity: i64) -> EntryDecision {
 }
 
 impl EntryDecision {
-    /// The answer to `entry`, to be asked for before the commit; `epoch` is the newest of its shard.
-    pub(in crate::ledger) fn outcome(self, entry: &Entry, epoch: Option<i64>) -> Result<AppendOutcome, Error> {
+    /// The answer to `entry`, to be asked for before the commit.
+    pub(in crate::ledger) fn outcome(self, entry: &Entry, epochs: &ShardEpochs) -> Result<AppendOutcome, Error> {
         let order_no = entry.reservation.order_no;
-        match (self, epoch) {
-            (EntryDecision::Created, Some(epoch)) => Ok(AppendOutcome::Created { epoch }),
-            (EntryDecision::Created, None) => Err(impossible!("the epoch of order {order_no} was not read")),
-            (EntryDecision::Exists(order), _) => Ok(AppendOutcome::Exists(order)),
-            (EntryDecision::Denied(why), _) => Ok(AppendOutcome::Denied(why)),
-            (EntryDecision::Admitted, _) => Err(impossible!("the admitted order {order_no} was not inserted")),
+        match self {
+            EntryDecision::Created => {
+                let epoch = epochs.get(&(entry.sale.no, entry.shard)).copied();
+                let epoch = epoch.ok_or_else(|| impossible!("the epoch of order {order_no} was not read"))?;
+                Ok(AppendOutcome::Created { epoch })
+            }
+            EntryDecision::Exists(order) => Ok(AppendOutcome::Exists(order)),
+            EntryDecision::Denied(why) => Ok(AppendOutcome::Denied(why)),
+            EntryDecision::Admitted => Err(impossible!("the admitted order {order_no} was not inserted")),
         }
     }
 }

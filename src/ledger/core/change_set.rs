@@ -11,10 +11,10 @@ use super::admit::Map;
 use super::effect::{self, Effect, SegmentDelta};
 use crate::clock::UnixMs;
 use crate::ledger::idempotency::{Acquired, Answer, Claim, Operation, Scope};
-use crate::ledger::{Change, ChangeOutcome, Error, ExpiredOrder, StepOutcome, StepRequest};
+use crate::ledger::{Change, ChangeOutcome, Error, ExpiredOrder, Returned, StepOutcome, StepRequest};
 use crate::order::{
-    Actor, Currency, Fingerprint, InvalidTransition, Note, Order, OrderNo, PriorReport, Provider, ProviderId, Report,
-    SaleNo, SkuNo, State, Step, StepRecord, UserId,
+    Actor, Currency, Epoch, Fingerprint, InvalidTransition, Note, Order, OrderNo, PriorReport, Provider, ProviderId,
+    Report, SaleNo, SkuNo, State, Step, StepRecord, UserId,
 };
 
 /// What names a report.
@@ -23,8 +23,8 @@ pub(in crate::ledger) type ReportId = (Provider, ProviderId);
 /// A shard of a sale.
 pub(in crate::ledger) type SaleShard = (SaleNo, u16);
 
-/// The newest epoch of each shard in which units came back.
-pub(in crate::ledger) type Epochs = BTreeMap<SaleShard, i64>;
+/// The newest epoch of each shard in which units came back, if it has one.
+pub(in crate::ledger) type Epochs = BTreeMap<SaleShard, Option<Epoch>>;
 
 /// An order whose row is locked.
 pub(in crate::ledger) struct LockedOrder {
@@ -310,7 +310,7 @@ impl<'c> ChangeSet<'c> {
         let outcome = |applied| match applied {
             Applied::Known(outcome) => Ok(outcome),
             Applied::Returned(order, shard) => {
-                let returned = Some(epoch(epochs, shard)?);
+                let returned = Some(returned(epochs, shard)?);
                 Ok(ChangeOutcome::Step(StepOutcome::Done { order, returned }))
             }
         };
@@ -319,7 +319,7 @@ impl<'c> ChangeSet<'c> {
 
     /// The orders that expired, in the order in which they were expired.
     pub(in crate::ledger) fn expired(self, epochs: &Epochs) -> Result<Vec<ExpiredOrder>, Error> {
-        let expired = |(order, shard)| Ok(ExpiredOrder { order, epoch: epoch(epochs, shard)? });
+        let expired = |(order, shard)| Ok(ExpiredOrder { order, returned: returned(epochs, shard)? });
         self.expired.into_iter().map(expired).collect()
     }
 }
@@ -343,9 +343,11 @@ fn decode(order: &Order, answer: &Answer) -> Result<Order, Error> {
     snapshot.ok_or_else(unreadable)
 }
 
-fn epoch(epochs: &Epochs, shard: SaleShard) -> Result<i64, Error> {
+fn returned(epochs: &Epochs, shard: SaleShard) -> Result<Returned, Error> {
     let (SaleNo(sale), number) = shard;
-    epochs.get(&shard).copied().ok_or_else(|| impossible!("the epoch of shard {number} of sale {sale} was not read"))
+    let epoch = epochs.get(&shard).copied();
+    let epoch = epoch.ok_or_else(|| impossible!("the epoch of shard {number} of sale {sale} was not read"))?;
+    Ok(Returned { epoch })
 }
 
 fn names(operation: &Operation) -> (&str, &str) {

@@ -1,6 +1,11 @@
 //! Steps and reports as columns of the ledger's rows.
 
-use crate::order::{Actor, Currency, Money, OrderNo, PaymentEvent, Provider, ProviderId, Report};
+use crate::order::{Actor, Currency, Epoch, Money, OrderNo, PaymentEvent, Provider, ProviderId, Report};
+
+/// The column `epoch`, which is 0 for none.
+pub(in crate::ledger) fn epoch_column(epoch: Option<Epoch>) -> i64 {
+    epoch.map_or(0, Epoch::get)
+}
 
 /// The columns `by` and `event_id` of a step.
 pub(in crate::ledger) fn actor_columns(actor: &Actor) -> (&'static str, Option<&str>) {

@@ -100,7 +100,7 @@ pub(in crate::ledger) fn decode_snapshot(order: &Order, body: &[u8]) -> Option<O
 #[cfg(test)]
 pub(in crate::ledger) mod tests {
     use super::*;
-    use crate::order::{Fingerprint, OrderNo, SaleNo, SkuNo, UserId};
+    use crate::order::{Epoch, Fingerprint, OrderNo, SaleNo, SkuNo, UserId};
 
     pub(in crate::ledger) fn order(state: State, returned: bool) -> Order {
         Order {
@@ -113,7 +113,7 @@ pub(in crate::ledger) mod tests {
             quantity: 5,
             state,
             state_version: 4,
-            epoch: 1,
+            epoch: Some(Epoch::FIRST),
             created_at: 10,
             updated_at: 20,
             returned,

@@ -129,6 +129,7 @@ impl QuarantineRound<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ledger::Returned;
 
     fn numbers(range: std::ops::Range<u128>) -> Vec<OrderNo> {
         range.map(|n| OrderNo::from_bytes(n.to_be_bytes())).collect()
@@ -176,7 +177,7 @@ mod tests {
     fn what_has_expired_is_answered_whatever_fails_after() {
         let (quarantine, now) = (Quarantine::default(), Instant::now());
         let order = crate::ledger::core::effect::tests::order(crate::order::State::Expired, true);
-        let expired = vec![ExpiredOrder { order, epoch: 1 }];
+        let expired = vec![ExpiredOrder { order, returned: Returned { epoch: None } }];
         let mut round = quarantine.begin(8, now);
         assert_eq!(round.record(Ok(BatchTry::Broken { found: numbers(0..8), why: String::new() })), None);
         assert_eq!(round.next().size, 4);

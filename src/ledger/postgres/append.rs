@@ -12,10 +12,11 @@ use uuid::Uuid;
 
 use super::read;
 use super::session::Session;
-use crate::ledger::core::admit::{BatchState, EntryDecision, Map, RecordedUnits, sku_no};
+use crate::ledger::core::admit::{BatchState, EntryDecision, Map, RecordedUnits, ShardEpochs, sku_no};
+use crate::ledger::core::columns::epoch_column;
 use crate::ledger::{AppendOutcome, Entry, Error};
 use crate::limits;
-use crate::order::{Order, OrderNo, SaleNo, SkuNo, Switch, UserId};
+use crate::order::{Epoch, Order, OrderNo, SaleNo, SkuNo, Switch, UserId};
 
 /// Decides and records every entry in one transaction.
 pub(super) async fn append(session: &mut Session, batch: &[Entry]) -> Result<Vec<AppendOutcome>, Error> {
@@ -26,9 +27,7 @@ pub(super) async fn append(session: &mut Session, batch: &[Entry]) -> Result<Vec
     let mut under = lock(&mut session.sql, batch).await?;
     let decisions = record(&mut session.sql, batch, &mut under).await?;
     count_units(&mut session.sql, batch, &decisions).await?;
-    let outcome = |(entry, decision): (&Entry, EntryDecision)| {
-        decision.outcome(entry, under.epochs.get(&(entry.sale.no, entry.shard)).copied())
-    };
+    let outcome = |(entry, decision): (&Entry, EntryDecision)| decision.outcome(entry, &under.epochs);
     // A state that cannot be is found here, where nothing is committed.
     let outcomes = batch.iter().zip(decisions).map(outcome).collect::<Result<_, _>>()?;
     session.commit().await?;
@@ -38,7 +37,7 @@ pub(super) async fn append(session: &mut Session, batch: &[Entry]) -> Result<Vec
 /// What was read under the lock.
 struct UnderLock {
     state: BatchState,
-    epochs: Map<(SaleNo, u16), i64>,
+    epochs: ShardEpochs,
     /// The block of numbers of this batch's [`Order::seq`].
     block: i64,
 }
@@ -74,11 +73,11 @@ async fn lock(sql: &mut PgConnection, batch: &[Entry]) -> Result<UnderLock, Erro
         let at = (SkuNo(row.try_get(0)?), read::shard(&row, 1)?);
         state.available.insert(at, row.try_get(2)?);
     }
-    let (mut epochs, mut block) = (Map::default(), 0);
+    let (mut epochs, mut block) = (ShardEpochs::default(), 0);
     let (sale_nos, in_shards): (Vec<i64>, Vec<i32>) = shards.into_iter().unzip();
     for row in sqlx::query(SELECT_SHARDS).bind(sale_nos).bind(in_shards).fetch_all(&mut *sql).await? {
         let sale = SaleNo(row.try_get(0)?);
-        epochs.insert((sale, read::shard(&row, 1)?), row.try_get(3)?);
+        epochs.insert((sale, read::shard(&row, 1)?), Epoch::new(row.try_get(3)?));
         state.is_ended.insert(sale, read::parse_column(&row, 2, Switch::parse)? == Switch::Ended);
         block = row.try_get(4)?;
     }
@@ -215,7 +214,7 @@ impl OrderColumns {
         self.user_id.push(reservation.user.get());
         self.sale_no.push(entry.sale.no.0);
         self.sku_no.push(sku_no(entry)?.0);
-        self.epoch.push(entry.epoch);
+        self.epoch.push(epoch_column(entry.epoch));
         self.created_at.push(reservation.created_at);
         self.order_no.push(Uuid::from_bytes(*reservation.order_no.as_bytes()));
         self.fingerprint.push(Uuid::from_bytes(*reservation.fingerprint.as_bytes()));

@@ -7,7 +7,7 @@ use sqlx::Row;
 use super::read;
 use super::session::Session;
 use crate::ledger::{EpochRequest, EpochStart, Error, NewestEpoch};
-use crate::order::{SaleNo, SkuLevel, Switch};
+use crate::order::{Epoch, SaleNo, SkuLevel, Switch};
 
 /// Every segment of the shards, in the order in which every transaction locks them: while they are locked no order of the
 /// shards is recorded, and of two engines one waits for the other.
@@ -39,9 +39,11 @@ pub(super) async fn begin(
         let level = (row.try_get(1)?, read::level(&row, 2)?);
         levels.entry(read::shard(&row, 0)?).or_default().push(level);
     }
-    let mut newest: BTreeMap<u16, i64> = BTreeMap::new();
+    let mut newest: BTreeMap<u16, Epoch> = BTreeMap::new();
     for row in sqlx::query(SELECT_EPOCHS).bind(sale.0).bind(&shards).fetch_all(&mut *sql).await? {
-        newest.insert(read::shard(&row, 0)?, row.try_get(1)?);
+        if let Some(epoch) = Epoch::new(row.try_get(1)?) {
+            newest.insert(read::shard(&row, 0)?, epoch);
+        }
     }
     let row = sqlx::query(LOCK_SWITCH).bind(sale.0).fetch_one(&mut *sql).await?;
     let switch = read::parse_column(&row, 0, Switch::parse)?;
@@ -49,20 +51,24 @@ pub(super) async fn begin(
     let (mut begun_shards, mut begun_epochs) = (Vec::new(), Vec::new());
     let mut epochs = Vec::with_capacity(requests.len());
     for request in requests {
-        let newest = newest.get(&request.shard).copied().unwrap_or_default();
+        let before = newest.get(&request.shard).copied();
         // Of two requests for one shard the first begins its epoch.
         let is_begun = begun_shards.contains(&i32::from(request.shard));
-        if newest != request.after || is_begun {
-            epochs.push(NewestEpoch { epoch: newest + i64::from(is_begun), begun: None });
+        if let Some(epoch) = before
+            && (is_begun || before != request.after)
+        {
+            epochs.push(NewestEpoch { epoch, begun: None });
             continue;
         }
+        let epoch = Epoch::following(before);
+        newest.insert(request.shard, epoch);
         begun_shards.push(i32::from(request.shard));
-        begun_epochs.push(newest + 1);
+        begun_epochs.push(epoch.get());
         let missing = || Error::Corrupt(format!("sale {} has no segment of stock in shard {}", sale.0, request.shard));
         let mut levels = levels.remove(&request.shard).ok_or_else(missing)?;
         levels.sort_unstable_by_key(|(position, _)| *position);
         let levels = levels.into_iter().map(|(_, level)| level).collect();
-        epochs.push(NewestEpoch { epoch: newest + 1, begun: Some(EpochStart { levels, switch }) });
+        epochs.push(NewestEpoch { epoch, begun: Some(EpochStart { levels, switch }) });
     }
     if begun_shards.is_empty() {
         session.roll_back().await?;

@@ -6,8 +6,8 @@ use uuid::Uuid;
 
 use crate::ledger::{Error, PageRequest};
 use crate::order::{
-    Boundary, Currency, Fingerprint, Name, OnDuplicate, Order, OrderNo, Rules, Sale, SaleNo, Salt, Sku, SkuLevel,
-    SkuNo, State, Switch, UserId, Zone,
+    Boundary, Currency, Epoch, Fingerprint, Name, OnDuplicate, Order, OrderNo, Rules, Sale, SaleNo, Salt, Sku,
+    SkuLevel, SkuNo, State, Switch, UserId, Zone,
 };
 
 /// Orders by user and number; an order that is asked for twice comes twice.
@@ -55,7 +55,7 @@ pub(super) fn order(row: &PgRow) -> Result<Order, Error> {
         state: State::from_number(row.try_get::<i16, _>(6)?.into()).ok_or_else(|| unreadable(row, 6))?,
         state_version: unsigned(row, 7)?,
         fingerprint: Fingerprint::from_bytes(bytes(8)?),
-        epoch: row.try_get(9)?,
+        epoch: Epoch::new(row.try_get(9)?),
         created_at: row.try_get(10)?,
         updated_at: row.try_get(11)?,
         returned: row.try_get(12)?,

@@ -10,7 +10,7 @@ use crate::ledger::Error;
 use crate::ledger::core::change_set::{ChangeSet, Epochs, LockedOrder};
 use crate::ledger::core::columns;
 use crate::ledger::core::quarantine::QuarantineBatch;
-use crate::order::{Currency, OrderNo, State, Step, StepRecord, UserId};
+use crate::order::{Currency, Epoch, OrderNo, State, Step, StepRecord, UserId};
 
 /// In the order in which every transaction locks orders. PostgreSQL answers the newest version of a row it had to wait for.
 const LOCK_ORDERS: &str = "SELECT o.seq, o.user_id, o.order_no, o.sale_no, o.sku_no, o.quantity, o.state, \
@@ -169,7 +169,7 @@ pub(super) async fn write(sql: &mut PgConnection, change_set: &ChangeSet<'_>, no
     if usize::try_from(user_returns) != Ok(change_set.user_returns.len()) {
         return Err(Error::Corrupt("the counter of a user's units is missing".to_owned()));
     }
-    Ok(change_set.returned_in.iter().copied().zip(epochs).collect())
+    Ok(change_set.returned_in.iter().copied().zip(epochs.into_iter().map(Epoch::new)).collect())
 }
 
 /// Orders as the arrays that [`WRITE`] takes, in the order in which every transaction locks them.

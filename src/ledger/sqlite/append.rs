@@ -3,14 +3,15 @@
 use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
 
 use super::{epochs, read};
-use crate::ledger::core::admit::{BatchState, EntryDecision, Map, RecordedUnits, no_sale, no_segment, sku_no};
+use crate::ledger::core::admit::{BatchState, EntryDecision, RecordedUnits, ShardEpochs, no_sale, no_segment, sku_no};
+use crate::ledger::core::columns::epoch_column;
 use crate::ledger::{AppendOutcome, Entry, Error};
-use crate::order::{Order, SaleNo, Switch};
+use crate::order::{Order, Switch};
 
 /// Decides and records every entry, one after the other. Runs inside one transaction: an error leaves nothing behind.
 pub(super) fn append(connection: &Connection, batch: &[Entry]) -> Result<Vec<AppendOutcome>, Error> {
     let insert = connection.prepare_cached(INSERT_ORDER)?;
-    let (state, epochs, recorded) = (BatchState::default(), Map::default(), RecordedUnits::default());
+    let (state, epochs, recorded) = (BatchState::default(), ShardEpochs::default(), RecordedUnits::default());
     let mut append = Append { connection, insert, state, epochs, recorded };
     let outcomes = batch.iter().map(|entry| append.append_one(entry)).collect::<Result<_, _>>()?;
     append.count_units()?;
@@ -22,7 +23,7 @@ struct Append<'a> {
     connection: &'a Connection,
     insert: CachedStatement<'a>,
     state: BatchState,
-    epochs: Map<(SaleNo, u16), i64>,
+    epochs: ShardEpochs,
     recorded: RecordedUnits,
 }
 
@@ -43,7 +44,8 @@ impl Append<'_> {
         let mut decision = self.state.admit(entry)?;
         if decision == EntryDecision::Admitted && self.insert(entry)? {
             self.recorded.add(entry)?;
-            return EntryDecision::Created.outcome(entry, Some(self.epoch(entry)?));
+            self.load_epoch(entry)?;
+            return EntryDecision::Created.outcome(entry, &self.epochs);
         }
         if let Some(order) = self.existing(entry)? {
             if decision == EntryDecision::Admitted {
@@ -51,7 +53,7 @@ impl Append<'_> {
             }
             decision = EntryDecision::Exists(order);
         }
-        decision.outcome(entry, None)
+        decision.outcome(entry, &self.epochs)
     }
 
     /// Reads the rows that decide the entry, unless an entry before it has.
@@ -87,7 +89,7 @@ impl Append<'_> {
             reservation.quantity,
             entry.sale.rules.first_state().number(),
             reservation.fingerprint.as_bytes(),
-            entry.epoch,
+            epoch_column(entry.epoch),
             reservation.created_at
         ])?;
         Ok(inserted == 1)
@@ -97,14 +99,13 @@ impl Append<'_> {
         read::find(self.connection, entry.reservation.user, entry.reservation.order_no)
     }
 
-    fn epoch(&mut self, entry: &Entry) -> Result<i64, Error> {
+    /// Reads the newest epoch of the entry's shard, unless an entry before it has.
+    fn load_epoch(&mut self, entry: &Entry) -> Result<(), Error> {
         let shard = (entry.sale.no, entry.shard);
-        if let Some(epoch) = self.epochs.get(&shard) {
-            return Ok(*epoch);
+        if !self.epochs.contains_key(&shard) {
+            self.epochs.insert(shard, epochs::newest(self.connection, entry.sale.no, entry.shard)?);
         }
-        let epoch = epochs::newest(self.connection, entry.sale.no, entry.shard)?;
-        self.epochs.insert(shard, epoch);
-        Ok(epoch)
+        Ok(())
     }
 
     fn count_units(self) -> Result<(), Error> {

@@ -4,7 +4,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::read::parse_column;
 use crate::ledger::{EpochRequest, EpochStart, Error, NewestEpoch};
-use crate::order::{SaleNo, SkuLevel, Switch};
+use crate::order::{Epoch, SaleNo, SkuLevel, Switch};
 
 const SELECT_EPOCH: &str = "SELECT epoch FROM epochs WHERE sale_no = ?1 AND shard = ?2";
 const PUT_EPOCH: &str = "INSERT INTO epochs (sale_no, shard, epoch) VALUES (?1, ?2, ?3) \
@@ -13,20 +13,22 @@ const SELECT_LEVELS: &str = "SELECT s.total, s.held, s.sold, s.returned FROM seg
      WHERE k.sale_no = ?1 AND s.shard = ?2 ORDER BY k.position";
 const SELECT_SWITCH: &str = "SELECT switch FROM sales WHERE no = ?1";
 
-/// The newest epoch of a shard; 0 before the first.
-pub(super) fn newest(connection: &Connection, sale: SaleNo, shard: u16) -> Result<i64, Error> {
+/// The newest epoch of a shard, if it has one.
+pub(super) fn newest(connection: &Connection, sale: SaleNo, shard: u16) -> Result<Option<Epoch>, Error> {
     let mut select = connection.prepare_cached(SELECT_EPOCH)?;
-    Ok(select.query_row(params![sale.0, shard], |row| row.get(0)).optional()?.unwrap_or(0))
+    Ok(select.query_row(params![sale.0, shard], |row| row.get(0)).optional()?.and_then(Epoch::new))
 }
 
 /// Begins an epoch unless another engine has; runs inside the caller's transaction, which is the only writer.
 pub(super) fn begin(connection: &Connection, sale: SaleNo, request: EpochRequest) -> Result<NewestEpoch, Error> {
     let newest = newest(connection, sale, request.shard)?;
-    if newest != request.after {
-        return Ok(NewestEpoch { epoch: newest, begun: None });
+    if let Some(epoch) = newest
+        && newest != request.after
+    {
+        return Ok(NewestEpoch { epoch, begun: None });
     }
-    let epoch = newest + 1;
-    connection.prepare_cached(PUT_EPOCH)?.execute(params![sale.0, request.shard, epoch])?;
+    let epoch = Epoch::following(newest);
+    connection.prepare_cached(PUT_EPOCH)?.execute(params![sale.0, request.shard, epoch.get()])?;
     let mut select = connection.prepare_cached(SELECT_LEVELS)?;
     let levels = select.query_map(params![sale.0, request.shard], |row| {
         Ok(SkuLevel { total: row.get(0)?, held: row.get(1)?, sold: row.get(2)?, returned: row.get(3)? })

@@ -5,8 +5,8 @@ use rusqlite::{Connection, Row, named_params, params};
 use super::error::unreadable;
 use crate::ledger::{Error, PageRequest};
 use crate::order::{
-    Boundary, Currency, Fingerprint, Name, OnDuplicate, Order, OrderNo, Rules, Sale, SaleNo, Salt, Sku, SkuLevel,
-    SkuNo, State, Switch, UserId, Zone,
+    Boundary, Currency, Epoch, Fingerprint, Name, OnDuplicate, Order, OrderNo, Rules, Sale, SaleNo, Salt, Sku,
+    SkuLevel, SkuNo, State, Switch, UserId, Zone,
 };
 
 const SELECT_BY_USER: &str = "SELECT seq, user_id, order_no, sale_no, sku_no, quantity, state, state_version, \
@@ -48,7 +48,7 @@ fn order(row: &Row<'_>) -> Result<Order, Error> {
         state: State::from_number(row.get(6)?).ok_or_else(|| unreadable(row, 6))?,
         state_version: row.get(7)?,
         fingerprint: Fingerprint::from_bytes(row.get(8)?),
-        epoch: row.get(9)?,
+        epoch: Epoch::new(row.get(9)?),
         created_at: row.get(10)?,
         updated_at: row.get(11)?,
         returned: row.get(12)?,

@@ -28,7 +28,7 @@ async fn units_go_back_exactly_when_the_settlement_says_so() {
         shard.settle(Settlement::WriteOff { order_no: second.order_no }).await;
         assert_eq!(shard.left().await, 0, "{name}");
         assert_eq!(shard.reserve(second).await, refused(Denial::SegmentEmpty), "{name}: forgotten, and its units gone");
-        assert_eq!(gate.level(at(1)).await.unwrap().reservations, 0, "{name}");
+        assert_eq!(gate.level(at(1).id()).await.unwrap().reservations, 0, "{name}");
     }
 }
 
@@ -58,7 +58,7 @@ async fn stock_is_adjusted_down_to_nothing_and_no_further() {
         assert_eq!(adjust(0, 3).await, 3, "{name}");
         assert_eq!(adjust(0, -10).await, 8, "{name}");
         assert_eq!(adjust(0, -1).await, 0, "{name}");
-        assert_eq!(gate.level(at(1)).await.unwrap().available, [0, 7], "{name}");
+        assert_eq!(gate.level(at(1).id()).await.unwrap().available, [0, 7], "{name}");
         assert_eq!(adjust(9, 1).await, 0, "{name}: no such sku");
         assert_eq!(gate.adjust(at(2), 1, 1).await.unwrap(), 0, "{name}: another epoch");
         assert_eq!(shard.reserve(shard.reservation(1, "k", 1)).await, refused(Denial::SegmentEmpty), "{name}");
@@ -73,11 +73,11 @@ async fn what_came_back_is_on_sale_again_and_no_longer_the_users() {
         let back = |user, sku, units| ReturnedUnits { user: UserId::new(user).unwrap(), sku, units };
         let return_units =
             async |epoch, returns: &[ReturnedUnits]| gate.return_units(at(epoch), returns).await.unwrap();
-        let available = async || gate.level(at(1)).await.unwrap().available;
+        let available = async || gate.level(at(1).id()).await.unwrap().available;
         let mine = shard.reservation(1, "a", 3);
         assert_eq!(shard.reserve(mine).await, RESERVED, "{name}");
         shard.settle(Settlement::Commit { order_no: mine.order_no, created_at: NOON }).await;
-        for epoch in [0, 2] {
+        for epoch in [2, 3] {
             return_units(epoch, &[back(1, 0, 3)]).await;
         }
         return_units(1, &[]).await;
@@ -98,7 +98,7 @@ async fn what_came_back_is_on_sale_again_and_no_longer_the_users() {
             "{name}: never below nothing"
         );
         assert_eq!(shard.reserve(mine).await, ReserveOutcome::Recorded { created_at: NOON }, "{name}: still known");
-        let level = gate.level(at(1)).await.unwrap();
+        let level = gate.level(at(1).id()).await.unwrap();
         assert_eq!((level.available, level.reserved, level.reservations), (vec![0, 6], vec![2, 0], 1), "{name}");
     }
 }

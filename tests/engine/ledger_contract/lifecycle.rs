@@ -9,7 +9,7 @@ mod reused;
 
 use rushgate::ledger::idempotency::{Operation, Scope};
 use rushgate::ledger::{
-    AppendDenial, AppendOutcome, Change, ChangeOutcome, Entry, ReportOutcome, StepOutcome, StepRequest,
+    AppendDenial, AppendOutcome, Change, ChangeOutcome, Entry, ReportOutcome, Returned, StepOutcome, StepRequest,
 };
 use rushgate::limits::KEY_KEPT_MS;
 use rushgate::limits::KEYS_PER_STEP_MAX;
@@ -118,8 +118,8 @@ impl Books {
     }
 }
 
-/// The order of a step that is done, and the epoch under which its units went back.
-pub(crate) fn done(changed: StepOutcome) -> (Order, Option<i64>) {
+/// The order of a step that is done, and the units that went back on sale.
+pub(crate) fn done(changed: StepOutcome) -> (Order, Option<Returned>) {
     match changed {
         StepOutcome::Done { order, returned } => (order, returned),
         other => panic!("{other:?}"),
@@ -182,8 +182,8 @@ async fn every_state_takes_the_steps_of_the_table_and_no_other() {
                         let returned = before.returned || is_back;
                         let expected = Order { state: to, state_version, updated_at: NOON + 5, returned, ..before };
                         assert_eq!(after, expected, "{place}");
-                        let epoch = is_back.then_some(0);
-                        assert_eq!(changed, StepOutcome::Done { order: after, returned: epoch }, "{place}");
+                        let returned = is_back.then_some(Returned { epoch: None });
+                        assert_eq!(changed, StepOutcome::Done { order: after, returned }, "{place}");
                     }
                     Err(_) if (from, step) == (State::Cancelled, Step::Cancel) => {
                         assert_eq!(changed, StepOutcome::Done { order: before, returned: None }, "{place}");

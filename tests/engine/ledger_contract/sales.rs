@@ -2,7 +2,7 @@
 
 use rushgate::ledger::{AppendOutcome, CreateOutcome, EpochRequest, EpochStart, Restock, RestockOutcome, Transfer};
 use rushgate::limits::STOCK_UNITS_MAX;
-use rushgate::order::{Boundary, NewSale, OnDuplicate, Rules, Sale, Salt, SkuLevel, SkuNo, Switch};
+use rushgate::order::{Boundary, Epoch, NewSale, OnDuplicate, Rules, Sale, Salt, SkuLevel, SkuNo, Switch};
 
 use super::{Books, CREATED, ledgers};
 use crate::world::{NOON, SALT, name as parse, new_sale, rules};
@@ -213,8 +213,9 @@ async fn a_transfer_moves_unsold_units_once_per_id() {
     }
 }
 
+/// `after` 0 is no epoch yet.
 fn begin(shard: u16, after: i64) -> EpochRequest {
-    EpochRequest { shard, after }
+    EpochRequest { shard, after: Epoch::new(after) }
 }
 
 #[tokio::test]
@@ -224,7 +225,7 @@ async fn epochs_increase_by_shard_and_one_is_the_first() {
         let name = books.name;
         let begun = async |books: &Books, begins: &[EpochRequest]| {
             let epochs = books.ledger.begin_epochs(books.sale.no, begins.to_vec()).await.unwrap();
-            epochs.iter().map(|epoch| (epoch.epoch, epoch.begun.is_some(), epoch.is_first())).collect::<Vec<_>>()
+            epochs.iter().map(|epoch| (epoch.epoch.get(), epoch.begun.is_some(), epoch.is_first())).collect::<Vec<_>>()
         };
         assert_eq!(begun(&books, &[begin(1, 0)]).await, [(1, true, true)], "{name}");
         let three = [begin(0, 0), begin(1, 1), begin(2, 0)];
@@ -239,12 +240,13 @@ async fn epochs_increase_by_shard_and_one_is_the_first() {
 async fn of_two_who_find_a_shard_stale_one_begins_the_epoch() {
     for kind in ledgers() {
         let books = Books::new(kind, demo()).await;
-        let ask = async |after| {
-            let epochs = books.ledger.begin_epochs(books.sale.no, vec![begin(1, after)]).await.unwrap();
-            (epochs[0].epoch, epochs[0].begun.is_some())
+        let ask = async |shard, after| {
+            let epochs = books.ledger.begin_epochs(books.sale.no, vec![begin(shard, after)]).await.unwrap();
+            (epochs[0].epoch.get(), epochs[0].begun.is_some())
         };
-        assert_eq!((ask(0).await, ask(0).await), ((1, true), (1, false)), "{}", books.name);
-        assert_eq!((ask(7).await, ask(1).await), ((1, false), (2, true)), "{}: any other epoch", books.name);
+        assert_eq!((ask(1, 0).await, ask(1, 0).await), ((1, true), (1, false)), "{}", books.name);
+        assert_eq!((ask(1, 7).await, ask(1, 1).await), ((1, false), (2, true)), "{}: any other epoch", books.name);
+        assert_eq!(ask(0, 7).await, (1, true), "{}: a shard without an epoch gets its first", books.name);
     }
 }
 
@@ -278,7 +280,7 @@ async fn an_order_is_told_the_epoch_that_began_before_it() {
         books.ledger.begin_epochs(books.sale.no, vec![begin(1, 0)]).await.unwrap();
         books.ledger.begin_epochs(books.sale.no, vec![begin(1, 1)]).await.unwrap();
         let after = books.append(&[books.wish(1, "b", 1), books.wish(2, "c", 1)]).await;
-        assert_eq!(after, [AppendOutcome::Created { epoch: 2 }, CREATED], "{}", books.name);
+        assert_eq!(after, [AppendOutcome::Created { epoch: Epoch::new(2) }, CREATED], "{}", books.name);
     }
 }
 

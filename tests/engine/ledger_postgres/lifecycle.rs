@@ -6,7 +6,7 @@ use rushgate::ledger::{
     AppendOutcome, Change, ChangeOutcome, Entry, EpochRequest, Error, OrderLedger, ReportOutcome, Restock, SaleLedger,
     StepOutcome, StepRequest, Transfer,
 };
-use rushgate::order::{Note, PaymentEvent, Rules, State, Step};
+use rushgate::order::{Epoch, Note, PaymentEvent, Rules, State, Step};
 use sqlx::PgConnection;
 use tokio::task::JoinSet;
 
@@ -88,7 +88,7 @@ async fn changes_and_everything_else_never_block_each_other_for_good() {
             let (change_id, by_shard) = (name(&format!("c{n}")), vec![(2, 1), (0, 1), (1, 1)]);
             let restock = Restock { sale, change_id, sku, units: 3, by_shard, now_ms: NOON };
             others.engines[1].restock(restock).await.unwrap();
-            let begins = (0..3).rev().map(|shard| EpochRequest { shard, after: n as i64 }).collect();
+            let begins = (0..3).rev().map(|shard| EpochRequest { shard, after: Epoch::new(n as i64) }).collect();
             others.engines[0].begin_epochs(sale, begins).await.unwrap();
             others.engines[1].expire(LATE, 3).await.unwrap();
             others.engines[0].sweep_keys(NOON, 10).await.unwrap();

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use rushgate::ledger::{AppendOutcome, Change, ChangeOutcome, Ledger, OrderLedger, PostgresLedger, StepOutcome};
+use rushgate::ledger::{
+    AppendOutcome, Change, ChangeOutcome, Ledger, OrderLedger, PostgresLedger, Returned, StepOutcome,
+};
 use rushgate::order::{Note, PaymentEvent, State, Step};
 use sqlx::{Connection, PgConnection};
 
@@ -70,7 +72,8 @@ async fn orders_of_an_earlier_program_live_on() {
         Change::Report(report("f", PaymentEvent::Failed(wishes[2].reservation.order_no))),
     ];
     let answers = engine.change(changes, NOON + 5).await.unwrap();
-    assert!(matches!(answers[0], ChangeOutcome::Step(StepOutcome::Done { returned: Some(0), .. })), "{answers:?}");
+    let ChangeOutcome::Step(StepOutcome::Done { returned, .. }) = answers[0] else { panic!("{answers:?}") };
+    assert_eq!(returned, Some(Returned { epoch: None }));
     assert_eq!(answers[1..], [paid(), heard(Note::NoEffect)].map(ChangeOutcome::Report));
     assert_eq!(engine.expire(LATE, 9).await.unwrap().len(), 2);
     shop.assert_balanced().await;

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::ledger::core::effect::tests::order;
-use crate::order::{Currency, Fingerprint, Name, Reservation, Rules, Sale, Salt, Sku, State, Switch};
+use crate::order::{Currency, Epoch, Fingerprint, Name, Reservation, Rules, Sale, Salt, Sku, State, Switch};
 use std::sync::Arc;
 
 const SKU: SkuNo = SkuNo(7);
@@ -33,7 +33,7 @@ fn entry(sale: &Arc<Sale>, n: u8, quantity: u32) -> Entry {
         quantity,
         created_at: 0,
     };
-    Entry { sale: sale.clone(), shard: 0, epoch: 1, reservation }
+    Entry { sale: sale.clone(), shard: 0, epoch: Some(Epoch::FIRST), reservation }
 }
 
 fn state(is_ended: bool, available: i64) -> BatchState {
@@ -117,10 +117,12 @@ fn recorded_units_add_up_by_segment_and_user() {
 #[test]
 fn a_state_that_cannot_be_is_an_unknown_outcome_and_counts_as_a_bug() {
     let entry = entry(&sale(None), 1, 1);
-    assert_eq!(EntryDecision::Created.outcome(&entry, Some(4)), Ok(AppendOutcome::Created { epoch: 4 }));
-    for (decision, epoch) in [(EntryDecision::Admitted, Some(4)), (EntryDecision::Created, None)] {
+    let epoch = Epoch::new(4);
+    let read = ShardEpochs::from_iter([((entry.sale.no, entry.shard), epoch)]);
+    assert_eq!(EntryDecision::Created.outcome(&entry, &read), Ok(AppendOutcome::Created { epoch }));
+    for (decision, epochs) in [(EntryDecision::Admitted, read), (EntryDecision::Created, ShardEpochs::default())] {
         let before = crate::bug::seen();
-        assert!(matches!(decision.outcome(&entry, epoch), Err(Error::Unknown(_))), "{decision:?}");
+        assert!(matches!(decision.outcome(&entry, &epochs), Err(Error::Unknown(_))), "{decision:?}");
         assert!(crate::bug::seen() > before, "{decision:?}");
     }
 }

@@ -104,13 +104,14 @@ fn units_that_come_back_are_answered_with_the_epoch_of_their_shard() {
     cancel.apply(&changes).unwrap();
     assert_eq!(cancel.returned_in, BTreeSet::from([SHARD]));
     assert_eq!(cancel.user_returns, BTreeMap::from([((SkuNo(1), UserId::new(3).unwrap()), 5)]));
-    let outcomes = cancel.outcomes(&Epochs::from([(SHARD, 9)])).unwrap();
-    assert!(matches!(outcomes[..], [ChangeOutcome::Step(StepOutcome::Done { returned: Some(9), .. })]), "{outcomes:?}");
+    let outcomes = cancel.outcomes(&Epochs::from([(SHARD, Epoch::new(9))])).unwrap();
+    let [ChangeOutcome::Step(StepOutcome::Done { returned, .. })] = outcomes[..] else { panic!("{outcomes:?}") };
+    assert_eq!(returned, Some(Returned { epoch: Epoch::new(9) }));
 
     let mut expiry = set(State::PendingPayment);
     expiry.expire(&number()).unwrap();
-    let expired = expiry.expired(&Epochs::from([(SHARD, 9)])).unwrap();
-    assert_eq!((expired[0].order.state, expired[0].epoch), (State::Expired, 9));
+    let expired = expiry.expired(&Epochs::from([(SHARD, Epoch::new(9))])).unwrap();
+    assert_eq!((expired[0].order.state, expired[0].returned.epoch), (State::Expired, Epoch::new(9)));
 
     let before = crate::bug::seen();
     let mut expiry = set(State::PendingPayment);

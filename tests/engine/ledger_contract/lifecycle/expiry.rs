@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use rushgate::ledger::{Entry, EpochRequest, ExpiredOrder, StepOutcome, StepRequest};
-use rushgate::order::{Actor, Order, OrderNo, Rules, SkuLevel, State, Step, StepRecord, Switch};
+use rushgate::ledger::{Entry, EpochRequest, ExpiredOrder, Returned, StepOutcome, StepRequest};
+use rushgate::order::{Actor, Epoch, Order, OrderNo, Rules, SkuLevel, State, Step, StepRecord, Switch};
 use tokio::task::JoinSet;
 
 use super::super::{Books, CREATED, ledgers, limited};
@@ -45,7 +45,11 @@ async fn an_order_expires_when_its_time_to_pay_is_over() {
         let made = books.row(&wish).await;
         assert_eq!(books.expire(LATE - 1, 100).await, [], "{name}: a moment before");
         let expired = Order { state: State::Expired, state_version: 2, updated_at: LATE, returned: true, ..made };
-        assert_eq!(books.expire(LATE, 100).await, [ExpiredOrder { order: expired, epoch: 0 }], "{name}");
+        assert_eq!(
+            books.expire(LATE, 100).await,
+            [ExpiredOrder { order: expired, returned: Returned { epoch: None } }],
+            "{name}"
+        );
         assert_eq!(books.expire(LATE + 1, 100).await, [], "{name}: once");
         books.reopen().await;
         assert_eq!(books.row(&wish).await, expired, "{name}");
@@ -168,20 +172,21 @@ async fn units_that_come_back_tell_the_newest_epoch() {
             let wish = books.taken_through(user_id, &expired, &[]).await;
             let by_deadline = books.expire(LATE, 9).await;
             assert_eq!(numbers(&by_deadline), [number(&wish)], "{name}");
-            (by_cancel, by_pay, by_refund, by_deadline[0].epoch)
+            (by_cancel, by_pay, by_refund, by_deadline[0].returned)
         };
-        assert_eq!(back(1, "0").await, (Some(0), None, Some(0), 0), "{name}: no epoch yet");
+        let none = Returned { epoch: None };
+        assert_eq!(back(1, "0").await, (Some(none), None, Some(none), none), "{name}: no epoch yet");
         for after in 0..3 {
-            let begin = vec![EpochRequest { shard: 1, after }];
+            let begin = vec![EpochRequest { shard: 1, after: Epoch::new(after) }];
             let epochs = books.ledger.begin_epochs(books.sale.no, begin).await.unwrap();
             let levels = epochs[0].begun.clone().unwrap().levels;
             // What has come back before an epoch is among what it begins with.
             assert_eq!(levels, [books.level(0, 1).await], "{name}");
-            let epoch = after + 1;
-            let expected = (Some(epoch), None, Some(epoch), epoch);
-            assert_eq!(back(3, &epoch.to_string()).await, expected, "{name}: the shard's own");
+            let newest = Returned { epoch: Epoch::new(after + 1) };
+            let expected = (Some(newest), None, Some(newest), newest);
+            assert_eq!(back(3, &after.to_string()).await, expected, "{name}: the shard's own");
         }
-        assert_eq!(back(2, "x").await, (Some(0), None, Some(0), 0), "{name}: another shard's");
+        assert_eq!(back(2, "x").await, (Some(none), None, Some(none), none), "{name}: another shard's");
         let wish = books.taken_through(1, "last", &[Step::Cancel]).await;
         let late_payment = books.step(&wish, Step::Pay, "z").await;
         assert!(matches!(late_payment, StepOutcome::Done { returned: None, .. }), "{name}: back before");
