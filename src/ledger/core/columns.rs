@@ -126,7 +126,7 @@ mod tests {
         ];
         for event in moved.into_iter().chain(other) {
             let (provider, event_id, event_type) = (Provider::Standard, provider_id("evt_1"), provider_id("payment"));
-            let report = Report { provider, event_id, event_type, event: event };
+            let report = Report { provider, event_id, event_type, event };
             assert_eq!(EventColumns::of(&report).event(), Some(report.event));
         }
         let whole = EventColumns { event: "refunded".to_owned(), order_no: Some([7; 16]), ..EventColumns::default() };
