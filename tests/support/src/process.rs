@@ -19,10 +19,12 @@ const TAIL_BYTES: usize = 4_000;
 
 /// Outlives the tests. It reads `<signal> <process id>` and `directory <path>` from a pipe. When the pipe is closed, because
 /// the test binary ended in whatever way, it sends each signal if the process is still the one that was named, waits for
-/// the ends, and removes the directories.
+/// the ends (a process that nothing has reaped has ended), and removes the directories.
 const WARDEN: &str = r#"trap '' INT TERM HUP
 began() { cut -d' ' -f22 "/proc/$1/stat" 2>/dev/null; }
-lives() { [ -n "$2" ] && [ "$(began "$1")" = "$2" ]; }
+lives() {
+    case "$(cut -d' ' -f3,22 "/proc/$1/stat" 2>/dev/null)" in [ZX]*) false ;; ?*" $2") true ;; *) false ;; esac
+}
 children=
 while read -r word rest; do
     case $word in
