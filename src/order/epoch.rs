@@ -1,3 +1,5 @@
+//! The gate epoch of a shard, as a type that has no zero.
+
 use std::num::NonZero;
 
 /// A gate epoch of one shard, from 1. Each load of the shard's gate begins one, higher than every epoch before it.
