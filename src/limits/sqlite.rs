@@ -18,6 +18,11 @@ pub const SQLITE_NUMBERS_BEHIND_MAX: usize = 500_000;
 pub const SQLITE_NUMBERS_PER_STEP: i64 = 1_024;
 // Under full batches the backlog must shrink, not only keep up.
 const _: () = assert!(SQLITE_NUMBERS_PER_STEP >= 2 * BATCH_ORDERS_MAX as i64);
+/// How often the lock beside the ledger file is tried before a second process is refused: for 5 s in all, so that a process
+/// that takes the place of a killed one starts.
+pub const SQLITE_LOCK_TRIES: u32 = 250;
+/// Pause after each of these tries, in ms.
+pub const SQLITE_LOCK_PAUSE_MS: u64 = 20;
 /// How long the writer must be idle before it catches up with numbers, in ms.
 pub const SQLITE_IDLE_MS: u64 = 50;
 /// Page cache of the writer, in KiB. At every commit SQLite walks a table as long as the cache is large: with 64 MiB

@@ -1,8 +1,9 @@
 //! Opening the ledger: the process lock, the settings that durability rests on (set, then read back), migrations.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
+use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 
@@ -53,7 +54,8 @@ pub(super) const MIGRATIONS: &[&str] = &[
 /// The oldest SQLite without the write-ahead-log reset bug.
 const SQLITE_VERSION_MIN: i32 = 3_051_003;
 
-/// Takes the exclusive lock beside the ledger file `path`; it is held until the file is dropped or the process dies.
+/// Takes the exclusive lock beside the ledger file `path`; it is held until the file is dropped or the process dies. Waits for
+/// it up to [`limits::SQLITE_LOCK_TRIES`] times [`limits::SQLITE_LOCK_PAUSE_MS`].
 pub(super) fn lock(path: &Path) -> Result<File, SqliteOpenError> {
     let directory = path.parent().unwrap_or(Path::new("."));
     let named = || directory.display().to_string();
@@ -68,11 +70,15 @@ pub(super) fn lock(path: &Path) -> Result<File, SqliteOpenError> {
         .write(true)
         .open(lock_path)
         .map_err(|error| SqliteOpenError::Directory(named(), error))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(std::fs::TryLockError::WouldBlock) => Err(SqliteOpenError::Locked(named())),
-        Err(std::fs::TryLockError::Error(error)) => Err(SqliteOpenError::Directory(named(), error)),
+    // A process that was just killed, or a child that it was starting, holds the lock for a moment longer.
+    for _ in 0..limits::SQLITE_LOCK_TRIES {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(limits::SQLITE_LOCK_PAUSE_MS)),
+            Err(TryLockError::Error(error)) => return Err(SqliteOpenError::Directory(named(), error)),
+        }
     }
+    Err(SqliteOpenError::Locked(named()))
 }
 
 /// Opens the one writer: checks what durability rests on, and brings the schema up to date.
@@ -175,4 +181,28 @@ fn with_suffix(path: &Path, suffix: &str) -> std::path::PathBuf {
 
 pub(super) fn sqlite(path: &Path, error: rusqlite::Error) -> SqliteOpenError {
     SqliteOpenError::Sqlite(path.display().to_string(), error)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::sync_channel;
+
+    use super::*;
+
+    #[test]
+    fn a_lock_that_is_let_go_in_time_is_waited_for() {
+        let directory = tempfile::TempDir::new().unwrap();
+        let path = directory.path().join("a.db");
+        let first = lock(&path).unwrap();
+        let (begin, begun) = sync_channel(0);
+        let second = std::thread::spawn(move || {
+            begin.send(()).unwrap();
+            lock(&path)
+        });
+        begun.recv().unwrap();
+        // Whether the second asks before or after this, it gets the lock; before, it had to wait.
+        std::thread::sleep(Duration::from_millis(3 * limits::SQLITE_LOCK_PAUSE_MS));
+        drop(first);
+        second.join().unwrap().unwrap();
+    }
 }
