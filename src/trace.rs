@@ -7,11 +7,10 @@
 //! ```
 
 use std::fmt::Display;
-use std::future::Future;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tracing::field::{Empty, display};
-use tracing::{Instrument, Span, info_span};
+use tracing::{Span, info_span};
 
 /// Decides which operations are sampled: the first and every N-th after it.
 #[derive(Debug)]
@@ -82,11 +81,6 @@ fn batch<'s>(records: impl Iterator<Item = &'s Span>, open: impl FnOnce(u64) -> 
         span.follows_from(record);
     }
     span
-}
-
-/// Runs `work` inside a span. Unless the span is sampled, this awaits `work` and does nothing else: it neither moves nor boxes it.
-pub async fn within<T, W: Future<Output = T>>(span: &Span, work: impl FnOnce() -> W) -> T {
-    if span.is_disabled() { work().await } else { Box::pin(work()).instrument(span.clone()).await }
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use http::uri::Authority;
 use http::{Method, Request};
 use hyper::body::Incoming;
 use serde_json::json;
+use tracing::Instrument;
 
 use crate::command::{IdempotencyPolicy, RequestId};
 use crate::engine::Engine;
@@ -21,7 +22,7 @@ use crate::intake::{RefusalLog, operation, refuse};
 use crate::ledger::Check;
 use crate::order::{Code, Key, OrderNo, Refusal, Step, Switch, UserId};
 use crate::reply;
-use crate::trace::{self, Sampler};
+use crate::trace::Sampler;
 
 /// A call of the admin listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -159,8 +160,8 @@ impl AdminHandler {
             }
             AdminCall::Take(step) => {
                 let span = operation(&self.sampler, request_id, CALLS, call);
-                let work = || steps::take(&self.engine, request_id, &span, step, variable, request);
-                let taken = trace::within(&span, work).await;
+                let work = steps::take(&self.engine, request_id, &span, step, variable, request);
+                let taken = work.instrument(span.clone()).await;
                 taken.inspect_err(|refusal| {
                     span.record("code", refusal.code.as_str());
                 })

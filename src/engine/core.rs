@@ -2,6 +2,7 @@
 //! knows no room; a room owns its queues and permits and holds the core beside them.
 
 use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
@@ -79,11 +80,12 @@ impl Core {
 
     /// Runs `work` to its end even if the returned future is dropped: what does not finish at its first poll goes on
     /// as a task of the engine. The future of a client that hangs up may be dropped at any await.
+    ///
+    /// It takes a box, because every move of the work on the way to one would copy it.
     pub(super) async fn detached<T: Send + 'static>(
         &self,
-        work: impl Future<Output = T> + Send + 'static,
+        mut work: Pin<Box<impl Future<Output = T> + Send + 'static>>,
     ) -> Result<T, Refusal> {
-        let mut work = Box::pin(work);
         match futures_util::poll!(work.as_mut()) {
             Poll::Ready(done) => Ok(done),
             // A task that panicked leaves its order to the sweeper; its client does not know.

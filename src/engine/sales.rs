@@ -27,7 +27,7 @@ impl SaleAdmin {
     /// Makes a sale; `true` if it is new, `false` if the same one existed. Runs to completion.
     pub(super) async fn create_sale(self: &Arc<Self>, new: NewSale) -> Result<(bool, SaleView), Refusal> {
         let admin = self.clone();
-        self.core.detached(async move { admin.create(new).await }).await?
+        self.core.detached(Box::pin(async move { admin.create(new).await })).await?
     }
 
     async fn create(&self, new: NewSale) -> Result<(bool, SaleView), Refusal> {
@@ -50,7 +50,7 @@ impl SaleAdmin {
     pub(super) async fn switch_sale(self: &Arc<Self>, sale_id: &str, switch: Switch) -> Result<SaleView, Refusal> {
         let admin = self.clone();
         let active = self.core.catalog.get(sale_id).ok_or(Code::SaleNotFound)?;
-        self.core.detached(async move { admin.switch(&active, switch).await }).await?
+        self.core.detached(Box::pin(async move { admin.switch(&active, switch).await })).await?
     }
 
     async fn switch(&self, active: &ActiveSale, switch: Switch) -> Result<SaleView, Refusal> {
@@ -89,6 +89,6 @@ impl SaleAdmin {
             admin.stock.restock(&active, change).await?;
             admin.stock.view_sale(&active).await
         };
-        self.core.detached(restock).await?
+        self.core.detached(Box::pin(restock)).await?
     }
 }

@@ -22,11 +22,14 @@ impl Fingerprint {
     /// before it is hashed: most are under 200 bytes, and one update of BLAKE3 is cheaper than ten.
     pub fn keyed(secret: &[u8; 32], command: &str, fields: &[&[u8]]) -> Self {
         let mut input = Vec::with_capacity(256);
-        for field in [command.as_bytes(), &[VERSION]].iter().chain(fields) {
+        let mut write = |field: &[u8]| {
             let length = u32::try_from(field.len()).unwrap_or(u32::MAX);
             input.extend_from_slice(&length.to_le_bytes());
             input.extend_from_slice(field);
-        }
+        };
+        write(command.as_bytes());
+        write(&[VERSION]);
+        fields.iter().for_each(|field| write(field));
         let hash = blake3::keyed_hash(secret, &input);
         Fingerprint(hash.as_bytes().first_chunk::<16>().copied().unwrap_or_default())
     }

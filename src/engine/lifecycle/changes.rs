@@ -8,8 +8,8 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Duration, timeout};
-use tracing::Span;
 use tracing::field::display;
+use tracing::{Instrument, Span};
 
 use super::Lifecycle;
 use super::job::LifecycleJob;
@@ -150,7 +150,7 @@ async fn apply_changes(lifecycle: Arc<Lifecycle>, jobs: Vec<LifecycleJob>) {
     let changes: Vec<Change> = jobs.iter().map(|job| job.change.clone()).collect();
     let ledger = lifecycle.core.ledger.kind();
     let span = trace::change(jobs.iter().map(|job| &job.span), ledger, jobs.len());
-    let changed = trace::within(&span, || lifecycle.commit(changes)).await;
+    let changed = lifecycle.commit(changes).instrument(span.clone()).await;
     drop(span);
     let (mut returned, mut waiting) = (Vec::new(), Vec::new());
     for (job, changed) in jobs.into_iter().zip(changed) {

@@ -114,11 +114,8 @@ impl Orders {
         let epoch = active.runtime.shards.epoch(shard.shard);
         let reserve = trace::reserve(span, active.sale.id.as_str(), shard.shard);
         let (active, admitted, span) = (active.clone(), self.admission.admit(), span.clone());
-        let work = self.clone().reserve_and_queue(Attempt { active, shard, epoch, reservation, admitted, span });
-        if reserve.is_disabled() {
-            return self.core.detached(work).await?;
-        }
-        self.core.detached(Box::pin(work).instrument(reserve)).await?
+        let attempt = Attempt { active, shard, epoch, reservation, admitted, span };
+        self.core.detached(Box::pin(self.clone().reserve_and_queue(attempt).instrument(reserve))).await?
     }
 
     async fn reserve_and_queue(self: Arc<Self>, attempt: Attempt) -> Result<ReserveStep, Refusal> {

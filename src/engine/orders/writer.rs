@@ -8,6 +8,7 @@ use futures_util::future::join_all;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
+use tracing::Instrument;
 
 use super::Orders;
 use super::batches::{Batch, Batches, Shard};
@@ -79,7 +80,7 @@ impl Orders {
         stall_watch.inspect(|watch| watch.begin());
         let ledger = self.core.ledger.kind();
         let span = trace::append(jobs.iter().map(|job| &job.span), ledger, jobs.len());
-        let appended = trace::within(&span, || self.append(entries)).await;
+        let appended = self.append(entries).instrument(span.clone()).await;
         // It closes with its transaction; its orders are answered after.
         drop(span);
         stall_watch.inspect(|watch| watch.end());

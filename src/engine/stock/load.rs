@@ -47,7 +47,7 @@ impl Stock {
             let is_stale = active.runtime.shards.epoch(shard) == believed;
             if is_stale { stock.load_stale(&active, &[]).await } else { Ok(()) }
         };
-        self.core.detached(reload).await?
+        self.core.detached(Box::pin(reload)).await?
     }
 
     /// Loads a sale that was never loaded.

@@ -73,10 +73,10 @@ impl Stock {
         moves: MoveGuard,
         need: Need,
     ) -> Result<(), Refusal> {
-        match self.core.detached(self.clone().refill(active.clone(), moves, need)).await?? {
+        match self.core.detached(Box::pin(self.clone().refill(active.clone(), moves, need))).await?? {
             RefillOutcome::AskAgain => Ok(()),
             RefillOutcome::SoldOut => Err(Code::SoldOut.into()),
-            RefillOutcome::Stranded => self.core.detached(self.clone().free_stranded(active.clone())).await?,
+            RefillOutcome::Stranded => self.core.detached(Box::pin(self.clone().free_stranded(active.clone()))).await?,
         }
     }
 

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use http::{Method, Request};
 use hyper::body::Incoming;
-use tracing::Span;
+use tracing::{Instrument, Span};
 
 use super::guard::PendingPrincipal;
 use super::{Intake, RefusalLog, operation, refuse};
@@ -23,7 +23,6 @@ use crate::http::{Answer, Handle, Route, RouteMatch, Router, discard, plain_path
 use crate::order::{Code, Refusal};
 use crate::payment::Providers;
 use crate::reply;
-use crate::trace;
 
 /// The contract as a document.
 const OPENAPI: &str = include_str!("../../../openapi.yaml");
@@ -191,7 +190,13 @@ impl Handle for HttpIntake {
         match self.route(request_id, peer.ip(), &request, &path) {
             Ok(routed) => {
                 let span = self.span(request_id, routed.call);
-                match trace::within(&span, || self.call(&span, routed, request)).await {
+                // A call is large, and to instrument it moves it: only the sampled ones pay for that.
+                let answer = if span.is_disabled() {
+                    self.call(&span, routed, request).await
+                } else {
+                    Box::pin(self.call(&span, routed, request)).instrument(span.clone()).await
+                };
+                match answer {
                     Ok(answer) => answer,
                     Err(refusal) => {
                         span.record("code", refusal.code.as_str());
