@@ -137,7 +137,7 @@ fn repeated(group: &mut BenchmarkGroup<'_, WallTime>, known: usize) {
         reservation: Reservation { fingerprint: Fingerprint::from_bytes([7; 16]), ..ask.reservation },
         ..*ask
     };
-    let is_no = |held: &ReserveOutcome| matches!(held, ReserveOutcome::Refused { why: Denial::SegmentEmpty, .. });
+    let is_no = |held: &ReserveOutcome| matches!(held, ReserveOutcome::Denied { why: Denial::SegmentEmpty, .. });
     let cases: [(&str, Vec<ReserveRequest>, IsExpected<'_>); 3] = [
         ("other_fingerprint", recorded.iter().map(reused).collect(), &|held| *held == ReserveOutcome::OtherContent),
         ("duplicate", recorded, &|held| matches!(held, ReserveOutcome::Recorded { .. })),

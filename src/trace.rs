@@ -2,7 +2,7 @@
 //! recorded to and dropped without effect. A span holds ids and counts, never a key, a token or a body.
 //!
 //! ```text
-//! operation ▸ reserve                       the gate call, with its wait
+//! operation ▸ reserve                       the gate call with its wait, or the bypass
 //!           ▸ record ◂── append or change   an order or a change until it is answered ◂── its ledger transaction
 //! ```
 
@@ -45,7 +45,7 @@ pub fn operation(request_id: impl Display, method: &str, route: &str) -> Span {
     span
 }
 
-/// The gate call of an operation.
+/// An operation from admission to the writer's queue: the gate call, or what bypasses the gate.
 pub fn reserve(operation: &Span, sale: &str, shard: u16) -> Span {
     let Some(id) = operation.id() else { return Span::none() };
     info_span!(parent: operation, "reserve", operation = format_args!("{:x}", id.into_u64()), sale, shard)

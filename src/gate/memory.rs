@@ -255,7 +255,7 @@ impl MemoryShard {
                 self.reservations.insert(reservation.order_no, Leased::new(*reservation, request.attempt_id, now_ms));
                 ReserveOutcome::Reserved { created_at: reservation.created_at, resumed: false }
             }
-            Err(why) => ReserveOutcome::Refused { why, remembers_all: self.remembers_all },
+            Err(why) => ReserveOutcome::Denied { why, remembers_all: self.remembers_all },
         }
     }
 

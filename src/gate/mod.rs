@@ -94,7 +94,7 @@ pub enum ReserveOutcome {
     /// The order is not known and [`ReserveMode::Create`] was not given.
     NotFound,
     /// The order is not known and cannot be reserved.
-    Refused {
+    Denied {
         /// Why not.
         why: Denial,
         /// Whether this shard remembers every order it ever recorded. If not, the ledger must be asked whether the

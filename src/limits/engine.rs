@@ -81,8 +81,8 @@ pub const KEYS_SWEPT_MAX: u32 = 500;
 pub const EXPIRY_MS: u64 = 500;
 /// Batches of returned units on their way to the gate at once, per process: while the gate hangs, the ledger goes on
 /// with as many transactions, and then waits for the gate.
-pub const GIVE_BACKS_AT_ONCE: usize = 64;
-/// Observations in a row, a second apart, in which a shard lacks units before the engine loads it anew although units
+pub const RETURNS_AT_ONCE: usize = 64;
+/// Looks in a row, a second apart, in which a shard lacks units before the engine loads it anew although units
 /// keep coming back into it.
 pub const STRANDED_LOOKS: u32 = 5;
 /// How long every attempt to expire orders may fail before the engine logs it, in ms: longer than a ledger takes to
@@ -100,4 +100,4 @@ pub const CHANGES_PER_BATCH_MAX: usize = 64;
 /// Orders locked by other transactions that a batch of changes waits for, one after the other; the rest of the batch is
 /// then tried together once more. Each try costs the ledger's wait for a lock, and an answer waits no longer than
 /// [`ANSWER_MS_MAX`].
-pub const HELD_ORDERS_PER_BATCH_MAX: usize = 2;
+pub const LOCKED_ORDERS_PER_BATCH_MAX: usize = 2;

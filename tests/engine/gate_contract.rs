@@ -102,7 +102,7 @@ impl Loaded {
 const RESERVED: ReserveOutcome = ReserveOutcome::Reserved { created_at: NOON, resumed: false };
 
 fn refused(why: Denial) -> ReserveOutcome {
-    ReserveOutcome::Refused { why, remembers_all: true }
+    ReserveOutcome::Denied { why, remembers_all: true }
 }
 
 #[tokio::test]
@@ -353,7 +353,7 @@ async fn a_new_epoch_forgets_and_an_old_one_is_refused() {
         assert_eq!(gate.reserve(at(2), NOON, &ask).await.unwrap(), [RESERVED], "{name}");
         let more = asked(shard.reservation(2, "k", 9), ReserveMode::Create);
         let outcomes = gate.reserve(at(2), NOON, &[more]).await.unwrap();
-        assert_eq!(outcomes, [ReserveOutcome::Refused { why: Denial::SegmentEmpty, remembers_all: false }], "{name}");
+        assert_eq!(outcomes, [ReserveOutcome::Denied { why: Denial::SegmentEmpty, remembers_all: false }], "{name}");
     }
 }
 
@@ -367,6 +367,6 @@ async fn a_gate_that_forgets_records_says_so() {
         shard.settle(Settlement::Commit { order_no: mine.order_no, created_at: NOON }).await;
     }
     let outcome = shard.reserve(shard.reservation(1, "k0", 1)).await;
-    assert_eq!(outcome, ReserveOutcome::Refused { why: Denial::SegmentEmpty, remembers_all: false });
+    assert_eq!(outcome, ReserveOutcome::Denied { why: Denial::SegmentEmpty, remembers_all: false });
     assert_eq!(shard.reserve(shard.reservation(1, "k5", 1)).await, ReserveOutcome::Recorded { created_at: NOON });
 }

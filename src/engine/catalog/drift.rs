@@ -5,7 +5,7 @@ use crate::limits;
 /// Shards whose gate and ledger did not fit at one look. A look is no instant: units on their way may seem not to fit.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(in crate::engine) struct Drift {
-    /// The ledger has units that the gate neither sells nor holds.
+    /// The ledger has units that the gate neither sells nor has reserved.
     pub(in crate::engine) stranded: Vec<Stranded>,
     /// The gate sells units that the ledger does not have.
     pub(in crate::engine) excess: Vec<u16>,
@@ -21,15 +21,15 @@ pub(in crate::engine) struct Stranded {
     /// where the count grows between two looks, some may only be on their way.
     pub(in crate::engine) returned: i64,
     /// Looks in a row at which it seemed so.
-    pub(in crate::engine) observations: u32,
+    pub(in crate::engine) looks: u32,
 }
 
 impl Drift {
     /// Counts for each shard that seems to lack units the looks in a row, this one and those `before`.
-    pub(in crate::engine) fn count_observations(&mut self, before: &Drift) {
+    pub(in crate::engine) fn count_looks(&mut self, before: &Drift) {
         for now in &mut self.stranded {
             let earlier = before.stranded.iter().find(|earlier| earlier.shard == now.shard);
-            now.observations = earlier.map_or(0, |earlier| earlier.observations).saturating_add(1);
+            now.looks = earlier.map_or(0, |earlier| earlier.looks).saturating_add(1);
         }
     }
 
@@ -38,7 +38,7 @@ impl Drift {
     pub(in crate::engine) fn seen_again(&self, before: &Drift) -> Vec<u16> {
         let is_certain = |now: &&Stranded| {
             let same = |earlier: &Stranded| (earlier.shard, earlier.returned) == (now.shard, now.returned);
-            now.observations >= limits::STRANDED_LOOKS || before.stranded.iter().any(same)
+            now.looks >= limits::STRANDED_LOOKS || before.stranded.iter().any(same)
         };
         let stranded = self.stranded.iter().filter(is_certain).map(|stranded| &stranded.shard);
         let excess = self.excess.iter().filter(|shard| before.excess.contains(shard));
@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     fn stranded(shard: u16, returned: i64) -> Drift {
-        Drift { stranded: vec![Stranded { shard, returned, observations: 1 }], ..Drift::default() }
+        Drift { stranded: vec![Stranded { shard, returned, looks: 1 }], ..Drift::default() }
     }
 
     #[test]
@@ -83,7 +83,7 @@ mod tests {
         let mut before = Drift::default();
         for look in 1..=limits::STRANDED_LOOKS {
             let mut now = stranded(7, i64::from(look));
-            now.count_observations(&before);
+            now.count_looks(&before);
             assert_eq!(now.seen_again(&before).is_empty(), look < limits::STRANDED_LOOKS, "look {look}");
             before = now;
         }

@@ -139,7 +139,7 @@ pub(in crate::engine) async fn run(lifecycle: Arc<Lifecycle>, mut jobs: mpsc::Re
                 // The runtime is being shut down.
                 Err(Err(_)) => return,
             },
-            // The engine stops when no change is under way.
+            // No change is under way by now, or the time to drain is over: its retry settles what is left.
             () = lifecycle.core.stopping.cancelled() => return,
         }
     }

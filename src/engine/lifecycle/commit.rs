@@ -121,7 +121,7 @@ fn by_order(changes: &[Change]) -> VecDeque<Vec<usize>> {
 /// What goes into the next transaction.
 fn next_group(groups: &mut VecDeque<Vec<usize>>, locked_orders: usize) -> Option<ChangeGroup> {
     let next = groups.pop_front()?;
-    if locked_orders < limits::HELD_ORDERS_PER_BATCH_MAX {
+    if locked_orders < limits::LOCKED_ORDERS_PER_BATCH_MAX {
         Some(ChangeGroup::OneOrder(next))
     } else {
         Some(ChangeGroup::Rest(next.into_iter().chain(groups.drain(..).flatten()).collect()))
@@ -134,7 +134,7 @@ mod tests {
 
     #[test]
     fn orders_are_tried_one_by_one_until_too_many_were_locked() {
-        let most = limits::HELD_ORDERS_PER_BATCH_MAX;
+        let most = limits::LOCKED_ORDERS_PER_BATCH_MAX;
         let mut groups = VecDeque::from([vec![0, 2], vec![1], vec![3], vec![4]]);
         let rows = [
             (0, Some(ChangeGroup::OneOrder(vec![0, 2]))),

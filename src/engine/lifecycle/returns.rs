@@ -22,7 +22,7 @@ pub(super) struct Returns {
 
 impl Returns {
     pub(super) fn new(core: Arc<Core>) -> Self {
-        Returns { core, permits: Arc::new(Semaphore::new(limits::GIVE_BACKS_AT_ONCE)) }
+        Returns { core, permits: Arc::new(Semaphore::new(limits::RETURNS_AT_ONCE)) }
     }
 
     /// Gives units back, then calls `done`. Runs inline if the gate answers at the first poll, as one in memory does;

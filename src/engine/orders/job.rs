@@ -37,7 +37,7 @@ impl Attempt {
 
 /// Where the gate left an order.
 pub(super) enum ReserveStep {
-    /// On its way to the ledger; `gated` if a gate holds its units.
+    /// On its way to the ledger; `gated` if a gate reserved its units.
     Queued { recorded: oneshot::Receiver<RecordOutcome>, gated: bool },
     /// The same operation has made its order.
     Recorded { created_at: UnixMs },
@@ -127,7 +127,7 @@ impl Job {
     }
 
     /// Whether the row stands for this very reservation, whose units are then spent. A row from before the gate was
-    /// loaded, or that the gate has forgotten since, was counted already: the units held a second time go back.
+    /// loaded, or that the gate has forgotten since, was counted already: the units reserved a second time go back.
     fn made(&self, order: &Order) -> bool {
         (order.epoch, order.created_at, order.fingerprint)
             == (self.epoch, self.reservation.created_at, self.reservation.fingerprint)

@@ -40,7 +40,7 @@ impl Orders {
     ) -> Result<ReserveOutcome, gate::Error> {
         let at = active.at(order.user.shard(active.sale.rules.shards));
         let Some(at) = at else { return Ok(ReserveOutcome::StaleEpoch) };
-        self.ask(at, order.lookup(), ReserveMode::Look).await
+        self.ask(at, order.for_look(), ReserveMode::Look).await
     }
 
     /// Asks the ledger whether the order exists, for a gate that does not remember every order.

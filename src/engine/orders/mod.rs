@@ -82,7 +82,7 @@ impl Orders {
     }
 
     /// Hands a reservation past its lease to the writer again, for the sweeper: appending an order twice is harmless.
-    /// Answers whether there was a permit for it; if not, it waits for its next lease to run out.
+    /// Answers whether it was queued; without a permit it waits for its next lease to run out.
     pub(super) fn roll_forward(&self, active: &ActiveSale, at: ShardEpoch, reservation: Reservation) -> bool {
         let Some(permit) = self.admission.permit() else { return false };
         self.core.metrics.rolled_forward.add(1);

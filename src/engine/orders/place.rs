@@ -14,6 +14,7 @@ use tracing::{Instrument, Span};
 use super::job::{Attempt, Job, RecordOutcome, ReserveStep};
 use super::replies::{RequestLog, limit_reached, not_open, receipt, repeat};
 use super::{Orders, TURNS_MAX};
+use crate::clock::UnixMs;
 use crate::command::PlaceOrder;
 use crate::engine::catalog::ActiveSale;
 use crate::engine::stock::Need;
@@ -115,42 +116,46 @@ impl Orders {
         let reserve = trace::reserve(span, active.sale.id.as_str(), shard.shard);
         let (active, admitted, span) = (active.clone(), self.admission.admit(), span.clone());
         let attempt = Attempt { active, shard, epoch, reservation, admitted, span };
-        self.core.detached(Box::pin(self.clone().reserve_and_queue(attempt).instrument(reserve))).await?
+        let work = Box::pin(self.clone().reserve_and_queue(attempt));
+        if reserve.is_disabled() {
+            self.core.detached(work).await?
+        } else {
+            self.core.detached(Box::pin(work.instrument(reserve))).await?
+        }
     }
 
     async fn reserve_and_queue(self: Arc<Self>, attempt: Attempt) -> Result<ReserveStep, Refusal> {
         let (shard, epoch) = (attempt.shard, attempt.epoch);
-        let (reservation, mode) = (attempt.reservation, attempt.mode());
+        let mode = attempt.mode();
         attempt.active.mark_dirty();
         if attempt.active.runtime.shards.is_bypassed(shard.shard) {
             return self.bypass_gate(attempt, None).await;
         }
-        let stale = ReserveStep::Stale { shard: shard.shard, epoch };
-        let Some(at) = epoch.map(|epoch| shard.in_epoch(epoch)) else { return Ok(stale) };
-        let outcome = match self.ask(at, reservation, mode).await {
+        let stale = || ReserveStep::Stale { shard: shard.shard, epoch };
+        let Some(at) = epoch.map(|epoch| shard.in_epoch(epoch)) else { return Ok(stale()) };
+        let outcome = match self.ask(at, attempt.reservation, mode).await {
             Ok(outcome) => outcome,
             Err(gate::Error::Busy) => return Err(Code::Overloaded.into()),
             Err(error) => return self.bypass_gate(attempt, Some(error)).await,
         };
         match outcome {
-            ReserveOutcome::Reserved { created_at, .. } => {
-                self.queue_reserved(attempt, Reservation { created_at, ..reservation })
-            }
+            ReserveOutcome::Reserved { created_at, .. } => self.queue_reserved(attempt, created_at),
             ReserveOutcome::Recorded { created_at } => Ok(ReserveStep::Recorded { created_at }),
             ReserveOutcome::InFlight => Ok(ReserveStep::InFlight),
             ReserveOutcome::OtherContent => Ok(ReserveStep::OtherContent),
-            ReserveOutcome::Refused { why, remembers_all } => Ok(ReserveStep::Denied { why, remembers_all }),
-            ReserveOutcome::StaleEpoch => Ok(stale),
+            ReserveOutcome::Denied { why, remembers_all } => Ok(ReserveStep::Denied { why, remembers_all }),
+            ReserveOutcome::StaleEpoch => Ok(stale()),
             ReserveOutcome::NotFound if mode == ReserveMode::Create => {
-                crate::bug!("the gate does not know order {}, which it was to reserve", reservation.order_no);
+                crate::bug!("the gate does not know order {}, which it was to reserve", attempt.reservation.order_no);
                 Err(Code::UnknownOutcome.into())
             }
             ReserveOutcome::NotFound => Ok(ReserveStep::NoNew(attempt.admitted.no_new.unwrap_or(Code::Overloaded))),
         }
     }
 
-    fn queue_reserved(&self, attempt: Attempt, reservation: Reservation) -> Result<ReserveStep, Refusal> {
-        let Attempt { active, shard, epoch, admitted, span, .. } = attempt;
+    fn queue_reserved(&self, attempt: Attempt, created_at: UnixMs) -> Result<ReserveStep, Refusal> {
+        let Attempt { active, shard, epoch, admitted, span, reservation } = attempt;
+        let reservation = Reservation { created_at, ..reservation };
         let Some(permit) = admitted.permit else {
             crate::bug!("the gate reserved order {}, which it was only to look up", reservation.order_no);
             return Err(Code::UnknownOutcome.into());

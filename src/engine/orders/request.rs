@@ -27,7 +27,7 @@ impl IdentifiedOrder {
         self.token_expires_at.filter(|expires_at| self.created_at >= *expires_at)
     }
 
-    /// What the gate holds for the order.
+    /// What the gate reserves for the order.
     pub(super) fn reservation(&self, sku: u16) -> Reservation {
         Reservation {
             order_no: self.order_no,
@@ -39,8 +39,8 @@ impl IdentifiedOrder {
         }
     }
 
-    /// What the gate needs to look the order up: it reads neither sku nor units.
-    pub(super) fn lookup(&self) -> Reservation {
+    /// What a look of the gate needs: its answer depends on neither sku nor units.
+    pub(super) fn for_look(&self) -> Reservation {
         self.reservation(self.sku.unwrap_or_default())
     }
 }

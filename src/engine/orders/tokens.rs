@@ -46,7 +46,7 @@ impl Orders {
     ) -> Result<Option<VerifiedToken>, Refusal> {
         match text {
             Some(text) => match self.core.options.tokens.verify(text, sale, user) {
-                Some(genuine) => Ok(Some(genuine)),
+                Some(verified) => Ok(Some(verified)),
                 None => Err(Code::TokenInvalid.into()),
             },
             None if sale.rules.require_token => Err(Code::TokenRequired.into()),
@@ -74,7 +74,7 @@ impl Orders {
                 }
                 Ok(ReserveOutcome::NotFound) if self.gate_knows_all(active, order) => Code::TokenInvalid,
                 Ok(ReserveOutcome::NotFound | ReserveOutcome::StaleEpoch) => Code::UnknownOutcome,
-                Ok(ReserveOutcome::Reserved { .. } | ReserveOutcome::Refused { .. }) => {
+                Ok(ReserveOutcome::Reserved { .. } | ReserveOutcome::Denied { .. }) => {
                     crate::bug!("the gate answered a look at order {} as if it were to reserve it", order.order_no);
                     Code::UnknownOutcome
                 }

@@ -42,7 +42,7 @@ pub(in crate::engine) async fn run(orders: Arc<Orders>, mut jobs: mpsc::Receiver
                 },
             },
             () = sleep_until(batches.due()) => {}
-            // The engine stops when no order is in flight, so there is nothing left to gather.
+            // No order is in flight by now, or the time to drain is over: its retry settles what is left.
             () = orders.core.stopping.cancelled() => return,
         }
         for job in fresh.drain(..) {
@@ -104,7 +104,7 @@ impl Orders {
     async fn finish(self: Arc<Self>, jobs: Vec<Job>, mut outcomes: Vec<RecordOutcome>) {
         let lost = self.settle(&jobs, &outcomes).await;
         for (job, outcome) in jobs.iter().zip(&mut outcomes) {
-            // The gate still holds it, so the order is tried again when its lease is over, and the user's limit may have
+            // The gate still has it, so the order is tried again when its lease is over, and the user's limit may have
             // room by then: that is no final "no".
             if matches!(outcome, RecordOutcome::Denied(AppendDenial::LimitReached))
                 && job.at().is_some_and(|at| lost.contains(&at))

@@ -1,5 +1,5 @@
 //! Gate against ledger, while traffic runs. After a crash in the middle of a move, units may be in no gate; after orders
-//! bypassed a gate, it may hold units that are sold. The ledger decides, so no promise breaks; but stranded units never
+//! bypassed a gate, it may offer units that are sold. The ledger decides, so no promise breaks; but stranded units never
 //! sell, and excess units delay "sold out". A shard that does not fit at two looks gets a new epoch.
 //!
 //! The order of reading makes a look honest: units leave the gate before the ledger and reach it after, so a gate read
@@ -40,7 +40,7 @@ impl Stock {
             now.stranded.clear();
             sweep.mark_dirty();
         }
-        now.count_observations(&sweep.drift.lock());
+        now.count_looks(&sweep.drift.lock());
         let before = std::mem::replace(&mut *sweep.drift.lock(), now.clone());
         if reservations > 0 || now != Drift::default() {
             sweep.mark_dirty();
@@ -113,7 +113,7 @@ impl Stock {
             if !lacking.is_empty() {
                 let incoming = incoming(&in_ledger, id.shard);
                 let returned = lacking.iter().filter_map(|sku| incoming.get(*sku)).map(|(_, returned)| returned).sum();
-                drift.stranded.push(Stranded { shard: id.shard, returned, observations: 1 });
+                drift.stranded.push(Stranded { shard: id.shard, returned, looks: 1 });
             }
             if is_excess(&after, &unsold) {
                 drift.excess.push(id.shard);
@@ -140,7 +140,7 @@ fn of_shard(stock: &[Vec<SkuLevel>], shard: u16) -> impl Iterator<Item = Option<
     stock.iter().map(move |shards| shards.get(usize::from(shard)))
 }
 
-/// The skus of which the ledger has units that the gate, read before it, neither sells nor holds.
+/// The skus of which the ledger has units that the gate, read before it, neither sells nor has reserved.
 fn lacking(gate: &Level, in_ledger: &[i64]) -> Vec<usize> {
     let known = gate.available.iter().zip(&gate.reserved).map(|(available, reserved)| available + reserved);
     known.zip(in_ledger).enumerate().filter(|(_, (known, units))| known < *units).map(|(sku, _)| sku).collect()
@@ -156,7 +156,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_gate_lacks_units_that_it_neither_sells_nor_holds() {
+    fn a_gate_lacks_units_that_it_neither_sells_nor_has_reserved() {
         let gate = Level { available: vec![3, 0, 5], reserved: vec![2, 0, 0], ..Level::default() };
         for (in_ledger, expected) in
             [([5, 0, 5], vec![]), ([6, 0, 5], vec![0]), ([5, 1, 6], vec![1, 2]), ([0, 0, 0], vec![])]

@@ -33,8 +33,7 @@ impl Stock {
     }
 
     /// Loads what is stale in a sale, unless another request has done so since. The gate of `shard` is not in the epoch
-    /// that this engine `believed` in.
-    /// Runs to completion.
+    /// that this engine `believed` in. Runs to completion.
     pub(in crate::engine) async fn reload(
         self: &Arc<Self>,
         active: &ActiveSale,
@@ -117,7 +116,7 @@ pub async fn rebuild(
     Ok(rebuilt)
 }
 
-/// What every shard of a sale holds, asked all at once.
+/// What the gate of every shard of a sale has, asked all at once.
 pub(super) async fn levels(gate: &dyn Gate, active: &ActiveSale) -> Vec<Result<Level, gate::Error>> {
     join_all(active.shards().map(|id| gate.level(id))).await
 }

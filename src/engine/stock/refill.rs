@@ -112,7 +112,7 @@ impl Stock {
         // Both are read before the units: what comes back in between makes the count void.
         let (returns, now_ms) = (runtime.sold_out.returns(), self.core.clock.now_ms());
         let mut supply = Supply { shards: Vec::new(), stranded: 0, returns, now_ms };
-        // The gates first: what they hold and have not sold then is at most what the ledger still has now, unless
+        // The gates first: what they have and have not sold then is at most what the ledger still has now, unless
         // units are in no gate.
         let levels = levels(self.core.gate.as_ref(), active).await;
         let ledger = self.core.ledger.stock(active.sale.no).await.map_err(|error| ledger_trouble(&error))?;
@@ -217,7 +217,7 @@ struct Refill<'a> {
 struct Supply {
     /// What each shard can still sell: by its gate, or by the ledger where the gate is bypassed.
     shards: Vec<Donor>,
-    /// Units that the ledger has and no gate sells or holds, over all shards.
+    /// Units that the ledger has and no gate sells or has reserved, over all shards.
     stranded: i64,
     /// How often units had come back before they were counted.
     returns: u64,

@@ -10,7 +10,7 @@ use crate::gate::Level;
 use crate::order::{Refusal, Sale, SaleState, SaleView, SkuView};
 
 impl Stock {
-    /// The books of a sale: the ledger's, less what the gate holds for orders on their way. What a bypassed gate holds is
+    /// The books of a sale: the ledger's, less what the gate has reserved for orders on their way. What a bypassed gate has is
     /// not known.
     pub(in crate::engine) async fn view_sale(&self, active: &ActiveSale) -> Result<SaleView, Refusal> {
         let mut stock = self.core.ledger.stock(active.sale.no).await.map_err(|error| ledger_trouble(&error))?;

@@ -324,7 +324,7 @@ fn outcome_each(parts: &[Value], requests: &[&ReserveRequest]) -> Option<Vec<Res
     let mut outcomes = Vec::with_capacity(requests.len());
     for (code, request) in codes.iter().zip(requests) {
         let code = ReserveCode::ALL.get(usize::from(code.checked_sub(b'0')?))?;
-        let refused = |why| ReserveOutcome::Refused { why, remembers_all };
+        let refused = |why| ReserveOutcome::Denied { why, remembers_all };
         outcomes.push(match code {
             ReserveCode::Reserved => newly_reserved(request),
             ReserveCode::ReservedAgain => ReserveOutcome::Reserved { created_at: next_time()?, resumed: false },
