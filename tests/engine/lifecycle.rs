@@ -8,7 +8,7 @@ use rushgate::command::TakeStep;
 use rushgate::engine::Engine;
 use rushgate::limits::{KEY_KEPT_MS, LEASE_MS};
 use rushgate::order::{
-    Code, Currency, Money, Note, OrderNo, PaymentEvent, Provider, ProviderId, Refusal, Report, Rules, State, Step,
+    Code, Currency, Money, OrderNo, PaymentEvent, Provider, ProviderId, Refusal, Report, Rules, State, Step,
 };
 use sqlx::{Connection, PgConnection};
 use tokio::runtime::Runtime;
@@ -322,9 +322,16 @@ async fn orders_that_somebody_holds_do_not_stop_the_others() {
             engine.take_step(ask).await
         });
     }
-    tokio::time::sleep(Duration::from_millis(100)).await;
-    let heard = engine.record_report(paid(free, "e", 1), &tracing::Span::none()).await;
-    assert_eq!(heard.map(|heard| heard.note), Ok(Note::Applied), "before its patience is over");
+    let mut watcher = PgConnection::connect(shop.url.as_ref().unwrap()).await.unwrap();
+    let stuck = "SELECT count(*) FROM pg_stat_activity \
+         WHERE datname = current_database() AND application_name = 'rushgate' AND wait_event_type = 'Lock'";
+    until(async || sqlx::query_scalar::<_, i64>(stuck).fetch_one(&mut watcher).await.unwrap() > 0).await;
+    // The provider sends again what it got no answer to; the rows stay locked all the while.
+    until(async || {
+        let _ = engine.record_report(paid(free, "e", 1), &tracing::Span::none()).await;
+        state(&engine, free).await == State::Paid
+    })
+    .await;
     sqlx::raw_sql("COMMIT").execute(&mut other).await.unwrap();
     while let Some(cancelled) = crowd.join_next().await {
         match cancelled.unwrap() {
