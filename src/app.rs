@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -25,7 +25,7 @@ use crate::token::PurchaseTokens;
 use crate::trace::Sampler;
 use crate::{http, telemetry};
 
-/// Runs the engine until SIGTERM or SIGINT, drains, and returns. With `demo`, an open sale `demo` is there.
+/// Runs the engine until SIGTERM, SIGINT or SIGHUP, drains, and returns. With `demo`, an open sale `demo` is there.
 pub fn serve(config: Config, demo: bool) -> anyhow::Result<()> {
     let logging = telemetry::start(&config)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
@@ -181,21 +181,25 @@ fn listen(address: SocketAddr, flag: &str) -> anyhow::Result<tokio::net::TcpList
     http::listen(address).with_context(|| format!("cannot listen on {address}; choose another with --{flag}"))
 }
 
-/// SIGTERM or SIGINT.
+/// SIGTERM, SIGINT or SIGHUP: a terminal that closes stops its engine as cleanly as any other.
 struct Stop {
-    terminate: tokio::signal::unix::Signal,
-    interrupt: tokio::signal::unix::Signal,
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
 }
 
 impl Stop {
     fn new() -> std::io::Result<Self> {
-        Ok(Stop { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+        let [terminate, interrupt, hang_up] =
+            [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()].map(signal);
+        Ok(Stop { terminate: terminate?, interrupt: interrupt?, hang_up: hang_up? })
     }
 
     async fn wait(&mut self) -> &'static str {
         tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",
+            _ = self.hang_up.recv() => "SIGHUP",
         }
     }
 }

@@ -62,7 +62,7 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn gate(&mut self, key: &'static str) -> GateAddress {
-        let expected = "memory, redis://...[,redis://...] or redis-cluster://...";
+        let expected = "memory, redis://..., rediss://... or redis+unix://..., several with commas between, or redis-cluster://... or rediss-cluster://...";
         self.read(key, expected, GateAddress::Memory, |value| gate(value.as_str()?))
     }
 
@@ -155,12 +155,14 @@ fn ledger(text: &str) -> Option<LedgerAddress> {
 }
 
 fn gate(text: &str) -> Option<GateAddress> {
-    let has_host = |address: &str, scheme: &str| address.strip_prefix(scheme).is_some_and(|host| !host.is_empty());
+    let is_of = |address: &str, schemes: &[&str]| {
+        schemes.iter().any(|scheme| address.strip_prefix(scheme).is_some_and(|place| !place.is_empty()))
+    };
     if text == "memory" {
         Some(GateAddress::Memory)
-    } else if has_host(text, "redis-cluster://") {
+    } else if is_of(text, &["redis-cluster://", "rediss-cluster://"]) {
         Some(GateAddress::RedisCluster(Secret::new(text)))
-    } else if text.split(',').all(|node| has_host(node, "redis://") || has_host(node, "rediss://")) {
+    } else if text.split(',').all(|node| is_of(node, &["redis://", "rediss://", "redis+unix://"])) {
         Some(GateAddress::Redis(Secret::new(text)))
     } else {
         None
@@ -206,8 +208,20 @@ mod tests {
     fn a_gate_is_memory_or_addresses() {
         assert!(matches!(gate("memory"), Some(GateAddress::Memory)));
         assert!(matches!(gate("redis://a,redis://b:6380"), Some(GateAddress::Redis(_))));
-        assert!(matches!(gate("redis-cluster://a"), Some(GateAddress::RedisCluster(_))));
-        for bad in ["", "redis://", "redis://a,b", "redis", "Memory"] {
+        assert!(matches!(gate("rediss://a,redis+unix:///run/redis.sock"), Some(GateAddress::Redis(_))));
+        for cluster in ["redis-cluster://a", "rediss-cluster://a,b"] {
+            assert!(matches!(gate(cluster), Some(GateAddress::RedisCluster(_))), "{cluster}");
+        }
+        for bad in [
+            "",
+            "redis://",
+            "redis://a,b",
+            "redis",
+            "Memory",
+            "redis+unix://",
+            "rediss-cluster://",
+            "redis://a,redis-cluster://b",
+        ] {
             assert!(gate(bad).is_none(), "{bad}");
         }
     }

@@ -8,6 +8,8 @@ use serde_json::{Value, json};
 
 use crate::client::{Answer, Client, escaped, get};
 use crate::contract::{assert_current, code, placed};
+use rushgate_test_support::process::signal;
+
 use crate::random::Random;
 use crate::server::Server;
 use crate::shop::{Level, persist, place, sale, wish, with};
@@ -169,11 +171,11 @@ fn a_gentle_end_under_load_loses_nothing() {
     let mut server = Server::start();
     server.open(&with(sale("s", 1_000_000), json!({"shards": 8})));
     let book = Book::default();
-    for _ in 0..3 {
+    for name in ["TERM", "INT", "HUP"] {
         under_load(&mut server, &book, &mut random, 150, |server| {
-            server.sigterm();
+            signal(server.pid(), name);
             let status = server.wait();
-            assert_eq!(status.code(), Some(0), "{status}");
+            assert_eq!(status.code(), Some(0), "SIG{name}: {status}");
         });
         server.assert_quiet();
         server = server.restart();

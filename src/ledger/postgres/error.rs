@@ -10,6 +10,9 @@ pub enum PostgresOpenError {
     /// The address cannot be parsed.
     #[error("cannot read the address of the database; it looks like postgres://user:password@host:5432/database")]
     Address,
+    /// A parameter of the address would be ignored.
+    #[error("the address of the database has the parameter {0:?}, {1}")]
+    Parameter(String, &'static str),
     /// The server refuses the connection, or fails.
     #[error("cannot open the ledger in {0}: {1}")]
     Unavailable(String, Error),
@@ -36,6 +39,12 @@ pub enum PostgresOpenError {
         /// Its value.
         found: String,
     },
+    /// The database cannot store every text that a provider may sign.
+    #[error(
+        "refusing to start, a payment might not be recorded: the database stores text as {0}; make one with \
+         CREATE DATABASE ... ENCODING 'UTF8' TEMPLATE template0"
+    )]
+    Encoding(String),
     /// Not the isolation that the statements are written for.
     #[error("refusing to start, stock would be counted from an old view: transactions are {0}, not read committed")]
     Isolation(String),

@@ -11,6 +11,7 @@ mod epochs;
 mod error;
 mod lifecycle;
 mod open;
+mod parameters;
 mod read;
 mod reports;
 mod sales;

@@ -51,6 +51,9 @@ pub(super) fn check(found: &Found) -> Result<(), PostgresOpenError> {
     if found.in_recovery {
         return Err(PostgresOpenError::Replica);
     }
+    if found.encoding != "UTF8" {
+        return Err(PostgresOpenError::Encoding(found.encoding.clone()));
+    }
     for (setting, value) in [("fsync", &found.fsync), ("full_page_writes", &found.full_page_writes)] {
         if value != "on" {
             return Err(PostgresOpenError::NotDurable { setting, found: value.clone() });

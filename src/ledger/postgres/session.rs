@@ -13,6 +13,7 @@ use sqlx::postgres::{PgConnectOptions, PgConnection, PgRow};
 use sqlx::{ConnectOptions, Connection, Row};
 
 use super::error::{PostgresOpenError, before_commit};
+use super::parameters;
 use crate::ledger::Error;
 use crate::limits;
 
@@ -28,6 +29,7 @@ impl Address {
         if !["postgres://", "postgresql://"].iter().any(|scheme| url.starts_with(scheme)) {
             return Err(PostgresOpenError::Address);
         }
+        parameters::check(url)?;
         // The error might quote the address, and with it the password.
         let options = PgConnectOptions::from_str(url).map_err(|_| PostgresOpenError::Address)?;
         Ok(Address { options: options.application_name("rushgate").disable_statement_logging() })
@@ -151,7 +153,7 @@ const READ_BACK: &str = "SELECT current_setting('server_version_num')::integer A
      pg_is_in_recovery() AS in_recovery, current_setting('fsync') AS fsync, \
      current_setting('full_page_writes') AS full_page_writes, \
      current_setting('synchronous_commit') AS synchronous_commit, \
-     current_setting('transaction_isolation') AS isolation";
+     current_setting('transaction_isolation') AS isolation, current_setting('server_encoding') AS encoding";
 
 /// What a connection has read back.
 #[derive(Clone, Debug)]
@@ -163,6 +165,8 @@ pub(super) struct Found {
     pub(super) full_page_writes: String,
     pub(super) synchronous_commit: String,
     pub(super) isolation: String,
+    /// How the database stores text.
+    pub(super) encoding: String,
 }
 
 impl Found {
@@ -174,6 +178,7 @@ impl Found {
             full_page_writes: row.try_get("full_page_writes")?,
             synchronous_commit: row.try_get("synchronous_commit")?,
             isolation: row.try_get("isolation")?,
+            encoding: row.try_get("encoding")?,
         })
     }
 }

@@ -36,6 +36,29 @@ async fn a_server_that_would_lose_orders_is_refused() {
     assert!(matches!(refused(&url).await, Replica));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_cannot_store_every_text_is_refused() {
+    let server = postgres::shared();
+    for encoding in ["LATIN1", "SQL_ASCII"] {
+        let url = server.new_database();
+        let (_, name) = url.rsplit_once('/').unwrap();
+        run(
+            &url.replace(name, "postgres"),
+            &format!("CREATE DATABASE {name}_{encoding} ENCODING '{encoding}' LOCALE 'C' TEMPLATE template0"),
+        )
+        .await;
+        let error = refused(&format!("{url}_{encoding}").to_lowercase()).await;
+        assert!(matches!(&error, PostgresOpenError::Encoding(found) if found == encoding), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_misspelt_parameter_is_refused_before_anything_is_sent() {
+    let url = postgres::shared().new_database();
+    let error = refused(&format!("{url}?sslmod=verify-full")).await.to_string();
+    assert!(error.contains("sslmod") && !error.contains("verify-full"), "{error}");
+}
+
 #[tokio::test]
 async fn a_database_that_does_not_wait_for_the_disk_is_told_to() {
     let shop = Shop::new(1, rules(1), &[("a", 1)]).await;
