@@ -62,7 +62,8 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn gate(&mut self, key: &'static str) -> GateAddress {
-        let expected = "memory, redis://..., rediss://... or redis+unix://..., several with commas between, or redis-cluster://... or rediss-cluster://...";
+        let expected =
+            "memory, redis://...[,redis://...] or redis-cluster://..., over TLS rediss://... or rediss-cluster://...";
         self.read(key, expected, GateAddress::Memory, |value| gate(value.as_str()?))
     }
 
