@@ -47,7 +47,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let mut screen = std::io::stdout();
         writeln!(screen, "public http://{}", listener.local_addr()?)?;
         screen.flush()?;
-        serve(listener, Arc::new(Echo), CancellationToken::new()).await;
+        serve(listener, Arc::new(Echo), rushgate::limits::CONNECTIONS_MAX, CancellationToken::new()).await;
         Ok(())
     })
 }

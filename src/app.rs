@@ -1,6 +1,7 @@
 //! Puts the parts together: opens the stores, starts the engine, listens, and leaves cleanly.
 
 mod auth;
+mod descriptors;
 mod stores;
 
 use std::io::Write;
@@ -101,6 +102,9 @@ fn one_thread() -> anyhow::Result<tokio::runtime::Runtime> {
 async fn run(config: Config, demo: bool) -> anyhow::Result<()> {
     // Asked for before anything is open, so that a signal during start-up is not lost.
     let mut stop = Stop::new()?;
+    // A file that may not grow fails its write, as on a full disk; without a handler the signal would end the process.
+    let _file_too_large = signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?;
+    let connections = descriptors::share(descriptors::raise()?)?;
     let ledger = stores::ledger(&config).await?;
     let gate = stores::gate(&config, ledger.as_ref()).await?;
     let secrets: Vec<&str> = config.tokens.keys.iter().map(config::Secret::expose).collect();
@@ -130,8 +134,8 @@ async fn run(config: Config, demo: bool) -> anyhow::Result<()> {
     greet(public.local_addr()?, private.local_addr()?, demo.then_some(config.auth.mode))?;
 
     let (public_stop, private_stop) = (CancellationToken::new(), CancellationToken::new());
-    let public = tokio::spawn(http::serve(public, buyers, public_stop.clone()));
-    let private = tokio::spawn(http::serve(private, admin.clone(), private_stop.clone()));
+    let public = tokio::spawn(http::serve(public, buyers, connections.public, public_stop.clone()));
+    let private = tokio::spawn(http::serve(private, admin.clone(), connections.admin, private_stop.clone()));
 
     let failed_task = tokio::select! {
         signal = stop.wait() => {

@@ -61,10 +61,10 @@ pub fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
 }
 
 /// Accepts and serves connections until `stop`, then closes the listener, lets every connection finish the request
-/// it is in, and returns. The caller bounds how long that may take.
-pub async fn serve<H: Handle>(listener: TcpListener, handler: Arc<H>, stop: CancellationToken) {
+/// it is in, and returns. The caller bounds how long that may take. At most `connections_max` are open at once.
+pub async fn serve<H: Handle>(listener: TcpListener, handler: Arc<H>, connections_max: usize, stop: CancellationToken) {
     let connections = GracefulShutdown::new();
-    let permits = Arc::new(Semaphore::new(limits::CONNECTIONS_MAX));
+    let permits = Arc::new(Semaphore::new(connections_max));
     let http = http();
     loop {
         // The permit first: connections over the bound wait in the listen queue, where they cost nothing.

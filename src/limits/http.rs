@@ -19,8 +19,17 @@ pub const HEAD_BYTES_MAX: usize = 32 * 1024;
 pub const READ_BUFFER_BYTES_MAX: usize = 2 * HEAD_BYTES_MAX;
 /// Most header lines of a request.
 pub const HEADERS_MAX: usize = 64;
-/// Open connections per listener. A permit is taken before `accept`, so that the surplus waits in the listen queue.
+/// Open connections of buyers, if the process may open as many files. A permit is taken before `accept`, so that the surplus waits in
+/// the listen queue.
 pub const CONNECTIONS_MAX: usize = 20_000;
+/// Open connections of the admin listener: probes, scrapes, a few dashboards.
+pub const ADMIN_CONNECTIONS_MAX: usize = 256;
+/// Open files that no buyer's connection may take: those of the ledger, the gate, the log and the runtime.
+pub const OWN_DESCRIPTORS: usize = 128;
+/// Fewest connections of buyers with which an engine starts.
+pub const CONNECTIONS_MIN: usize = 16;
+/// Connections of buyers below which the engine warns: a rush needs more.
+pub const CONNECTIONS_FEW: usize = 4_000;
 /// Listen queue, in connections. The kernel caps it at `net.core.somaxconn`.
 pub const BACKLOG: i32 = 4_096;
 /// Longest time sent bytes may stay unacknowledged before the server gives the connection up, in ms.

@@ -8,7 +8,7 @@ use rushgate::command::TakeStep;
 use rushgate::engine::Engine;
 use rushgate::limits::{KEY_KEPT_MS, LEASE_MS};
 use rushgate::order::{
-    Code, Currency, Money, OrderNo, PaymentEvent, Provider, ProviderId, Refusal, Report, Rules, State, Step,
+    Code, Currency, Money, Note, OrderNo, PaymentEvent, Provider, ProviderId, Refusal, Report, Rules, State, Step,
 };
 use sqlx::{Connection, PgConnection};
 use tokio::runtime::Runtime;
@@ -327,11 +327,15 @@ async fn orders_that_somebody_holds_do_not_stop_the_others() {
          WHERE datname = current_database() AND application_name = 'rushgate' AND wait_event_type = 'Lock'";
     until(async || sqlx::query_scalar::<_, i64>(stuck).fetch_one(&mut watcher).await.unwrap() > 0).await;
     // The provider sends again what it got no answer to; the rows stay locked all the while.
-    until(async || {
-        drop(engine.record_report(paid(free, "e", 1), &tracing::Span::none()).await);
-        state(&engine, free).await == State::Paid
+    until(async || match engine.record_report(paid(free, "e", 1), &tracing::Span::none()).await {
+        Ok(heard) => heard.note == Note::Applied,
+        Err(refusal) => {
+            assert!(matches!(refusal.code, Code::UnknownOutcome | Code::Overloaded), "{refusal:?}");
+            false
+        }
     })
     .await;
+    assert_eq!(state(&engine, free).await, State::Paid);
     sqlx::raw_sql("COMMIT").execute(&mut other).await.unwrap();
     while let Some(cancelled) = crowd.join_next().await {
         match cancelled.unwrap() {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::client::{Answer, Request, connect, get, post, raw, request};
 use crate::contract::{assert_refused, created};
-use crate::server::Server;
+use crate::server::{Launch, Server};
 use crate::shop::{one, sale, wish};
 
 /// The one answer to these bytes.
@@ -359,4 +359,25 @@ fn two_users_in_one_request_are_nobody() {
     assert!(crate::contract::code(&answer).is_some());
     assert_eq!(server.level("s", "sku-1").held, 0);
     server.finish();
+}
+
+#[test]
+fn silent_connections_leave_places_for_the_ledger_and_for_probes() {
+    let server = Launch::new().open_files_max(300).start();
+    server.open(&sale("s", 10));
+    let mut buyer = server.buyer(1);
+    created(&buyer.send(one("s", "k")));
+    let silent: Vec<_> = (0..300).map(|_| connect(server.public).unwrap()).collect();
+    assert_eq!(server.operator().send(get("/readyz")).status, 200);
+    created(&buyer.send(one("s", "l")));
+    drop(silent);
+    created(&server.buyer(2).send(one("s", "k")));
+    assert!(server.log().contains("LimitNOFILE"), "it says that a rush would not fit");
+    server.finish_after_trouble();
+}
+
+#[test]
+fn too_few_files_are_refused_at_the_start() {
+    let refusal = Launch::new().open_files_max(100).try_start().err().expect("refused to start");
+    assert!(refusal.log.contains("100 files") && refusal.log.contains("LimitNOFILE"), "{}", refusal.log);
 }

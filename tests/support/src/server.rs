@@ -34,6 +34,7 @@ pub struct Launch {
     args: Vec<String>,
     env: Vec<(String, String)>,
     file_blocks_max: Option<u32>,
+    open_files_max: Option<u32>,
     secrets: Vec<String>,
 }
 
@@ -46,7 +47,9 @@ impl Launch {
         let listen = "127.0.0.1:0".to_owned();
         let admin_listen = listen.clone();
         let (args, env, secrets) = (Vec::new(), Vec::new(), Vec::new());
-        Launch { home: Arc::new(home), data_dir, listen, admin_listen, args, env, file_blocks_max: None, secrets }
+        let (file_blocks_max, open_files_max) = (None, None);
+        let home = Arc::new(home);
+        Launch { home, data_dir, listen, admin_listen, args, env, file_blocks_max, open_files_max, secrets }
     }
 
     /// Another public address.
@@ -107,6 +110,11 @@ impl Launch {
         Launch { file_blocks_max: Some(blocks), ..self }
     }
 
+    /// The process may open this many files and no more.
+    pub fn open_files_max(self, files: u32) -> Self {
+        Launch { open_files_max: Some(files), ..self }
+    }
+
     /// As much disk as there is.
     pub fn unlimited(self) -> Self {
         Launch { file_blocks_max: None, ..self }
@@ -157,17 +165,15 @@ impl Launch {
     }
 
     fn command(&self) -> Command {
-        let mut command = match self.file_blocks_max {
-            None => rushgate(),
-            Some(blocks) => {
-                // `exec` keeps the process id; XFSZ would kill where a full disk only fails the write.
-                let mut shell = Command::new("sh");
-                let script = format!("trap '' XFSZ; ulimit -S -f {blocks}; exec \"$0\" \"$@\"");
-                shell.args(["-c", &script]).arg(executable());
-                without_settings(&mut shell);
-                shell
-            }
-        };
+        let limits = [
+            self.file_blocks_max.map(|blocks| format!("ulimit -S -f {blocks};")),
+            self.open_files_max.map(|files| format!("ulimit -n {files};")),
+        ];
+        let limits: String = limits.into_iter().flatten().collect();
+        // `exec` keeps the process id.
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("{limits} exec \"$0\" \"$@\"")]).arg(executable());
+        without_settings(&mut command);
         command.args(["serve", "--listen", &self.listen, "--admin-listen", &self.admin_listen, "--data-dir"]);
         command.arg(&self.data_dir).args(&self.args);
         command.envs(self.env.iter().map(|(name, value)| (name, value)));
