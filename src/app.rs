@@ -189,23 +189,37 @@ fn listen(address: SocketAddr, flag: &str) -> anyhow::Result<tokio::net::TcpList
 struct Stop {
     terminate: Signal,
     interrupt: Signal,
-    hang_up: Signal,
+    /// `None` under `nohup`, whose whole purpose is that this signal is ignored.
+    hang_up: Option<Signal>,
 }
 
 impl Stop {
     fn new() -> std::io::Result<Self> {
-        let [terminate, interrupt, hang_up] =
-            [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()].map(signal);
-        Ok(Stop { terminate: terminate?, interrupt: interrupt?, hang_up: hang_up? })
+        let [terminate, interrupt] = [SignalKind::terminate(), SignalKind::interrupt()].map(signal);
+        let hang_up = if ignores_hang_up() { None } else { Some(signal(SignalKind::hangup())?) };
+        Ok(Stop { terminate: terminate?, interrupt: interrupt?, hang_up })
     }
 
     async fn wait(&mut self) -> &'static str {
+        let hang_up = async {
+            match &mut self.hang_up {
+                Some(signal) => signal.recv().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",
-            _ = self.hang_up.recv() => "SIGHUP",
+            _ = hang_up => "SIGHUP",
         }
     }
+}
+
+/// Whether whoever started this process had it ignore SIGHUP. Where there is no `/proc`, it did not.
+fn ignores_hang_up() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    ignored.and_then(|set| u64::from_str_radix(set.trim(), 16).ok()).is_some_and(|set| set & 1 == 1)
 }
 
 /// Says where the listeners are, and with a demo sale how to buy its first unit.

@@ -11,7 +11,7 @@ pub mod metrics;
 pub mod order;
 pub mod spki;
 
-// Stages: leaves, none imports another.
+// Stages: leaves.
 pub mod admission;
 pub mod auth;
 pub mod command;

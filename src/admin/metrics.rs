@@ -28,8 +28,9 @@ impl MetricsRegistry {
 
     pub(super) fn text(&self) -> String {
         let mut page = String::new();
-        // Writing to a string cannot fail; a counter that could not be encoded is left out.
-        text::encode(&mut page, &self.registry).unwrap_or_default();
+        if text::encode(&mut page, &self.registry).is_err() {
+            crate::bug!("a metric cannot be written to memory; the page lacks it");
+        }
         page
     }
 }

@@ -8,7 +8,7 @@ use crate::limits;
 
 /// How many connections each listener may have open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Connections {
+pub(super) struct ConnectionShare {
     pub(super) public: usize,
     pub(super) admin: usize,
 }
@@ -31,7 +31,7 @@ pub(super) fn raise() -> anyhow::Result<usize> {
 }
 
 /// Shares `open_files` between the listeners and the rest of the engine, and says so where a rush would not fit.
-pub(super) fn share(open_files: usize) -> anyhow::Result<Connections> {
+pub(super) fn share(open_files: usize) -> anyhow::Result<ConnectionShare> {
     let admin = limits::ADMIN_CONNECTIONS_MAX.min(open_files / 8);
     let public = open_files.saturating_sub(limits::OWN_DESCRIPTORS + admin).min(limits::CONNECTIONS_MAX);
     if public < limits::CONNECTIONS_MIN {
@@ -49,7 +49,7 @@ pub(super) fn share(open_files: usize) -> anyhow::Result<Connections> {
              more with ulimit -n, or LimitNOFILE= in its systemd unit"
         );
     }
-    Ok(Connections { public, admin })
+    Ok(ConnectionShare { public, admin })
 }
 
 #[cfg(test)]
@@ -59,7 +59,7 @@ mod tests {
     #[test]
     fn buyers_never_take_the_descriptors_of_the_engine_and_of_its_probes() {
         for open_files in 0..50_000 {
-            let Ok(Connections { public, admin }) = share(open_files) else {
+            let Ok(ConnectionShare { public, admin }) = share(open_files) else {
                 assert!(open_files < 170, "{open_files}");
                 continue;
             };
@@ -69,7 +69,7 @@ mod tests {
                 "{open_files}"
             );
         }
-        let all = Connections { public: limits::CONNECTIONS_MAX, admin: limits::ADMIN_CONNECTIONS_MAX };
+        let all = ConnectionShare { public: limits::CONNECTIONS_MAX, admin: limits::ADMIN_CONNECTIONS_MAX };
         assert_eq!(share(usize::MAX).unwrap(), all);
     }
 }

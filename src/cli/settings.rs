@@ -82,7 +82,7 @@ pub(super) struct SettingsFlags {
     /// json or text
     #[arg(long, value_name = "FORMAT")]
     log_format: Option<String>,
-    /// Of so many operations one is traced in the log; 0 for none
+    /// Trace one operation in N in the log; 0 traces none
     #[arg(long, value_name = "N")]
     log_trace_one_in: Option<String>,
     #[command(flatten)]

@@ -1,5 +1,6 @@
 //! What clients ask for. A transport reads raw values and the [`RequestContext`]; this room checks them once and makes a typed
-//! command of them, which the engine takes without another check. Pure: it knows no transport, and asks nothing but limits.
+//! command of them, which the engine takes without another check. It knows no transport. It is pure, but for the context, which takes the
+//! time and an id.
 
 mod bounds;
 mod context;

@@ -1,7 +1,7 @@
 //! Bounds of payment callbacks and of the keys that verify them.
 
 /// Longest id that a payment provider gives a report, a payment or a refund, and longest name of an event, in bytes.
-pub const REFERENCE_BYTES_MAX: usize = 128;
+pub const PROVIDER_ID_BYTES_MAX: usize = 128;
 /// How far the signature time of a payment callback may be off, either way, in ms: what Standard Webhooks and WeChat Pay ask for.
 pub const CALLBACK_SKEW_MS: u64 = 300_000;
 /// Most signatures of one callback that are compared, each with every secret.

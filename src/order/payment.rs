@@ -20,7 +20,7 @@ pub enum Provider {
     Wechatpay,
 }
 
-/// A provider's id of a report, a payment or a refund: 1..=[`limits::REFERENCE_BYTES_MAX`] bytes, no control character.
+/// A provider's id of a report, a payment or a refund: 1..=[`limits::PROVIDER_ID_BYTES_MAX`] bytes, no control character.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ProviderId(Box<str>);
 
@@ -28,7 +28,7 @@ impl ProviderId {
     /// Checks length and characters.
     pub fn parse(text: &str) -> Result<Self, InvalidId> {
         let is_valid =
-            !text.is_empty() && text.len() <= limits::REFERENCE_BYTES_MAX && !text.contains(char::is_control);
+            !text.is_empty() && text.len() <= limits::PROVIDER_ID_BYTES_MAX && !text.contains(char::is_control);
         if is_valid { Ok(ProviderId(text.into())) } else { Err(InvalidId) }
     }
 
@@ -111,7 +111,7 @@ impl Report {
         };
         let hash: String = hash.as_bytes().iter().take(4).map(|byte| format!("{byte:02x}")).collect();
         let id = self.event_id.as_str();
-        let room = limits::REFERENCE_BYTES_MAX - "#01234567".len();
+        let room = limits::PROVIDER_ID_BYTES_MAX - "#01234567".len();
         let cut = id.char_indices().map(|(at, one)| at + one.len_utf8()).take_while(|end| *end <= room).last();
         let kept = id.get(..cut.unwrap_or_default()).unwrap_or_default();
         ProviderId(format!("{kept}#{hash}").into())

@@ -9,7 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::rsa_key::{PublicKey, any_has_signed};
-use super::{NotVerified, order_no, plausible, reference};
+use super::{NotVerified, order_no, plausible, provider_id};
 use crate::limits;
 use crate::order::{Currency, Money, PaymentEvent, Provider, Report};
 
@@ -59,7 +59,7 @@ impl Alipay {
         };
         let event_id = form.get("notify_id").ok_or(NotVerified::Malformed("notify_id is missing"))?;
         let event_type = form.get("trade_status").or_else(|| form.get("notify_type")).unwrap_or("notification");
-        let (event_id, event_type) = (reference(event_id)?, reference(event_type)?);
+        let (event_id, event_type) = (provider_id(event_id)?, provider_id(event_type)?);
         Ok(Report { provider: Provider::Alipay, event_id, event_type, event })
     }
 
@@ -67,7 +67,7 @@ impl Alipay {
         let is_seller = self.seller_id.as_deref().is_none_or(|seller_id| form.get("seller_id") == Some(seller_id));
         let currency = Currency::parse(form.get("trans_currency").unwrap_or("CNY"));
         plausible(Money {
-            payment_id: reference(payment.ok_or(NotVerified::Malformed("trade_no is missing"))?)?,
+            payment_id: provider_id(payment.ok_or(NotVerified::Malformed("trade_no is missing"))?)?,
             amount,
             currency: currency.map_err(|_| NotVerified::Malformed("trans_currency must be three capital letters"))?,
             // The number last: what is malformed is so whatever the order.

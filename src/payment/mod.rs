@@ -88,8 +88,8 @@ fn is_fresh(timestamp: &str, now_ms: UnixMs) -> bool {
 }
 
 /// A provider's id, which the ledger must be able to store.
-fn reference(text: &str) -> Result<ProviderId, NotVerified> {
-    const { assert!(limits::REFERENCE_BYTES_MAX == 128, "the text below names it") };
+fn provider_id(text: &str) -> Result<ProviderId, NotVerified> {
+    const { assert!(limits::PROVIDER_ID_BYTES_MAX == 128, "the text below names it") };
     let detail = "an id or the name of the event is empty, longer than 128 bytes or holds a control character";
     ProviderId::parse(text).map_err(|_| NotVerified::Malformed(detail))
 }

@@ -9,7 +9,7 @@ use ring::hmac;
 use serde::Deserialize;
 use subtle::{Choice, ConstantTimeEq};
 
-use super::{NotVerified, is_fresh, only, order_no, plausible, reference};
+use super::{NotVerified, is_fresh, only, order_no, plausible, provider_id};
 use crate::clock::UnixMs;
 use crate::command::Object;
 use crate::limits;
@@ -124,7 +124,7 @@ fn read(id: &str, body: &[u8]) -> Result<Report, NotVerified> {
         "payment.failed" => PaymentEvent::Failed(order_no(&parse::<Failed<'_>>(body)?.data.0.order_no)?),
         _ => PaymentEvent::Unknown,
     };
-    let (event_id, event_type) = (reference(id)?, reference(&message.r#type)?);
+    let (event_id, event_type) = (provider_id(id)?, provider_id(&message.r#type)?);
     Ok(Report { provider: Provider::Standard, event_id, event_type, event })
 }
 
@@ -132,7 +132,7 @@ fn money(body: &[u8]) -> Result<Money, NotVerified> {
     let data = parse::<Moved<'_>>(body)?.data.0;
     let malformed = |_| NotVerified::Malformed("currency must be three capital letters");
     plausible(Money {
-        payment_id: reference(&data.payment_id)?,
+        payment_id: provider_id(&data.payment_id)?,
         amount: data.amount,
         currency: Currency::parse(&data.currency).map_err(malformed)?,
         // The number last: what is malformed is so whatever the order.

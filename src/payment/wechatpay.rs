@@ -9,7 +9,7 @@ use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use serde::Deserialize;
 
 use super::rsa_key::{PublicKey, any_has_signed};
-use super::{NotVerified, is_fresh, only, order_no, plausible, reference};
+use super::{NotVerified, is_fresh, only, order_no, plausible, provider_id};
 use crate::clock::UnixMs;
 use crate::command::Object;
 use crate::limits;
@@ -87,7 +87,7 @@ impl Wechatpay {
             "REFUND.ABNORMAL" | "REFUND.CLOSED" => refund_failed(&self.open(body)?)?,
             _ => PaymentEvent::Unknown,
         };
-        let (event_id, event_type) = (reference(&notice.id)?, reference(&notice.event_type)?);
+        let (event_id, event_type) = (provider_id(&notice.id)?, provider_id(&notice.event_type)?);
         Ok(Report { provider: Provider::Wechatpay, event_id, event_type, event })
     }
 
@@ -119,7 +119,7 @@ impl Wechatpay {
         let is_app = self.appid.as_deref().is_none_or(|appid| paid.appid.as_deref() == Some(appid));
         let Object(sum) = &paid.amount;
         let money = plausible(Money {
-            payment_id: reference(&paid.transaction_id)?,
+            payment_id: provider_id(&paid.transaction_id)?,
             amount: sum.total,
             currency: currency(sum.currency.as_deref())?,
             // The number last: what is malformed is so whatever the order.
@@ -139,7 +139,7 @@ impl Wechatpay {
         }
         let Object(sum) = &back.amount;
         let money = plausible(Money {
-            payment_id: reference(&back.refund_id)?,
+            payment_id: provider_id(&back.refund_id)?,
             amount: sum.refund,
             currency: currency(sum.currency.as_deref())?,
             // The number last: what is malformed is so whatever the order.

@@ -94,7 +94,7 @@ mod tests {
     use super::*;
     use crate::order::Retry;
 
-    /// The contract's table, written once more as the contract has it: status, gRPC number, what a consumer does, codes.
+    /// The table once more, drawn by hand: status, gRPC number, what a consumer does, codes.
     const CONTRACT: &str = "
         400  3 DeadLetter malformed_request idempotency_key_missing idempotency_key_invalid
         401 16 DeadLetter unauthenticated

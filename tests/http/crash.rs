@@ -11,7 +11,7 @@ use crate::contract::{assert_current, code, placed};
 use rushgate_test_support::process::signal;
 
 use crate::random::Random;
-use crate::server::Server;
+use crate::server::{Launch, Server};
 use crate::shop::{Level, persist, place, sale, wish, with};
 
 const WORKERS: usize = 6;
@@ -210,4 +210,16 @@ fn fifty_kills_under_load_lose_nothing_and_strand_nothing() {
     assert_eq!(server.level("s", "sku-1"), Level { total: STOCK, available: 0, held: STOCK, sold: 0 });
     server.assert_balanced();
     server.finish_after_trouble();
+}
+
+#[test]
+fn who_ignores_a_hang_up_goes_on() {
+    let server = Launch::new().ignoring_hang_up().start();
+    server.open(&sale("s", 2));
+    signal(server.pid(), "HUP");
+    server.assert_sells("s", 2);
+    let launch = server.launch.clone();
+    server.finish();
+    let log = launch.whole_log();
+    assert!(log.contains("SIGTERM: stopping") && !log.contains("SIGHUP"), "{log}");
 }

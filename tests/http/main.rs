@@ -1,8 +1,7 @@
 //! The built executable, driven over real sockets.
 //!
-//! Nothing here may `use rushgate::`: what these tests know of the server is what API.md and openapi.yaml tell a
-//! client. Every test starts its own server on free ports and a fresh data directory, and ends with
-//! [`server::Server::finish`], which wants a clean exit and a quiet log.
+//! Nothing here may `use rushgate::`: what these tests know of the server is what openapi.yaml tells a client. Every test starts its own
+//! server on free ports and a fresh data directory, and ends with [`server::Server::finish`], which wants a clean exit and a quiet log.
 //!
 //! `RUSHGATE_TEST_KEEP=1` keeps the data directories; `RUSHGATE_TEST_SEED=n` repeats a random run.
 #![allow(

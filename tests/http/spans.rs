@@ -54,6 +54,12 @@ fn every_operation_has_its_chain_of_spans() {
     assert_refused(&buyer.send(post("/v1/orders").key("m").text("{")), "malformed_request");
     assert_eq!(buyer.send(get(format!("/v1/orders/{order_no}"))).status, 200);
     assert_eq!(server.stranger().send(PaymentEvent::paid("e", &order_no).request()).status, 200);
+    let forged = PaymentEvent::paid("f", &order_no).signed_with("whsec_Zm9yZ2VkIGZvcmdlZCBmb3JnZWQgZm9yZ2Vk");
+    assert_eq!(
+        server.stranger().send(forged.request()).status,
+        401,
+        "and it has no span: strangers cannot fill the log"
+    );
     let ship = post(format!("/admin/v1/orders/{order_no}/ship")).key("c");
     assert_eq!(operator.send(ship.clone()).status, 200);
     let cancel = post(format!("/v1/orders/{order_no}/cancel")).key("c");

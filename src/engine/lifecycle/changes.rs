@@ -62,8 +62,10 @@ impl Lifecycle {
         };
         let number = order_no.to_string();
         let who = user.map_or_else(|| "operator".to_owned(), |user| user.to_string());
-        // Numbers and fixed words only: such a scope is always valid.
-        let scope = Scope::new(&[step.as_str(), &who, &number]).map_err(|_| Code::OrderNotFound)?;
+        let Ok(scope) = Scope::new(&[step.as_str(), &who, &number]) else {
+            crate::bug!("numbers and fixed words make no scope for order {order_no}");
+            return Err(Code::UnknownOutcome.into());
+        };
         let fingerprint = Fingerprint::of_fields(step.as_str(), &[order_no.as_bytes(), &[u8::from(restock)]]);
         let asked = StepRequest {
             order_no,

@@ -70,7 +70,7 @@ impl RequestLog {
     /// counted, and logged at debug level only.
     pub(super) fn write(&self, request: &PlaceOrder<'_>, refusal: &Refusal) {
         let key = request.key.as_ref().ok().and_then(Option::as_ref).map_or("", Key::as_str);
-        let order_no = self.order_no.map(|no| no.to_string()).unwrap_or_default();
+        let order_no = self.order_no.map_or_else(|| "without a number".to_owned(), |no| no.to_string());
         let (code, hit, user) = (refusal.code.as_str(), self.hit, request.context.principal.get());
         let (request_id, sale) = (request.context.request_id, request.sale_id.as_str());
         match refusal.code {

@@ -33,8 +33,8 @@ pub(super) struct NodeMap {
 struct Layout {
     /// In the order they were listed if fixed.
     nodes: Vec<Arc<Node>>,
-    /// Index of the node of each slot; empty if fixed. Slots without a node say `u16::MAX`.
-    slots: Vec<u16>,
+    /// Index of the node of each slot, `None` for a slot without one; empty if fixed.
+    slots: Vec<Option<u16>>,
 }
 
 impl NodeMap {
@@ -69,8 +69,8 @@ impl NodeMap {
         let node = match self.context.nodes {
             Nodes::Fixed => nodes.get(usize::from(shard) % nodes.len().max(1)),
             Nodes::Cluster => {
-                let node = slots.get(usize::from(slot(tag(shard).as_bytes()))).copied();
-                nodes.get(usize::from(node.unwrap_or(u16::MAX)))
+                let node = slots.get(usize::from(slot(tag(shard).as_bytes()))).copied().flatten();
+                node.and_then(|node| nodes.get(usize::from(node)))
             }
         };
         node.cloned().ok_or_else(|| Error::Unavailable(format!("no redis node has shard {shard}")))
@@ -86,7 +86,12 @@ impl NodeMap {
     }
 
     /// Uses exactly the nodes at these places, with these slots: connects to new ones and drops those that are gone.
-    async fn join(&self, addresses: &[NodeAddress], slots: Vec<u16>, is_start: bool) -> Result<(), ConnectError> {
+    async fn join(
+        &self,
+        addresses: &[NodeAddress],
+        slots: Vec<Option<u16>>,
+        is_start: bool,
+    ) -> Result<(), ConnectError> {
         let old = self.layout();
         let mut fresh = Vec::new();
         let mut nodes: Vec<Arc<Node>> = Vec::with_capacity(addresses.len());
@@ -141,7 +146,7 @@ impl NodeMap {
     }
 
     fn is_whole(&self) -> bool {
-        self.count().1 == 0 && self.layout().slots.iter().all(|node| *node != u16::MAX)
+        self.count().1 == 0 && self.layout().slots.iter().all(Option::is_some)
     }
 
     /// Learns the node of each slot from the first node or seed that answers.
@@ -181,9 +186,9 @@ impl NodeMap {
 }
 
 /// The masters and the slots in an answer to `CLUSTER SLOTS`: `[first, last, [host, port, …], replicas…]` for each range.
-fn read(answer: &Value, asked: &NodeAddress) -> (Vec<NodeAddress>, Vec<u16>) {
+fn read(answer: &Value, asked: &NodeAddress) -> (Vec<NodeAddress>, Vec<Option<u16>>) {
     let mut addresses: Vec<NodeAddress> = Vec::new();
-    let mut slots = vec![u16::MAX; usize::from(SLOTS)];
+    let mut slots = vec![None; usize::from(SLOTS)];
     let Value::Array(ranges) = answer else { return (addresses, slots) };
     for range in ranges {
         let Value::Array(range) = range else { continue };
@@ -204,7 +209,7 @@ fn read(answer: &Value, asked: &NodeAddress) -> (Vec<NodeAddress>, Vec<u16>) {
             addresses.len() - 1
         });
         if let (Some(range), Ok(node)) = (slots.get_mut(first..=last), u16::try_from(node)) {
-            range.fill(node);
+            range.fill(Some(node));
         }
     }
     addresses.truncate(limits::GATE_NODES_MAX);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use http::Request;
 use http::header::HeaderMap;
 use hyper::body::Incoming;
-use tracing::Span;
+use tracing::{Instrument, Span};
 
 use crate::command::RequestId;
 use crate::engine::{Engine, ReportResult};
@@ -22,17 +22,18 @@ pub(super) struct Sender<'i> {
     pub(super) guard: &'i RequestGuard,
     pub(super) peer: IpAddr,
     pub(super) request_id: RequestId,
-    pub(super) span: &'i Span,
 }
 
+/// `span` opens the span of a callback whose signature is good: others must not fill the log.
 pub(super) async fn callback(
     engine: &Arc<Engine>,
     providers: &Providers,
     sender: Sender<'_>,
+    span: impl FnOnce() -> Span,
     provider: &str,
     request: Request<Incoming>,
 ) -> Result<Answer, Refusal> {
-    let Sender { guard, peer, request_id, span } = sender;
+    let Sender { guard, peer, request_id } = sender;
     let (head, body) = request.into_parts();
     // A callback without a good signature is charged to its address. If it exceeds the rate, the next one is refused: this
     // one has its refusal already.
@@ -47,7 +48,10 @@ pub(super) async fn callback(
         Err(refusal) => Err(RefusedCallback { refusal, is_signed: false }),
     };
     let recorded = match report {
-        Ok(report) => record_report(engine, request_id, span, report).await,
+        Ok(report) => {
+            let span = span();
+            record_report(engine, request_id, &span, report).instrument(span.clone()).await
+        }
         Err(RefusedCallback { refusal, is_signed }) => {
             let (code, why) = (refusal.code.as_str(), refusal.detail.as_deref());
             let name = provider.as_str();
@@ -67,7 +71,6 @@ pub(super) async fn callback(
     Ok(match recorded {
         Ok(()) => reply::acknowledge(provider),
         Err(refusal) => {
-            span.record("code", refusal.code.as_str());
             refuse(engine, &refusal, RefusalLog::Own);
             reply::reject(provider, &refusal)
         }
@@ -131,6 +134,7 @@ async fn record_report(
         }
         Err(refusal) => {
             let code = refusal.code.as_str();
+            span.record("code", code);
             if reply::status(refusal.code).is_server_error() {
                 tracing::warn!(
                     %request_id, provider, event_type, order_no, code,

@@ -135,10 +135,10 @@ impl HttpIntake {
     /// fill the log.
     fn span(&self, request_id: RequestId, call: PublicCall) -> Span {
         match call {
-            PublicCall::PlaceOrder | PublicCall::Cancel | PublicCall::PaymentCallback => {
-                operation(&self.intake.sampler, request_id, CALLS, call)
-            }
-            PublicCall::Orders
+            PublicCall::PlaceOrder | PublicCall::Cancel => operation(&self.intake.sampler, request_id, CALLS, call),
+            // Its sender is known when its signature is read.
+            PublicCall::PaymentCallback
+            | PublicCall::Orders
             | PublicCall::Order
             | PublicCall::Sale
             | PublicCall::NewToken
@@ -164,8 +164,9 @@ impl HttpIntake {
             PublicCall::Order => queries::order(engine, principal()?, variable).await,
             PublicCall::Cancel => steps::cancel(engine, request_id, span, principal()?, variable, request).await,
             PublicCall::PaymentCallback => {
-                let sender = callbacks::Sender { guard, peer, request_id, span };
-                callbacks::callback(engine, &self.providers, sender, variable, request).await
+                let span = || operation(&self.intake.sampler, request_id, CALLS, call);
+                let sender = callbacks::Sender { guard, peer, request_id };
+                callbacks::callback(engine, &self.providers, sender, span, variable, request).await
             }
             PublicCall::Sale => queries::sale(engine, variable).await,
             PublicCall::NewToken => tokens::post(engine, principal()?, variable, request).await,

@@ -35,6 +35,7 @@ pub struct Launch {
     env: Vec<(String, String)>,
     file_blocks_max: Option<u32>,
     open_files_max: Option<u32>,
+    ignores_hang_up: bool,
     secrets: Vec<String>,
 }
 
@@ -49,7 +50,18 @@ impl Launch {
         let (args, env, secrets) = (Vec::new(), Vec::new(), Vec::new());
         let (file_blocks_max, open_files_max) = (None, None);
         let home = Arc::new(home);
-        Launch { home, data_dir, listen, admin_listen, args, env, file_blocks_max, open_files_max, secrets }
+        Launch {
+            home,
+            data_dir,
+            listen,
+            admin_listen,
+            args,
+            env,
+            file_blocks_max,
+            open_files_max,
+            ignores_hang_up: false,
+            secrets,
+        }
     }
 
     /// Another public address.
@@ -115,6 +127,11 @@ impl Launch {
         Launch { open_files_max: Some(files), ..self }
     }
 
+    /// SIGHUP is ignored, as under `nohup`.
+    pub fn ignoring_hang_up(self) -> Self {
+        Launch { ignores_hang_up: true, ..self }
+    }
+
     /// As much disk as there is.
     pub fn unlimited(self) -> Self {
         Launch { file_blocks_max: None, ..self }
@@ -168,6 +185,7 @@ impl Launch {
         let limits = [
             self.file_blocks_max.map(|blocks| format!("ulimit -S -f {blocks};")),
             self.open_files_max.map(|files| format!("ulimit -n {files};")),
+            self.ignores_hang_up.then(|| "trap '' HUP;".to_owned()),
         ];
         let limits: String = limits.into_iter().flatten().collect();
         // `exec` keeps the process id.
