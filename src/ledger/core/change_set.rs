@@ -239,12 +239,15 @@ impl<'c> ChangeSet<'c> {
         self.answers.push(StoredAnswer { claim, fingerprint, body, keep_until: *keep_until });
     }
 
-    /// Expires an order that waits for its payment.
+    /// Expires an order that waits for its payment. Rows that contradict each other are [`Error::Corrupt`], which keeps only their own
+    /// order from expiring.
     pub(in crate::ledger) fn expire(&mut self, order_no: &OrderNo) -> Result<(), Error> {
         match self.take_step(order_no, Step::Expire, false, &Actor::Deadline)? {
             Ok((order, Some(shard))) => self.expired.push((order, shard)),
-            Ok((_, None)) => return Err(impossible!("order {order_no} expired and gave no units back")),
-            Err(error) => return Err(impossible!("order {order_no} cannot expire: {error}")),
+            Ok((_, None)) => {
+                return Err(Error::Corrupt(format!("order {order_no} is unpaid and its units are back already")));
+            }
+            Err(error) => return Err(Error::Corrupt(format!("order {order_no} cannot expire: {error}"))),
         }
         Ok(())
     }

@@ -28,7 +28,7 @@ pub(in crate::ledger) fn actor(word: &str, event_id: Option<&str>) -> Option<Act
 /// The columns of a report's [`PaymentEvent`] and its [`Money`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(in crate::ledger) struct EventColumns {
-    /// The column `event`.
+    /// The column `fact`.
     pub(in crate::ledger) event: String,
     pub(in crate::ledger) order_no: Option<[u8; 16]>,
     pub(in crate::ledger) payment_id: Option<String>,

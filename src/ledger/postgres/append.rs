@@ -159,7 +159,7 @@ async fn insert(
         *decision = match recorded_row.get(&entry.reservation.order_no) {
             None if inserted < all => {
                 let order_no = entry.reservation.order_no;
-                return Err(impossible!("order {order_no} was not inserted and cannot be read"));
+                return Err(Error::Corrupt(format!("order {order_no} was not inserted and cannot be read")));
             }
             // A number is drawn once: the row that has it was inserted just now.
             Some(order) if order.seq != seq => {

@@ -62,7 +62,7 @@ impl Server {
 
     fn lost(&self, error: &Error) {
         if !self.is_lost.swap(true, Ordering::Relaxed) {
-            tracing::warn!(%error, server = %self.address, "lost a connection to {}: {error}", self.address);
+            tracing::warn!(%error, server = %self.address, "gave up a connection to {}: {error}", self.address);
         }
     }
 

@@ -164,7 +164,7 @@ pub(super) async fn write(sql: &mut PgConnection, change_set: &ChangeSet<'_>, no
     let (changed, user_returns): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
     let epochs: Vec<i64> = row.try_get(2)?;
     if usize::try_from(changed) != Ok(count) {
-        return Err(impossible!("{count} orders were locked and {changed} of them written"));
+        return Err(Error::Corrupt(format!("{count} orders were locked and {changed} of them written")));
     }
     if usize::try_from(user_returns) != Ok(change_set.user_returns.len()) {
         return Err(Error::Corrupt("the counter of a user's units is missing".to_owned()));

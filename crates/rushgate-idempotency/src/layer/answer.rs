@@ -1,7 +1,7 @@
 //! The answer that is stored under a key, as bytes.
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use http::{Response, StatusCode, response};
 use http_body::Body;
 
@@ -38,7 +38,9 @@ impl StoredAnswer {
 
     fn with(status: StatusCode, all: &HeaderMap, chosen: &[HeaderName], body: Option<Bytes>) -> Self {
         let mut headers = HeaderMap::new();
-        for name in std::iter::once(&CONTENT_TYPE).chain(chosen.iter().filter(|name| **name != CONTENT_TYPE)) {
+        // Without them nobody can read the body.
+        let needed = [CONTENT_TYPE, CONTENT_ENCODING];
+        for name in needed.iter().chain(chosen.iter().filter(|name| !needed.contains(name))) {
             for value in all.get_all(name) {
                 headers.append(name, value.clone());
             }
@@ -129,6 +131,15 @@ mod tests {
             .unwrap();
         let chosen = ["location", "link", "etag"].map(HeaderName::from_static);
         StoredAnswer::new(&response, &chosen, Bytes::from(body))
+    }
+
+    #[test]
+    fn the_coding_of_a_body_is_stored_with_it() {
+        let coded = Response::builder().header("content-encoding", "gzip").body(()).unwrap();
+        let stored = StoredAnswer::new(&coded, &[CONTENT_ENCODING], Bytes::from_static(b"\x1f\x8b"));
+        let coding: Vec<_> = stored.headers.get_all(CONTENT_ENCODING).iter().collect();
+        assert_eq!(coding, ["gzip"], "once, also where it is chosen");
+        assert!(StoredAnswer::new(&coded, &[], Bytes::new()).headers.contains_key(CONTENT_ENCODING));
     }
 
     #[test]

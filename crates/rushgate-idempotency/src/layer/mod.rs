@@ -1,7 +1,7 @@
 //! Idempotency for every mutating route of an HTTP service, with no line in its handlers.
 //!
-//! [`IdempotencyLayer`] is a [`tower_layer::Layer`] over [`http::Request`], so that hyper (with `TowerToHyperService`), axum,
-//! tonic and other tower services take it. A request with a key passes these steps:
+//! [`IdempotencyLayer`] is a [`tower_layer::Layer`] over [`http::Request`], so that hyper (with `TowerToHyperService`), axum
+//! and other tower services take it; not gRPC, whose status stands in trailers. A request with a key passes these steps:
 //!
 //! 1. **Policy.** Methods that change something need a key ([`Policy::of_method`]); a service says where they do not.
 //! 2. **Key.** `Idempotency-Key` or `X-Idempotency-Key`, quoted or bare; 400 if it is missing or not a key.

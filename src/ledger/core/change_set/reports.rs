@@ -49,7 +49,7 @@ impl<'c> ChangeSet<'c> {
             for step in steps.into_iter().flatten() {
                 let taken = self.take_step(&order_no, step, false, &by)?;
                 taken.map_err(|error| {
-                    impossible!("a report leads order {order_no} to a step it cannot take: {error}")
+                    Error::Corrupt(format!("a report leads order {order_no} to a step that it cannot take: {error}"))
                 })?;
             }
             if let Some(note) = parked

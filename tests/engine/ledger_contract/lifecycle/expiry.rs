@@ -215,3 +215,21 @@ async fn a_broken_order_does_not_keep_the_others_from_expiring() {
         books.assert_balanced().await;
     }
 }
+
+/// Somebody set a cancelled order back to unpaid by hand: its units are back already.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_revived_by_hand_does_not_keep_the_others_from_expiring() {
+    for kind in ledgers() {
+        let mut books = Books::new(kind, new_sale("s", limited(5), &[("a", 99)])).await;
+        let name = books.name;
+        let wishes = books.made_at(&[0, 1, 2]).await;
+        books.damage("UPDATE orders SET returned = true WHERE user_id = 1").await;
+        let healthy: Vec<OrderNo> = [2, 3].map(|user| number(&wishes[user - 1])).to_vec();
+        assert_eq!(numbers(&books.expire(LATE + 2, 9).await), healthy, "{name}");
+        assert_eq!(books.row(&wishes[0]).await.state, State::PendingPayment, "{name}: nothing of it is written");
+        books.damage("UPDATE orders SET returned = false WHERE user_id = 1").await;
+        let mended = [number(&wishes[0])];
+        assert_eq!(numbers(&books.expire(LATE + 60_002, 9).await), mended, "{name}: the ledger was repaired");
+        books.assert_balanced().await;
+    }
+}
